@@ -1,0 +1,2 @@
+# Install and export: headers, the three libraries, the command, and find_package(pensive).
+include(GNUInstallDirs)

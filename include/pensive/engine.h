@@ -1,0 +1,138 @@
+// engine: the one thing that runs. Many sequences share its pages and go through the model together.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pensive/judge.h"
+#include "pensive/model.h"
+#include "pensive/think.h"
+#include "pensive/trace.h"
+
+namespace pensive {
+
+// How tokens are drawn. What is unset comes from the checkpoint's generation_config.json, then
+// from the value named here.
+struct Sampling {
+  std::optional<float> temperature;   // 1.0; 0 is greedy: the likeliest token, ties to the lower id
+  std::optional<float> top_p;         // 1.0; keeps the likeliest tokens whose sum first reaches it
+  std::optional<int> top_k;           // 0 = all; ties with the k-th are kept
+  std::optional<std::uint64_t> seed;  // unset: a fresh one is taken and recorded in the trace
+};
+
+// Turns a problem into a prompt.
+using PromptOf = std::function<std::vector<TokenId>(const Problem&)>;
+// The checkpoint's chat template over an optional system message and the question.
+PENSIVE_EXPORT PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer,
+                                    std::string system = {});
+
+// What to generate. Copyable; guides are shared constant prototypes.
+struct Request {
+  std::vector<TokenId> prompt;  // at least one token; soft ids allowed
+  Sampling sampling{};
+  int max_new_tokens = 4096;    // kept, forced and taken back together
+  std::vector<std::shared_ptr<const Guide>> guides{};
+  // Unset: find_markers() of the model's tokenizer, or none.
+  std::optional<Markers> markers{};
+  // What Close feeds; empty: the markers' think_close. Must contain think_close.
+  std::vector<TokenId> closing{};
+  // Where the text goes on right after the prompt. Unset: the prompt's last marker tells.
+  std::optional<Segment> begins_in{};
+  std::vector<TokenId> extra_stop_tokens{};
+  bool ignore_end_tokens = false;
+  std::uint32_t sample = 0;     // the number of this sample of the request; keys the draws
+};
+
+// Whether a fork draws what its parent will draw (replay) or its own (search).
+enum class Draws : std::uint8_t { same, fresh };
+
+struct EngineOptions {
+  std::shared_ptr<const SoftVocab> soft{};  // rows that prompts and guides may feed
+  Arithmetic arithmetic = Arithmetic::fast;
+  int page_tokens = 16;
+  // Positions the cache can hold. 0: a tenth of the host's free memory, half of the device's,
+  // and no more than max_live_sequences of the longest.
+  std::int64_t cache_tokens = 0;
+  int max_live_sequences = 256;  // more wait their turn
+  int max_tokens_per_step = 2048;
+  bool reuse_prefixes = true;    // match prompts against pages computed before
+  LogSink log{};
+};
+
+struct EngineCounters {
+  std::int64_t steps = 0;
+  std::int64_t computed_tokens = 0;  // positions that went through the model
+  std::int64_t reused_tokens = 0;    // positions found in the cache
+  std::int64_t preemptions = 0;
+  int live = 0;
+  int waiting = 0;
+  int pages = 0;
+  int free_pages = 0;                // includes pages kept only for prefixes
+};
+
+// One live path through the cache. Move-only. Dropping it, from any thread, returns its pages; it
+// keeps what it needs of the engine alive. Other members belong to the thread that steps.
+class PENSIVE_EXPORT Sequence {
+ public:
+  Sequence(Sequence&&) noexcept;
+  Sequence& operator=(Sequence&&) noexcept;
+  ~Sequence();
+
+  bool finished() const noexcept;
+  const Trace& trace() const noexcept;
+  // Text since the last call, by segment; what might still be taken back is held until it cannot.
+  std::vector<TextEvent> take_events();
+
+  // A second path that shares every page so far; guides are cloned. Works while running or finished.
+  Sequence fork(Draws draws = Draws::fresh) const;
+  // Feeds tokens as if a guide had forced them. Throws invalid_argument after the end.
+  void feed(std::span<const TokenId> tokens);
+  // Ends the sequence at the next step with StopReason::cancelled. From any thread.
+  void cancel() noexcept;
+
+  struct Parts;  // private to the library
+  explicit Sequence(std::shared_ptr<Parts> parts);
+  const std::shared_ptr<Parts>& parts() const noexcept { return parts_; }
+
+ private:
+  std::shared_ptr<Parts> parts_;
+};
+
+// Advances every live sequence together. One thread at a time.
+class PENSIVE_EXPORT Engine {
+ public:
+  // Throws out_of_memory, naming the number to lower, where the cache does not fit.
+  explicit Engine(std::shared_ptr<const Model> model, const EngineOptions& options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Checks and queues a request; no device work. Throws invalid_argument for an empty prompt, ids
+  // out of range, a prompt longer than the positions or the whole cache, numbers out of range, or a
+  // guide that needs markers where there are none.
+  Sequence start(const Request& request);
+  // Computes one batch: some prefill, one token for each decoding sequence. Returns how many
+  // sequences are not finished. A failing step leaves every sequence as it was before.
+  int step();
+  // Steps until these are finished.
+  void finish(std::span<Sequence> sequences);
+  void finish(Sequence& sequence);
+
+  std::shared_ptr<const Model> model() const noexcept;
+  const EngineOptions& options() const noexcept;
+  EngineCounters counters() const noexcept;
+  // Forgets every prefix that no live sequence uses.
+  void clear_prefixes();
+
+  struct Parts;  // private to the library
+  const std::shared_ptr<Parts>& parts() const noexcept { return parts_; }
+
+ private:
+  std::shared_ptr<Parts> parts_;
+};
+
+}  // namespace pensive

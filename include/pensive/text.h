@@ -1,0 +1,108 @@
+// text: text to token ids and back, exactly as a checkpoint's own files define it.
+//
+// Tokenization is Hugging Face's `tokenizers`, chat templates are `minijinja`: both live behind
+// one Rust library in which no error and no panic reaches the caller except as an Error.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "pensive/base.h"
+
+namespace pensive {
+
+// One turn of a conversation.
+struct Message {
+  std::string role;  // "system", "user", "assistant", or whatever the template knows
+  std::string content;
+};
+
+// Whether encode() puts the tokenizer's own special tokens (such as a BOS) around the text.
+enum class AddSpecial : std::uint8_t { no, yes };
+// Whether special tokens written out in the text ("<|im_end|>") become those tokens, or are
+// spelled out as ordinary text. Keep `no` for text that comes from users.
+enum class ParseSpecial : std::uint8_t { no, yes };
+
+struct EncodeOptions {
+  AddSpecial add_special = AddSpecial::yes;
+  ParseSpecial parse_special = ParseSpecial::yes;
+};
+
+struct ChatOptions {
+  // End with the opening of the assistant's turn, so that the model answers.
+  bool add_generation_prompt = true;
+  // A JSON object whose members become template variables, for example {"enable_thinking": false}.
+  // Empty means none.
+  std::string variables_json;
+};
+
+// Immutable; any number of threads may share one.
+class PENSIVE_EXPORT Tokenizer {
+ public:
+  // Reads tokenizer.json, and the chat template from chat_template.jinja or
+  // tokenizer_config.json where there is one, out of a checkpoint's folder.
+  // Throws not_found, corrupt_file or io.
+  static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& directory);
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
+
+  // Renders the conversation with the checkpoint's template and encodes it. A rendered chat
+  // holds its own special tokens, so none are added. Throws unsupported where the checkpoint has
+  // no template, invalid_argument where the template refuses the conversation.
+  std::vector<TokenId> encode_chat(std::span<const Message> chat,
+                                   const ChatOptions& options = {}) const;
+  std::string render_chat(std::span<const Message> chat, const ChatOptions& options = {}) const;
+  bool has_chat_template() const noexcept;
+
+  // All ids at once. Special tokens are left out unless `keep_special`. Throws invalid_argument
+  // for an id the tokenizer does not know; names given with `with_names` are known.
+  std::string decode(std::span<const TokenId> ids, bool keep_special = false) const;
+
+  // The id of a token spelled exactly so, special or not.
+  std::optional<TokenId> find(std::string_view token) const;
+  // The spelling of one token as it stands in the vocabulary; nothing for an unknown id.
+  std::optional<std::string> spelling(TokenId id) const;
+  bool is_special(TokenId id) const noexcept;
+
+  // Number of ids the tokenizer knows. Checkpoints pad: the embedding may have more rows.
+  int size() const noexcept;
+  std::optional<TokenId> bos() const noexcept;
+  std::optional<TokenId> eos() const noexcept;
+
+  // The same tokenizer that also prints these ids by name, such as a SoftVocab's rows.
+  std::shared_ptr<const Tokenizer> with_names(
+      std::span<const std::pair<TokenId, std::string>> names) const;
+
+ private:
+  Tokenizer();
+  struct Parts;
+  std::shared_ptr<const Parts> parts_;
+};
+
+// Decodes ids as they arrive. Never emits half a character; all that push() and finish() return
+// together equals decode() of all ids at once. One thread at a time; copying copies the state.
+class PENSIVE_EXPORT TextStream {
+ public:
+  explicit TextStream(std::shared_ptr<const Tokenizer> tokenizer, bool keep_special = false);
+
+  // The text that this id completes; empty while a character is still incomplete.
+  std::string push(TokenId id);
+  // What is left, with U+FFFD for bytes that never became a character.
+  std::string finish();
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  bool keep_special_;
+  std::vector<TokenId> pending_;  // ids since the last boundary at which text was complete
+  std::size_t emitted_ = 0;       // bytes of their text already returned
+};
+
+}  // namespace pensive

@@ -1,0 +1,61 @@
+// trace: everything that happened to one sequence, in columns.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pensive/judge.h"
+#include "pensive/text.h"
+#include "pensive/think.h"
+
+namespace pensive {
+
+// One thing a guide had done.
+struct TraceAction {
+  int position = 0;     // index into the columns of the token after which it was done
+  std::string guide;    // Guide::name()
+  std::string kind;     // "force", "close", "probe", "stop"
+  std::string reason;   // "budget", "brake", …; empty where there is none
+  int tokens = 0;       // tokens fed; for a probe, tokens fed and decoded
+  int taken_back = 0;
+};
+
+// Columns of equal length, one entry per token: first the prompt, then all that was decoded in the
+// order in which it was, including what was taken back.
+struct PENSIVE_EXPORT Trace {
+  int prompt_tokens = 0;
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;          // untruncated, temperature 1; NaN where not sampled
+  std::vector<float> drawn_logprobs;    // of the distribution it was drawn from; NaN likewise
+  std::vector<float> entropies_nats;    // untruncated, temperature 1; NaN likewise
+  std::vector<Segment> segments;
+  std::vector<Origin> origins;
+  std::vector<std::uint8_t> is_marker;      // 1 for the tokens of a marker
+  std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide had taken back
+  std::vector<TraceAction> actions;
+  int probe_tokens = 0;                 // fed and decoded on the side; not in the columns
+  StopReason stopped = StopReason::running;
+  std::string error;                    // for StopReason::error
+  std::uint64_t seed = 0;               // what draws were keyed by: seed, then path
+  std::vector<std::uint32_t> path;
+
+  // The prompt and every token that was kept.
+  std::vector<TokenId> kept() const;
+  // Everything decoded after the prompt: kept, forced, taken back, probes, the closer, the answer.
+  int decoded_tokens() const noexcept;
+  int count(Segment segment) const noexcept;  // kept, after the prompt, markers not counted
+};
+
+// What a Judge sees of a trace.
+PENSIVE_EXPORT Response respond(const Trace& trace, const Tokenizer& tokenizer);
+
+// JSON lines, one trace a line, with a version. `append` adds to what is there. A file appears
+// whole or not at all; a line is never half written. load() throws corrupt_file, naming the line.
+enum class IfExists : std::uint8_t { replace, append };
+PENSIVE_EXPORT void save(std::span<const Trace> traces, const std::filesystem::path& file,
+                         IfExists if_exists = IfExists::replace);
+PENSIVE_EXPORT std::vector<Trace> load_traces(const std::filesystem::path& file);
+
+}  // namespace pensive

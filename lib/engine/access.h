@@ -1,0 +1,25 @@
+// What the trainer may see of a finished Sequence and of an Engine's cache.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+
+#include "model/parts.h"
+#include "pensive/engine.h"
+
+namespace pensive {
+
+// Keys and values of the first `length` kept positions, copied out of the pages: constants.
+struct CachedPrefix {
+  at::Tensor keys;    // [layers, length, kv_heads, head_dim]
+  at::Tensor values;  // likewise
+};
+
+// Nothing when the scheduler took the pages back, or fewer positions were computed.
+std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length);
+
+// The soft rows the sequence started with; null where the engine has none.
+std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence);
+
+}  // namespace pensive

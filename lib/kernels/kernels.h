@@ -1,0 +1,103 @@
+// Every operation that the model, the engine and the trainer need, once, device-neutral.
+//
+// Each takes tensors on one device and dispatches by it: Eigen and plain C++ on the CPU, which are
+// also the oracle for CUDA; CUDA through cuda.h. Where gradients are recorded (GradMode on and an input that
+// requires one), the differentiable libtorch twin runs instead; kernels_test holds the two together.
+//
+// Dimension names: rows or tokens, width, heads, kv_heads, head_dim, pages, page_tokens, vocab.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "pensive/base.h"
+
+namespace pensive::kernels {
+
+// x W^T + bias. x [rows, in], weight [out, in], bias [out] or undefined; -> [rows, out].
+// row_invariant: in tiles of 16 rows, the last one padded, so that a row's bits do not depend on
+// its neighbours.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                  Arithmetic arithmetic);
+
+// x / sqrt(mean(x^2) + epsilon) * weight over the last dimension, computed in float32 (float64
+// for float64). x [rows, width] or [tokens, heads, head_dim], weight [width] or [head_dim].
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+// silu(gate) * up, from gate_up [rows, 2 * inner] = gate | up; -> [rows, inner].
+at::Tensor silu_mul(const at::Tensor& gate_up);
+
+// Rotary embedding, Hugging Face's half-split layout. x [tokens, heads, head_dim];
+// cosines, sines [tokens, head_dim / 2] in float32 (float64 for float64); -> x's shape.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
+
+// Where the rows of one step stand in the paged cache. All tensors on the model's device.
+struct PagedBatch {
+  at::Tensor slots;    // int64 [tokens]: page * page_tokens + offset, where each row's key goes
+  at::Tensor tables;   // int32 [sequences, most_pages]: pages of each sequence, in order
+  at::Tensor starts;   // int32 [sequences + 1]: the first query row of each sequence
+  at::Tensor lengths;  // int32 [sequences]: positions in the cache after this step's writes
+  int longest_query = 1;
+  int longest_length = 1;
+};
+
+// Copies keys, values [tokens, kv_heads, head_dim] to their slots of
+// key_pages, value_pages [pages, page_tokens, kv_heads, head_dim].
+void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
+                 at::Tensor& value_pages, const PagedBatch& batch);
+
+// Causal attention of queries [tokens, heads, head_dim] over the paged cache; query row r of a
+// sequence with n query rows stands at position lengths - n + r. Scores are scaled by `scale`, sums run in
+// float32 (float64 for float64), position by position in a fixed order, so that a row's bits depend on
+// nothing but its own sequence. -> [tokens, heads, head_dim].
+at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
+                           const at::Tensor& value_pages, const PagedBatch& batch, double scale);
+
+// One row's wishes for its draw.
+struct DrawRow {
+  float temperature = 1;  // 0 is greedy: the largest logit, ties to the lower id
+  int top_k = 0;          // 0: all; ties with the k-th are kept
+  float top_p = 1;        // 1: all; keeps the likeliest until their sum first reaches it, ties kept
+  std::uint64_t key = 0;  // all of the draw's randomness
+  std::vector<std::int32_t> bias_tokens;
+  std::vector<float> bias_logits;               // added before temperature
+  std::vector<float> bias_times_max_minus_mean; // times (max - mean of this row's raw logits)
+  std::vector<std::uint32_t> mask;              // empty: all; else bit t % 32 of word t / 32 allows t
+  std::vector<std::int32_t> watched;
+};
+
+// What one row's draw gives. Logprobs and entropy in nats.
+struct Drawn {
+  std::int32_t token = 0;
+  float logprob = 0;        // of token: raw logits, temperature 1, no cut, no bias, no mask
+  float drawn_logprob = 0;  // of token: the distribution it was drawn from; 0 when greedy
+  float entropy = 0;        // of the raw distribution at temperature 1
+  std::int32_t top_token = 0;
+  float top_logprob = 0;    // raw
+  std::vector<float> watched;
+  bool is_finite = true;    // false: a raw logit was NaN or +infinity; the rest means nothing
+};
+
+// Draws one token a row from logits [rows, vocab] (float32 or float64), by the Gumbel-max rule
+// over noise(key, token): argmax of logit / temperature + gumbel. CPU and CUDA use the same noise.
+std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
+
+// Standard Gumbel noise of one token under one key: counter-based, no state.
+float gumbel(std::uint64_t key, std::uint32_t token);
+
+// A well-mixed key of several numbers (splitmix64 chained): seeds, paths, positions.
+std::uint64_t mix(std::uint64_t key, std::uint64_t value);
+
+// The device a Device names, on this build and machine: throws unsupported or device with what was
+// built and what was found. automatic picks CUDA when it would work.
+Device resolve(const Device& device);
+at::Device to_torch(const Device& resolved);
+// Bytes free now, and in all: of the card, or of the host within its container's limit.
+struct Memory {
+  std::int64_t free_bytes = 0;
+  std::int64_t total_bytes = 0;
+};
+Memory memory(const Device& resolved);
+
+}  // namespace pensive::kernels

@@ -1,0 +1,62 @@
+// All that a checkpoint says, checked: its configuration and its weights.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "pensive/base.h"
+#include "pensive/model.h"
+
+namespace pensive {
+
+// config.json, understood whole or refused.
+struct Config {
+  std::string family;  // "llama"
+  int layers = 0;
+  int width = 0;
+  int inner = 0;  // intermediate_size
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int vocab_size = 0;
+  int max_positions = 0;
+  double norm_epsilon = 1e-6;
+  double rope_theta = 10000;
+  bool is_tied = false;
+  Precision stored = Precision::float32;
+  std::vector<TokenId> stop_tokens;  // eos_token_id of config.json and generation_config.json
+  GenerationDefaults defaults;
+};
+
+// Reads config.json and generation_config.json of a Hugging Face directory, in the spellings of
+// Transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype).
+Config read_config(const std::filesystem::path& directory, const LogSink& log);
+
+// One layer's frozen tensors; q, k, v and gate, up are merged along the output.
+struct LayerWeights {
+  at::Tensor attention_norm;  // [width]
+  at::Tensor qkv;             // [(heads + 2 kv_heads) * head_dim, width]
+  at::Tensor output;          // [width, heads * head_dim]
+  at::Tensor mlp_norm;        // [width]
+  at::Tensor gate_up;         // [2 * inner, width]
+  at::Tensor down;            // [width, inner]
+};
+
+struct Weights {
+  at::Tensor embedding;   // [vocab_size, width]
+  at::Tensor final_norm;  // [width]
+  at::Tensor head;        // [vocab_size, width]; the embedding itself where tied
+  std::vector<LayerWeights> layers;
+  std::uint64_t fingerprint = 0;
+  std::int64_t parameters = 0;
+};
+
+// Reads the safetensors of a directory onto a device. Every tensor the config implies must be there
+// once, in the right shape; others are refused, save rotary tables that older exports carry.
+Weights read_weights(const std::filesystem::path& directory, const Config& config,
+                     Precision precision, const Device& device);
+
+}  // namespace pensive

@@ -1,0 +1,52 @@
+// One forward for every supported family. Families differ in data (Config), not in classes.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "pensive/base.h"
+
+namespace pensive {
+
+// What the decoder asks of whoever holds keys and values: the engine's paged cache, the trainer's
+// suffix with a constant prefix, or a plain whole sequence in tests.
+class Attention {
+ public:
+  virtual ~Attention() = default;
+  // queries [tokens, heads, head_dim]; keys, values [tokens, kv_heads, head_dim], rotated already.
+  // Scores are to be scaled by 1 / sqrt(head_dim). -> [tokens, heads, head_dim].
+  virtual at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
+                            const at::Tensor& values) = 0;
+};
+
+// Plain causal attention over one whole sequence, differentiable: the slow twin of the others.
+class WholeAttention final : public Attention {
+ public:
+  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
+                    const at::Tensor& values) override;
+};
+
+// Frozen weights and their forward. Immutable; any number of threads. Runs with gradients for its
+// embeddings when GradMode is on and `embeddings` requires them; weights never do.
+class Decoder {
+ public:
+  Decoder(Config config, Weights weights);
+
+  const Config& config() const noexcept { return config_; }
+  // Rows of the embedding. ids int64 [tokens], all below vocab_size; -> [tokens, width].
+  at::Tensor embed(const at::Tensor& ids) const;
+  // embeddings [tokens, width], positions int64 [tokens]; -> normed hidden states [tokens, width].
+  at::Tensor forward(const at::Tensor& embeddings, const at::Tensor& positions,
+                     Attention& attention, Arithmetic arithmetic) const;
+  // hidden [rows, width] -> logits [rows, vocab_size] in float32 (float64 for float64).
+  at::Tensor head(const at::Tensor& hidden, Arithmetic arithmetic) const;
+
+ private:
+  Config config_;
+  Weights weights_;
+  at::Tensor cosines_, sines_;  // [max_positions, head_dim / 2]
+};
+
+}  // namespace pensive
