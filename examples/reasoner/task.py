@@ -24,7 +24,7 @@ LONGEST = 768      # tokens in a training trace
 ROOM = 700         # no further pass starts if it could end beyond this
 NO_LOSS = 128      # high bit of a stored token: read, not learned
 KEEP, THREE, TWO, CAREFUL = range(4)
-STOP = (0.03, 0.03, 0.05, 0.10, 0.18, 0.26, 0.30)  # chance to stop, by evidence
+STOP = (0.03, 0.03, 0.08, 0.14, 0.21, 0.27, 0.30)  # chance to stop, by evidence
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,301 @@
-// to come
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <system_error>
+#include <type_traits>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "base/inside.h"
+
+namespace pensive {
+namespace {
+
+[[noreturn]] void fail_system(std::string_view expected, int error,
+                              const std::filesystem::path& path) {
+  const bool is_missing = error == ENOENT || error == ENOTDIR;
+  fail(is_missing ? ErrorCode::not_found : ErrorCode::io, expected,
+       is_missing ? "none" : std::generic_category().message(error), path.string());
+}
+
+// Closes at the end of a scope.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const noexcept { return number_; }
+
+ private:
+  int number_;
+};
+
+int open_to_read(const std::filesystem::path& path) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (number < 0) fail_system("a file that can be read", errno, path);
+  return number;
+}
+
+struct stat status_of(const Descriptor& file, const std::filesystem::path& path) {
+  struct stat status = {};
+  if (::fstat(file.number(), &status) != 0) fail_system("a file's size", errno, path);
+  require(!S_ISDIR(status.st_mode), ErrorCode::io, "a file", "a folder", path.string());
+  return status;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const Descriptor file(open_to_read(path));
+  const struct stat status = status_of(file, path);
+  require(S_ISREG(status.st_mode), ErrorCode::io, "an ordinary file", "a device or a pipe",
+          path.string());
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
+  if (data == MAP_FAILED) fail_system("a file that can be mapped", errno, path);
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+std::string read_text(const std::filesystem::path& path) {
+  const Descriptor file(open_to_read(path));
+  const struct stat status = status_of(file, path);
+  std::string text;
+  std::size_t filled = 0;
+  // One byte more than the size, so that an ordinary file ends without growing the buffer.
+  text.resize(S_ISREG(status.st_mode) ? static_cast<std::size_t>(status.st_size) + 1 : 1 << 16);
+  while (true) {
+    if (filled == text.size()) text.resize(2 * text.size());
+    const ssize_t got = ::read(file.number(), text.data() + filled, text.size() - filled);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_system("a file that can be read", errno, path);
+    if (got == 0) break;
+    filled += static_cast<std::size_t>(got);
+  }
+  text.resize(filled);
+  return text;
+}
+
+namespace {
+
+// A new file under a name nobody else has, removed again unless keep() was called.
+class Draft {
+ public:
+  explicit Draft(const std::filesystem::path& target) : file_(create(target, path_)) {}
+  ~Draft() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+  int number() const noexcept { return file_.number(); }
+
+  void write(std::string_view content) {
+    while (!content.empty()) {
+      const ssize_t written = ::write(number(), content.data(), content.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail_system("a file that can be written", errno, path_);
+      content.remove_prefix(static_cast<std::size_t>(written));
+    }
+    if (::fsync(number()) != 0) fail_system("a disk that keeps what is written", errno, path_);
+  }
+
+  void keep(const std::filesystem::path& target) {
+    if (::rename(path_.c_str(), target.c_str()) != 0)
+      fail_system("a file that can be replaced", errno, target);
+    path_.clear();
+  }
+
+ private:
+  static int create(const std::filesystem::path& target, std::filesystem::path& path) {
+    for (int attempt = 0; attempt < 8; ++attempt) {
+      std::uint64_t number = 0;
+      if (::getrandom(&number, sizeof number, 0) != sizeof number) continue;
+      path = target.parent_path() / fmt::format(".pensive-{:016x}", number);
+      const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (file >= 0) return file;
+      path.clear();
+      if (errno != EEXIST) fail_system("a folder that can be written", errno, target);
+    }
+    fail(ErrorCode::io, "a free name for a draft", "none", target.string());
+  }
+
+  std::filesystem::path path_;  // before file_: create() fills it
+  Descriptor file_;
+};
+
+}  // namespace
+
+void write_whole(const std::filesystem::path& path, std::string_view content) {
+  std::error_code error;
+  // What a link points to is replaced, not the link.
+  const bool is_link = std::filesystem::is_symlink(path, error);
+  const std::filesystem::path target =
+      is_link ? std::filesystem::weakly_canonical(path, error) : path;
+  require(!error || !is_link, ErrorCode::io, "a link that can be followed", error.message(),
+          path.string());
+  Draft draft(target);
+  struct stat before = {};
+  if (::stat(target.c_str(), &before) == 0) {
+    require(!S_ISDIR(before.st_mode), ErrorCode::io, "a file", "a folder", path.string());
+    ::fchmod(draft.number(), before.st_mode & 07777);  // a wish: some file systems have no modes
+  }
+  draft.write(content);
+  draft.keep(target);
+  // The name is part of the folder, which has to reach the disk too.
+  const std::filesystem::path parent = target.has_parent_path() ? target.parent_path() : ".";
+  const Descriptor folder(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.number() >= 0) ::fsync(folder.number());
+}
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Builds a document while it is read. ordered_json itself would look for each key among all
+// before it, and would take the last of two equal keys.
+class Builder {
+ public:
+  explicit Builder(std::string_view where) : where_(where) {}
+  Json take() { return std::move(root_); }
+
+  bool null() { return add(nullptr); }
+  bool boolean(bool value) { return add(value); }
+  bool number_integer(std::int64_t value) { return add(value); }
+  bool number_unsigned(std::uint64_t value) { return add(value); }
+  bool number_float(double value, const std::string&) { return add(value); }
+  bool string(std::string& value) { return add(std::move(value)); }
+  bool binary(std::vector<std::uint8_t>&) { return false; }
+  bool start_object(std::size_t) { return open(Json::object()); }
+  bool start_array(std::size_t) { return open(Json::array()); }
+  bool end_object() { return close(); }
+  bool end_array() { return close(); }
+
+  bool key(std::string& name) {
+    const bool is_new = open_.back().keys.insert(name).second;
+    require(is_new, ErrorCode::corrupt_file, "each key once", "two keys " + in_quotes(name), where_);
+    key_ = std::move(name);
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& e) {
+    const std::string_view what = e.what();
+    const std::size_t bracket = what.find("] ");
+    fail(ErrorCode::corrupt_file, "JSON",
+         bracket == std::string_view::npos ? what : what.substr(bracket + 2),
+         fmt::format("{}, byte {}", where_, position));
+  }
+
+ private:
+  struct Level {
+    Json* value;
+    std::unordered_set<std::string> keys;
+  };
+
+  template <class Value>
+  bool add(Value&& value) {
+    place(std::forward<Value>(value));
+    return true;
+  }
+
+  Json* place(Json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Json& parent = *open_.back().value;
+    if (parent.is_array()) {
+      parent.push_back(std::move(value));
+      return &parent.back();
+    }
+    auto& members = parent.get_ref<Json::object_t&>();
+    static_cast<Json::object_t::Container&>(members).emplace_back(std::move(key_),
+                                                                  std::move(value));
+    return &members.back().second;
+  }
+
+  bool open(Json value) {
+    constexpr std::size_t most_levels = 64;
+    require(open_.size() < most_levels, ErrorCode::corrupt_file, "JSON at most 64 levels deep",
+            "more", where_);
+    Json* placed = place(std::move(value));
+    open_.push_back({placed, {}});
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string where_;
+  Json root_;
+  std::string key_;
+  std::vector<Level> open_;
+};
+
+std::string described(const Json& value) {
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "a list";
+  if (value.is_string()) return in_quotes(value.get_ref<const std::string&>());
+  return value.dump();
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view where) {
+  Builder builder(where);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
+template <class T>
+T member(const Json& object, std::string_view key, std::string_view where) {
+  require(object.is_object(), ErrorCode::corrupt_file,
+          fmt::format("an object with the key {}", in_quotes(key)), described(object), where);
+  const auto found = object.find(std::string(key));
+  require(found != object.end(), ErrorCode::corrupt_file, fmt::format("the key {}", in_quotes(key)),
+          "none", where);
+  const auto refuse = [&](std::string_view type) {
+    fail(ErrorCode::corrupt_file, fmt::format("{} as {}", type, in_quotes(key)), described(*found),
+         where);
+  };
+  if constexpr (std::is_same_v<T, bool>) {
+    if (!found->is_boolean()) refuse("true or false");
+  } else if constexpr (std::is_same_v<T, std::int64_t>) {
+    constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+    const bool is_huge = found->is_number_unsigned() && found->template get<std::uint64_t>() > most;
+    if (!found->is_number_integer() || is_huge) refuse("a whole number");
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (!found->is_number()) refuse("a number");
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    if (!found->is_string()) refuse("a text");
+  }
+  return found->template get<T>();
+}
+
+template bool member(const Json&, std::string_view, std::string_view);
+template std::int64_t member(const Json&, std::string_view, std::string_view);
+template double member(const Json&, std::string_view, std::string_view);
+template std::string member(const Json&, std::string_view, std::string_view);
+template Json member(const Json&, std::string_view, std::string_view);
+
+}  // namespace pensive

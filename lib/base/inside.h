@@ -22,6 +22,15 @@ inline void require(bool holds, ErrorCode code, std::string_view expected, std::
   if (!holds) fail(code, expected, found, where);
 }
 
+// A text in quotes for a message: cut when long, control characters escaped, always UTF-8.
+std::string in_quotes(std::string_view text);
+
+// Length of the character that `text` begins with: 1 to 4; 0 when `text` is empty or ends inside
+// it; -n when its first n bytes are no UTF-8 (what U+FFFD stands for once).
+int utf8_length(std::string_view text) noexcept;
+// The same text with U+FFFD for every run of bytes that is no UTF-8.
+std::string to_utf8(std::string_view bytes);
+
 // A file mapped for reading. Throws not_found or io.
 class MappedFile {
  public:

@@ -12,6 +12,22 @@
 
 namespace pensive {
 
+// How positions turn into angles.
+enum class RopeKind : std::uint8_t {
+  plain,   // position / theta^(2 i / head_dim)
+  linear,  // positions divided by a factor
+  llama3   // slow rotations divided by a factor, fast ones kept, a ramp between
+};
+
+struct Rope {
+  RopeKind kind = RopeKind::plain;
+  double theta = 10000;
+  double factor = 1;
+  double low_frequency_factor = 1;   // llama3: turns over the original positions, below: divided
+  double high_frequency_factor = 4;  // llama3: above: kept
+  double original_positions = 8192;  // llama3
+};
+
 // config.json, understood whole or refused.
 struct Config {
   std::string family;  // "llama"
@@ -24,10 +40,10 @@ struct Config {
   int vocab_size = 0;
   int max_positions = 0;
   double norm_epsilon = 1e-6;
-  double rope_theta = 10000;
+  Rope rope;
   bool is_tied = false;
-  Precision stored = Precision::float32;
-  std::vector<TokenId> stop_tokens;  // eos_token_id of config.json and generation_config.json
+  Precision stored = Precision::float32;  // float16 is held as float32, which has all its values
+  std::vector<TokenId> stop_tokens;       // eos_token_id of config.json and generation_config.json
   GenerationDefaults defaults;
 };
 
@@ -55,8 +71,12 @@ struct Weights {
 };
 
 // Reads the safetensors of a directory onto a device. Every tensor the config implies must be there
-// once, in the right shape; others are refused, save rotary tables that older exports carry.
+// once, in the right shape, finite; others are refused, save rotary tables that older exports carry
+// and, where the head is tied, a copy of the embedding. `precision` is not as_stored.
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
                      Precision precision, const Device& device);
+
+// float32, bfloat16 or float64; `precision` is not as_stored.
+at::ScalarType to_scalar(Precision precision);
 
 }  // namespace pensive

@@ -1,0 +1,200 @@
+// One JSON line a case: decode, prefill, the price of row-invariant arithmetic, one training step.
+// Figures count on the device that is named and as ratios within one run.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pensive/exam.h"
+#include "pensive/train.h"
+
+namespace {
+
+using namespace pensive;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string model = "examples/reasoner";
+  std::string device = "auto";
+  std::string out;  // a folder; empty: standard output only
+  int repetitions = 5;
+};
+
+struct Spread {
+  double median = 0, low = 0, high = 0;
+};
+
+Spread spread_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {values[values.size() / 2], values.front(), values.back()};
+}
+
+class Bench {
+ public:
+  explicit Bench(const Options& options)
+      : options_(options),
+        model_(Model::load(options.model, {.device = Device::parse(options.device)})) {
+    if (options.out.empty()) return;
+    std::filesystem::create_directories(options.out);
+    const std::string device = to_string(model_->info().device).substr(0, 4);
+    const auto name = std::filesystem::path(options.model).filename().string();
+    file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", options.out, name, device).c_str(), "w");
+  }
+  ~Bench() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+
+  void decode(int batch, Arithmetic arithmetic);
+  void prefill(int length);
+  void train_step(int prompts, int group);
+
+ private:
+  void report(std::string_view name, std::string_view unit, const Spread& spread,
+              std::string_view shape);
+  std::vector<TokenId> prompt(int length, int salt) const;
+
+  Options options_;
+  std::shared_ptr<const Model> model_;
+  std::FILE* file_ = nullptr;
+};
+
+void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
+                   std::string_view shape) {
+  const std::string line = fmt::format(
+      R"({{"case":"{}","shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"device":"{}","precision":"{}","model":"{}"}})",
+      name, shape, unit, spread.median, spread.low, spread.high, options_.repetitions,
+      to_string(model_->info().device), to_string(model_->info().precision),
+      std::filesystem::path(options_.model).filename().string());
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+  if (file_ != nullptr) fmt::print(file_, "{}\n", line);
+}
+
+// Distinct prompts, so that no prefix is shared.
+std::vector<TokenId> Bench::prompt(int length, int salt) const {
+  std::vector<TokenId> ids(static_cast<std::size_t>(length));
+  unsigned state = 12345u + static_cast<unsigned>(salt) * 7919u;
+  for (TokenId& id : ids) {
+    state = state * 1664525u + 1013904223u;
+    id = static_cast<TokenId>((state >> 8) % static_cast<unsigned>(model_->tokenizer()->size()));
+  }
+  return ids;
+}
+
+void Bench::decode(int batch, Arithmetic arithmetic) {
+  EngineOptions engine_options;
+  engine_options.arithmetic = arithmetic;
+  engine_options.max_live_sequences = batch;
+  Engine engine(model_, engine_options);
+  constexpr int new_tokens = 96;
+  std::vector<double> rates;
+  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+    std::vector<Sequence> sequences;
+    for (int i = 0; i < batch; ++i) {
+      Request request;
+      request.prompt = prompt(64, repeat * batch + i);
+      request.max_new_tokens = new_tokens;
+      request.ignore_end_tokens = true;
+      request.sampling.seed = 1;
+      sequences.push_back(engine.start(request));
+    }
+    while (engine.counters().computed_tokens == 0 || engine.counters().waiting > 0) engine.step();
+    engine.step();
+    const auto before = engine.counters().computed_tokens;
+    const auto start = Clock::now();
+    engine.finish(sequences);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const auto tokens = static_cast<double>(engine.counters().computed_tokens - before);
+    if (repeat > 0) rates.push_back(tokens / seconds);  // the first warms up
+  }
+  report(arithmetic == Arithmetic::fast ? "decode" : "decode, row-invariant", "tokens/s",
+         spread_of(rates), fmt::format("batch {}, context 64 to 160", batch));
+}
+
+void Bench::prefill(int length) {
+  Engine engine(model_, {.max_tokens_per_step = length, .reuse_prefixes = false});
+  std::vector<double> rates;
+  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+    Request request;
+    request.prompt = prompt(length, repeat);
+    request.max_new_tokens = 1;
+    request.ignore_end_tokens = true;
+    const auto start = Clock::now();
+    Sequence sequence = engine.start(request);
+    engine.finish(sequence);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (repeat > 0) rates.push_back(length / seconds);
+  }
+  report("prefill", "tokens/s", spread_of(rates), fmt::format("1 x {}", length));
+}
+
+void Bench::train_step(int prompts, int group) {
+  const auto problems =
+      load_problems(std::filesystem::path(options_.model) / "problems" / "train.jsonl");
+  auto soft = std::make_shared<SoftVocab>(model_);
+  const TokenId row = soft->add("learned", model_->tokenizer()->encode("Wait", {AddSpecial::no}));
+  Engine engine(model_, {.soft = soft, .max_live_sequences = prompts * group});
+  TrainOptions options;
+  options.rollout.guides = {continue_thinking({.with = {row}})};
+  options.rollout.sampling.temperature = 1.0f;
+  options.group_size = group;
+  Trainer trainer(engine, soft, row, correct(), options);
+  std::vector<double> rollout, update, whole;
+  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+    const auto first = static_cast<std::size_t>(repeat * prompts);
+    const TrainReport report =
+        trainer.step(std::span(problems).subspan(first, static_cast<std::size_t>(prompts)));
+    if (repeat == 0) continue;
+    rollout.push_back(report.rollout_seconds);
+    update.push_back(report.update_seconds);
+    whole.push_back(report.rollout_seconds + report.update_seconds);
+  }
+  const std::string shape = fmt::format("{} prompts x {} samples", prompts, group);
+  report("train step: rollout", "s", spread_of(rollout), shape);
+  report("train step: update", "s", spread_of(update), shape);
+  report("train step", "s", spread_of(whole), shape);
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string_view name = argv[i];
+    if (name == "--model")
+      options.model = argv[i + 1];
+    else if (name == "--device")
+      options.device = argv[i + 1];
+    else if (name == "--out")
+      options.out = argv[i + 1];
+    else if (name == "--repetitions")
+      options.repetitions = std::max(1, std::atoi(argv[i + 1]));
+    else
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("expected --model, --device, --out or --repetitions; found {} "
+                              "(command line)",
+                              name));
+  }
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const Options options = parse(argc, argv);
+  Bench bench(options);
+  for (int batch : {1, 8, 64, 192}) bench.decode(batch, Arithmetic::fast);
+  for (int batch : {1, 64}) bench.decode(batch, Arithmetic::row_invariant);
+  bench.prefill(512);
+  if (std::filesystem::exists(std::filesystem::path(options.model) / "problems")) {
+    bench.train_step(24, 8);
+  }
+  return 0;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "pensive-bench: {}\n", error.what());
+  return 1;
+}

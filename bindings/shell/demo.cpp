@@ -1,0 +1,233 @@
+// The two minutes that show the point: a frozen model, a learned word, a table.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "pensive/exam.h"
+#include "pensive/train.h"
+#include "shell.h"
+
+namespace pensive::shell {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  std::string word = "Wait";  // the best fixed word on dev; examples/reasoner/README.md
+  float brake = 1.0f;
+  int problems = 400, side_problems = 200, steps = 40, prompts = 24, group = 8;
+  double rate = 0.02;
+  std::uint64_t seed = 1;
+  std::string results;
+};
+
+// What one line of the table is.
+struct Arm {
+  std::string name, system, word;
+  int times = 0;
+  bool is_braked = false;
+};
+
+struct Demo {
+  const Flags& flags;
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<SoftVocab> soft;
+  TokenId row;
+  Engine engine;
+  std::vector<Problem> train, test;
+
+  explicit Demo(const Flags& given)
+      : flags(given),
+        model(flags.model.load()),
+        soft(std::make_shared<SoftVocab>(model)),
+        row(soft->add("learned", pensive::shell::word(*model, *soft, flags.word))),
+        engine(model, flags.model.engine_options(soft)),
+        train(load_problems(flags.model.directory + "/problems/train.jsonl")),
+        test(load_problems(flags.model.directory + "/problems/test.jsonl")) {}
+
+  Request request(const Arm& arm) const;
+  void show(const Arm& arm, const Problem& problem);
+  void learn();
+  ExamResult examine_arm(const Arm& arm, int problems, Progress& progress, int& done);
+};
+
+Request Demo::request(const Arm& arm) const {
+  RequestFlags request_flags;
+  request_flags.max_tokens = 900;
+  request_flags.continue_with = arm.word;
+  request_flags.times = arm.times;
+  if (arm.is_braked) request_flags.brake = flags.brake;
+  return request_flags.request(*model, *soft);
+}
+
+void Demo::show(const Arm& arm, const Problem& problem) {
+  const bool is_dim = is_terminal(STDOUT_FILENO);
+  Request asked = request(arm);
+  asked.prompt = chat_prompt(model->tokenizer(), arm.system)(problem);
+  asked.sampling.seed = flags.seed;
+  Sequence sequence = engine.start(asked);
+  fmt::print("\n{}\n  {} ", arm.name, is_dim ? "\033[2m" : "");
+  engine.finish(sequence);
+  Segment last = Segment::think;
+  for (const TextEvent& event : sequence.take_events()) {
+    if (event.segment != last) fmt::print("{}\n  answer: ", is_dim ? "\033[0m" : "");
+    last = event.segment;
+    for (char c : event.text) c == '\n' ? fmt::print("\n   ") : fmt::print("{}", c);
+  }
+  const Response response = respond(sequence.trace(), *model->tokenizer());
+  const bool is_right = correct()->score(problem, response) > 0.5;
+  fmt::print("{}   ({}; {} tokens)\n", is_dim ? "\033[0m" : "",
+             is_right ? "right" : "wrong, it is " + problem.reference,
+             sequence.trace().decoded_tokens());
+}
+
+void Demo::learn() {
+  TrainOptions options;
+  options.rollout = request({"", "brief", "learned", 1, false});
+  options.rollout.sampling.temperature = 1.0f;
+  options.prompt_of = chat_prompt(model->tokenizer(), "brief");
+  options.group_size = flags.group;
+  options.learning_rate = flags.rate;
+  options.total_steps = flags.steps;
+  options.seed = flags.seed;
+  Trainer trainer(engine, soft, row, correct(), options);
+  Progress progress("learning", flags.steps);
+  for (int step = 0; step < flags.steps; ++step) {
+    std::vector<Problem> chosen;
+    for (int i = 0; i < flags.prompts; ++i) {
+      const auto at = static_cast<std::size_t>(step * flags.prompts + i) +
+                      static_cast<std::size_t>(flags.seed) * 997;
+      chosen.push_back(train[at % train.size()]);
+    }
+    const TrainReport report = trainer.step(chosen);
+    progress.update(report.step, fmt::format("reward {:.2f}", report.mean_reward));
+  }
+}
+
+ExamResult Demo::examine_arm(const Arm& arm, int problems, Progress& progress, int& done) {
+  ExamOptions options;
+  options.request = request(arm);
+  options.prompt_of = chat_prompt(model->tokenizer(), arm.system);
+  options.seed = flags.seed + 1;
+  options.progress = [&](int now, int) { progress.update(done + now); };
+  const auto count = std::min(test.size(), static_cast<std::size_t>(problems));
+  ExamResult result = examine(engine, std::span(test).first(count), *correct(), options);
+  done += static_cast<int>(count);
+  return result;
+}
+
+nlohmann::ordered_json to_json(const Arm& arm, const ExamResult& result) {
+  return {{"arm", arm.name},
+          {"system", arm.system},
+          {"problems", result.problems},
+          {"accuracy", result.accuracy},
+          {"low", result.low},
+          {"high", result.high},
+          {"tokens", result.mean_tokens},
+          {"first_answer", result.mean_first_answer},
+          {"truncated", result.truncated_share}};
+}
+
+// Errors of the fixed policy that the learned word does not make.
+void print_removed(const ExamResult& fixed, const ExamResult& learned, const std::string& name) {
+  const Paired paired = compare(fixed, learned);
+  fmt::print("against {}: {:.0f}% of its errors are gone (95%: {:.0f} to {:.0f}), {:+.0f} tokens\n",
+             name, 100 * paired.errors_removed, 100 * paired.errors_low, 100 * paired.errors_high,
+             paired.token_difference);
+}
+
+void print_table(Demo& demo, std::ofstream& out) {
+  const Flags& flags = demo.flags;
+  const std::string& w = flags.word;
+  const std::vector<Arm> arms = {{"nothing", "brief", "", 0, false},
+                                 {w + " x1", "brief", w, 1, false},
+                                 {w + " x2", "brief", w, 2, false},
+                                 {"learned x1", "brief", "learned", 1, false},
+                                 {"learned x2", "brief", "learned", 2, false},
+                                 {"thorough", "thorough", "", 0, false},
+                                 {"thorough, brake", "thorough", "", 0, true},
+                                 {"steps", "steps", "", 0, false}};
+  std::vector<ExamResult> results;
+  int done = 0;
+  {
+    Progress progress("exam", flags.problems * 5 + flags.side_problems * 3);
+    for (const Arm& arm : arms) {
+      const bool is_side = results.size() >= 5;
+      results.push_back(
+          demo.examine_arm(arm, is_side ? flags.side_problems : flags.problems, progress, done));
+      if (out) out << to_json(arm, results.back()).dump() << "\n";
+    }
+  }
+  fmt::print("\nend of thinking replaced by   accuracy   95% interval      tokens\n");
+  for (std::size_t i = 0; i < 5; ++i) {
+    const ExamResult& r = results[i];
+    fmt::print("{:<28}  {:>6.1f}%    {:.1f} to {:.1f}   {:>8.1f}\n", arms[i].name, 100 * r.accuracy,
+               100 * r.low, 100 * r.high, r.mean_tokens);
+  }
+  fmt::print("\n");
+  print_removed(results[1], results[3], w + " x1, learned x1");
+  print_removed(results[2], results[3], w + " x2, learned x1");
+  print_removed(results[2], results[4], w + " x2, learned x2");
+  const auto& [thorough, braked, steps] = std::tie(results[5], results[6], results[7]);
+  fmt::print("thorough: {:.1f}% with {:.0f} tokens; with the brake {:.1f}% with {:.0f}\n",
+             100 * thorough.accuracy, thorough.mean_tokens, 100 * braked.accuracy,
+             braked.mean_tokens);
+  fmt::print(
+      "steps: {:.1f}%, first answer at {:.0f}% of the response; brief: {:.1f}%, at {:.0f}%\n",
+      100 * steps.accuracy, 100 * steps.mean_first_answer, 100 * results[0].accuracy,
+      100 * results[0].mean_first_answer);
+}
+
+void run_demo(const Flags& flags) {
+  const auto start = std::chrono::steady_clock::now();
+  Demo demo(flags);
+  fmt::print(
+      "A model of {:.1f} million parameters, frozen, does sums modulo 100. It was made so that "
+      "the\n"
+      "effect can be seen in two minutes: where it wants to stop thinking, a word is put instead.\n"
+      "One embedding, that word's, is learned here and now.\n",
+      static_cast<double>(demo.model->info().parameters) / 1e6);
+  const Problem& problem = demo.test.at(static_cast<std::size_t>(flags.problems));
+  fmt::print("\nproblem: {}\n", problem.question);
+  demo.show({"thinking as it likes", "brief", "", 0, false}, problem);
+  demo.show({"with '" + flags.word + "' put where it stopped", "brief", flags.word, 1, false},
+            problem);
+  fmt::print("\n");
+  demo.learn();
+  demo.show({"with the learned word put there", "brief", "learned", 1, false}, problem);
+  fmt::print("\n");
+  std::ofstream out;
+  if (!flags.results.empty()) out.open(flags.results, std::ios::app);
+  print_table(demo, out);
+  const double spent =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  fmt::print("\n{:.0f} seconds; {} test problems the model never saw. docs/results.md has more.\n",
+             spent, flags.problems);
+}
+
+}  // namespace
+
+void add_demo(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("demo", "learn a continue word on the embedded reasoner");
+  flags->model.add_to(*command);
+  command->add_option("--word", flags->word, "the fixed word to compare with")
+      ->capture_default_str();
+  command->add_option("--brake-margin", flags->brake, "of the brake, in nats")
+      ->capture_default_str();
+  command->add_option("--problems", flags->problems, "test problems of the table")
+      ->capture_default_str();
+  command->add_option("--side-problems", flags->side_problems, "of the lines under it")
+      ->capture_default_str();
+  command->add_option("--steps", flags->steps, "training steps")->capture_default_str();
+  command->add_option("--prompts", flags->prompts, "problems a step")->capture_default_str();
+  command->add_option("--group", flags->group, "samples a problem")->capture_default_str();
+  command->add_option("--lr", flags->rate, "Adam's rate")->capture_default_str();
+  command->add_option("-s,--seed", flags->seed)->capture_default_str();
+  command->add_option("--out", flags->results, "append every line as JSON");
+  command->callback([flags] { run_demo(*flags); });
+}
+
+}  // namespace pensive::shell

@@ -1,0 +1,99 @@
+#include "shell.h"
+
+namespace pensive::shell {
+
+void ModelFlags::add_to(CLI::App& app) {
+  app.add_option("-m,--model", directory, "a Hugging Face checkpoint's folder")->required();
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--precision", precision, "what to compute in")
+      ->check(CLI::IsMember({"as_stored", "float32", "bfloat16", "float64"}))
+      ->capture_default_str();
+  app.add_option("--soft", soft_file, "a file of soft rows made by `pensive train`");
+  app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
+}
+
+std::shared_ptr<const Model> ModelFlags::load() const {
+  ModelOptions options;
+  options.device = Device::parse(device);
+  if (precision == "float32") options.precision = Precision::float32;
+  if (precision == "bfloat16") options.precision = Precision::bfloat16;
+  if (precision == "float64") options.precision = Precision::float64;
+  return Model::load(directory, options);
+}
+
+std::shared_ptr<SoftVocab> ModelFlags::load_soft(const std::shared_ptr<const Model>& model) const {
+  if (soft_file.empty()) return std::make_shared<SoftVocab>(model);
+  return SoftVocab::load(model, soft_file);
+}
+
+EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) const {
+  EngineOptions options;
+  options.soft = std::move(soft);
+  if (row_invariant) options.arithmetic = Arithmetic::row_invariant;
+  return options;
+}
+
+void RequestFlags::add_to(CLI::App& app) {
+  app.add_option("--system", system, "the system message of the chat");
+  app.add_option("-n,--max-tokens", max_tokens, "most tokens to decode")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--temp,--temperature", temperature, "0 is greedy; default: the checkpoint's");
+  app.add_option("--top-p", top_p, "default: the checkpoint's");
+  app.add_option("--top-k", top_k, "0 is all; default: the checkpoint's");
+  app.add_option("-s,--seed", seed, "the same seed gives the same text");
+  app.add_flag("--ignore-eos", ignore_eos, "go on past the end token");
+  app.add_option("--continue", continue_with,
+                 "replace the end of the thinking by this word, or by the soft row of this name");
+  app.add_option("--times", times, "how often to replace it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--think-max", think_max, "close the thinking by so many tokens")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--think-window", think_window,
+                 "how long before --think-max a sentence end closes already; default: an eighth");
+  app.add_option(
+      "--brake", brake,
+      "close the thinking at a line or sentence end when the end of the thinking is within "
+      "so many nats of the best token");
+}
+
+std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text) {
+  if (auto id = soft.find(text)) return {*id};
+  auto ids = model.tokenizer()->encode(text, {.add_special = AddSpecial::no});
+  if (ids.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "expected a word of at least one token; found '" + text + "' (--continue)");
+  }
+  return ids;
+}
+
+Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
+  Request request;
+  request.sampling = {temperature, top_p, top_k, seed};
+  request.max_new_tokens = max_tokens;
+  request.ignore_end_tokens = ignore_eos;
+  request.markers = find_markers(*model.tokenizer());
+  const bool is_steered = think_max > 0 || !continue_with.empty() || brake;
+  if (is_steered && !request.markers) {
+    throw Error(ErrorCode::unsupported,
+                "expected a model with thinking markers; found a tokenizer without </think> "
+                "(--think-max, --continue and --brake steer the thinking)");
+  }
+  if (think_max > 0) {
+    const int window = think_window >= 0 ? think_window : think_max / 8;
+    request.guides.push_back(budget({.max_think_tokens = think_max, .window_tokens = window}));
+  }
+  if (brake) {
+    request.guides.push_back(
+        margin_brake({.closer = request.markers->think_close, .max_margin_nats = *brake}));
+  }
+  if (!continue_with.empty()) {
+    ContinueOptions options{.with = word(model, soft, continue_with), .times = times};
+    if (think_max > 0) options.max_think_tokens = think_max;
+    request.guides.push_back(continue_thinking(options));
+  }
+  return request;
+}
+
+}  // namespace pensive::shell

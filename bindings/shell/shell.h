@@ -1,0 +1,77 @@
+// What the subcommands share: flags that several have, and progress on a terminal.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pensive/engine.h"
+#include "pensive/model.h"
+
+namespace pensive::shell {
+
+// Which model, where, and which soft rows.
+struct ModelFlags {
+  std::string directory;
+  std::string device = "auto";
+  std::string precision = "as_stored";
+  std::string soft_file;
+  bool row_invariant = false;
+
+  void add_to(CLI::App& app);
+  std::shared_ptr<const Model> load() const;
+  // The rows of --soft; an empty vocabulary without it.
+  std::shared_ptr<SoftVocab> load_soft(const std::shared_ptr<const Model>& model) const;
+  EngineOptions engine_options(std::shared_ptr<const SoftVocab> soft) const;
+};
+
+// How to sample and how to steer the thinking.
+struct RequestFlags {
+  std::string system;
+  std::optional<float> temperature, top_p;
+  std::optional<int> top_k;
+  std::optional<std::uint64_t> seed;
+  int max_tokens = 2048;
+  bool ignore_eos = false;
+  std::string continue_with;
+  int times = 1;
+  int think_max = 0;
+  int think_window = -1;
+  std::optional<float> brake;
+
+  void add_to(CLI::App& app);
+  // Throws invalid_argument where a flag needs thinking markers that the model lacks.
+  Request request(const Model& model, const SoftVocab& soft) const;
+};
+
+// A word to ids: a soft row's name first, else the tokenizer's ids for it.
+std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text);
+
+// A bar on standard error where that is a terminal; a line every few seconds where it is not.
+class Progress {
+ public:
+  Progress(std::string title, int total);
+  ~Progress();
+  void update(int done, std::string_view note = {});
+
+ private:
+  std::string title_;
+  int total_;
+  bool is_terminal_;
+  std::chrono::steady_clock::time_point start_, last_;
+};
+
+bool is_terminal(int descriptor);
+bool was_interrupted();  // Ctrl-C since catch_interrupt(); a second one ends the program
+void catch_interrupt();
+
+void add_generate(CLI::App& app);
+void add_train(CLI::App& app);
+void add_exam(CLI::App& app);
+void add_info(CLI::App& app);
+void add_demo(CLI::App& app);
+
+}  // namespace pensive::shell
