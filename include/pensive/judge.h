@@ -36,18 +36,19 @@ class PENSIVE_EXPORT Judge {
 
 // The final answer written in a text: what stands in the last \boxed{…} (nested braces are
 // followed), else in the last <answer>…</answer>, else after the last "#### ", else after the
-// last "final answer" or "the answer is". Nothing when none of these occurs. Linear time.
+// last "final answer" or "the answer is", to the end of the line or sentence. Trimmed; what is not
+// closed or holds nothing is passed over. Nothing when none of these occurs. Linear time.
 PENSIVE_EXPORT std::optional<std::string> find_answer(std::string_view response);
 
 // Whether two answers are the same number, exactly: integers and decimals of any length, signs,
-// thousands separators, leading and trailing zeros, a leading currency sign, a trailing percent
-// sign or full stop. Fractions a/b are compared as rationals. Other text is compared after
-// trimming and folding case. Never approximate.
+// commas between thousands, leading and trailing zeros, a leading currency sign, a trailing percent
+// sign or full stop. Fractions a/b, of up to 1000 digits a side, are compared as rationals. Other
+// text is compared after trimming and folding case (of ASCII letters). Never approximate.
 PENSIVE_EXPORT bool same_answer(std::string_view a, std::string_view b);
 
-// 1 when the final answer of the response is the reference, else 0. The answer is searched in
-// the answer segment; a bare number there counts. Without an answer segment the whole text is
-// searched with find_answer().
+// 1 when the final answer of the response is the reference, else 0. The answer is searched in the
+// answer segments with find_answer(); where that finds nothing, their last line counts as it
+// stands, such as a bare number. Without an answer segment the whole text is searched.
 PENSIVE_EXPORT std::shared_ptr<const Judge> correct();
 
 // 1 when the response holds a \boxed{…} answer, else 0 (the paper's format term, arXiv

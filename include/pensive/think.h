@@ -147,6 +147,8 @@ class PENSIVE_EXPORT Guide {
   virtual std::string_view name() const = 0;
   // Tokens whose logprobs this guide wants to see in every moment. Asked once, at the start.
   virtual std::vector<TokenId> watches() const { return {}; }
+  // Whether this guide means nothing without thinking markers: a request then needs them.
+  virtual bool needs_markers() const { return false; }
   // Called once before the first token; `moment.token` is the last of the prompt.
   virtual Action on_start(const Moment& moment);
   virtual Action on_token(const Moment& moment) = 0;

@@ -1,1 +1,159 @@
-// to come
+// Clustered standard errors, Wilson's interval, paired differences.
+#include "exam/statistics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "base/inside.h"
+
+namespace pensive {
+namespace {
+
+constexpr double normal_quantile = 1.959963984540054;
+
+// Sums over one problem's samples.
+struct Cluster {
+  int samples = 0;
+  double score = 0;
+  double tokens = 0;
+};
+
+std::vector<Cluster> clusters(const ExamResult& result) {
+  std::vector<Cluster> all(result.problems);
+  for (const ExamSample& sample : result.samples) {
+    require(sample.problem >= 0 && sample.problem < result.problems, ErrorCode::invalid_argument,
+            fmt::format("samples of problems 0 to {}", result.problems - 1),
+            fmt::format("problem {}", sample.problem), "ExamResult::samples");
+    Cluster& cluster = all[sample.problem];
+    ++cluster.samples;
+    cluster.score += sample.score;
+    cluster.tokens += sample.tokens;
+  }
+  std::erase_if(all, [](const Cluster& cluster) { return cluster.samples == 0; });
+  return all;
+}
+
+// Miller, arXiv 2411.00640, eq. 4: the independent error, plus the covariances within a cluster.
+double clustered_error(const ExamResult& result, const std::vector<Cluster>& all) {
+  const double n = static_cast<double>(result.samples.size());
+  if (n < 2) return 0;
+  double squares = 0, cluster_squares = 0;
+  for (const ExamSample& sample : result.samples)
+    squares += (sample.score - result.accuracy) * (sample.score - result.accuracy);
+  for (const Cluster& cluster : all) {
+    const double sum = cluster.score - cluster.samples * result.accuracy;
+    cluster_squares += sum * sum;
+  }
+  // The sum over pairs i != j of one cluster is its squared sum less its squares.
+  const double variance = squares / (n - 1) / n + (cluster_squares - squares) / (n * n);
+  return std::sqrt(std::max(0.0, variance));
+}
+
+struct Mean {
+  double value = 0;
+  double error = std::numeric_limits<double>::infinity();  // of the mean; infinite for n < 2
+};
+
+Mean mean_of(const std::vector<double>& values) {
+  Mean mean;
+  const double n = static_cast<double>(values.size());
+  if (values.empty()) return mean;
+  for (const double value : values) mean.value += value / n;
+  if (values.size() < 2) return mean;
+  double squares = 0;
+  for (const double value : values) squares += (value - mean.value) * (value - mean.value);
+  mean.error = std::sqrt(squares / (n - 1) / n);
+  return mean;
+}
+
+}  // namespace
+
+Interval wilson(double share, int n) noexcept {
+  if (n <= 0) return {0, 1};
+  const double z2 = normal_quantile * normal_quantile;
+  const double middle = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const double half = normal_quantile / (1 + z2 / n) *
+                      std::sqrt(std::max(0.0, share * (1 - share)) / n + z2 / (4.0 * n * n));
+  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
+
+double t_quantile(int degrees) noexcept {
+  constexpr std::array exact = {12.706204736, 4.302652730, 3.182446305, 2.776445105};
+  if (degrees < 1) return std::numeric_limits<double>::infinity();
+  if (degrees <= std::ssize(exact)) return exact[degrees - 1];
+  // Cornish and Fisher's expansion; off by less than 0.003 from five degrees on.
+  const double z = normal_quantile, z2 = z * z, v = degrees;
+  return z * (1 + (z2 + 1) / (4 * v) + ((5 * z2 + 16) * z2 + 3) / (96 * v * v) +
+              (((3 * z2 + 19) * z2 + 17) * z2 - 15) / (384 * v * v * v));
+}
+
+void summarize(ExamResult& result) {
+  const double n = static_cast<double>(result.samples.size());
+  result.accuracy = result.standard_error = 0;
+  result.mean_tokens = result.mean_first_answer = result.truncated_share = 0;
+  bool is_binary = true, is_share = true;
+  for (const ExamSample& sample : result.samples) {
+    result.accuracy += sample.score / n;
+    result.mean_tokens += sample.tokens / n;
+    result.mean_first_answer += sample.first_answer / n;
+    result.truncated_share += (sample.stopped == StopReason::length) / n;
+    is_binary = is_binary && (sample.score == 0 || sample.score == 1);
+    is_share = is_share && sample.score >= 0 && sample.score <= 1;
+  }
+  const std::vector<Cluster> all = clusters(result);
+  const bool one_each = all.size() == result.samples.size();
+  const bool says_nothing =
+      all.size() < 2 || (result.standard_error = clustered_error(result, all)) == 0;
+  if ((is_binary && one_each) || (is_share && says_nothing)) {
+    const Interval interval =
+        wilson(std::clamp(result.accuracy, 0.0, 1.0), static_cast<int>(all.size()));
+    result.low = interval.low;
+    result.high = interval.high;
+  } else {
+    result.low = result.accuracy - 1.96 * result.standard_error;
+    result.high = result.accuracy + 1.96 * result.standard_error;
+  }
+}
+
+Paired compare(const ExamResult& a, const ExamResult& b) {
+  const std::vector<Cluster> first = clusters(a), second = clusters(b);
+  require(a.problems == b.problems, ErrorCode::invalid_argument,
+          fmt::format("two exams of the same {} problems", a.problems),
+          fmt::format("{} in the second", b.problems), "compare");
+  require(
+      std::ssize(first) == a.problems && std::ssize(second) == b.problems,
+      ErrorCode::invalid_argument, "at least one sample of every problem",
+      fmt::format("samples of {} and {} of {} problems", first.size(), second.size(), a.problems),
+      "compare");
+  std::vector<double> differences, tokens, errors;
+  for (std::size_t p = 0; p < first.size(); ++p) {
+    const double score = first[p].score / first[p].samples;
+    errors.push_back(1 - score);
+    differences.push_back(second[p].score / second[p].samples - score);
+    tokens.push_back(second[p].tokens / second[p].samples - first[p].tokens / first[p].samples);
+  }
+  Paired paired;
+  const double quantile = t_quantile(a.problems - 1);
+  const Mean difference = mean_of(differences);
+  paired.difference = difference.value;
+  paired.low = a.problems < 2 ? -1 : difference.value - quantile * difference.error;
+  paired.high = a.problems < 2 ? 1 : difference.value + quantile * difference.error;
+  paired.token_difference = mean_of(tokens).value;
+
+  const double error_share = mean_of(errors).value;
+  if (error_share <= 0) return paired;
+  paired.errors_removed = difference.value / error_share;
+  // The delta method: the ratio of two means errs like the mean of difference - ratio * error.
+  std::vector<double> residuals;
+  for (std::size_t p = 0; p < first.size(); ++p)
+    residuals.push_back(differences[p] - paired.errors_removed * errors[p]);
+  const double half = a.problems < 2 ? std::numeric_limits<double>::infinity()
+                                     : quantile * mean_of(residuals).error / error_share;
+  paired.errors_low = paired.errors_removed - half;
+  paired.errors_high = std::min(1.0, paired.errors_removed + half);
+  return paired;
+}
+
+}  // namespace pensive

@@ -5,9 +5,9 @@
 #include <cstring>
 
 #if defined(__CUDACC__)
-#define PENSIVE_BOTH __host__ __device__ inline
+#define PENSIVE_BOTH static __host__ __device__ inline
 #else
-#define PENSIVE_BOTH inline __attribute__((always_inline))
+#define PENSIVE_BOTH static inline __attribute__((always_inline))
 #endif
 
 namespace pensive::kernels {
@@ -54,9 +54,11 @@ PENSIVE_BOTH float gumbel_of(std::uint64_t key, std::uint32_t token) {
   float v = (static_cast<float>(bits >> 1) + 0.25f) * 4.6566129e-10f;  // in (0, 1]
   float rest = (static_cast<float>(~bits >> 1) + 0.25f) * 4.6566129e-10f;  // 1 - v, above 0
   float u = 1.0f - v;
+  float log = log_of(v < 0.5f ? u : rest);
   // For small v, log(u) is corrected by what rounding took from u.
-  float exponential = v < 0.5f ? (u == 1.0f ? v : -log_of(u) * (v / (1.0f - u))) : -log_of(rest);
-  return -log_of(exponential);
+  float taken = u == 1.0f ? 1.0f : 1.0f - u;
+  float small = u == 1.0f ? v : -log * (v / taken);
+  return -log_of(v < 0.5f ? small : -log);
 }
 
 }  // namespace pensive::kernels

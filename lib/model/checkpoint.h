@@ -1,6 +1,8 @@
 // All that a checkpoint says, checked: its configuration and its weights.
 #pragma once
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -75,6 +77,13 @@ struct Weights {
 // and, where the head is tied, a copy of the embedding. `precision` is not as_stored.
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
                      Precision precision, const Device& device);
+
+// For as long as it lives: no gradients are recorded, and tensors made can be saved for a backward
+// pass later, whatever mode the caller is in.
+struct PlainTensors {
+  c10::InferenceMode no_inference{false};
+  c10::NoGradGuard no_grad;
+};
 
 // float32, bfloat16 or float64; `precision` is not as_stored.
 at::ScalarType to_scalar(Precision precision);

@@ -1,6 +1,6 @@
+#include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -15,11 +15,24 @@ using Json = nlohmann::ordered_json;
 
 // Keys that are read below.
 constexpr std::array read_keys = {
-    "model_type",        "architectures",           "vocab_size",          "hidden_size",
-    "intermediate_size", "num_hidden_layers",       "num_attention_heads", "num_key_value_heads",
-    "head_dim",          "max_position_embeddings", "rms_norm_eps",        "rope_theta",
-    "rope_scaling",      "rope_parameters",         "tie_word_embeddings", "torch_dtype",
-    "dtype",             "eos_token_id",
+    "model_type",
+    "architectures",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "dtype",
+    "eos_token_id",
 };
 
 // Keys that change nothing here, and why.
@@ -314,13 +327,15 @@ void read_sizes(const Keys& keys, Config& config) {
 }
 
 void read_generation(const std::filesystem::path& file, Config& config, const LogSink& log) {
-  if (!std::filesystem::exists(file)) return;
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) return;
   const Json json = read_object(file);
   const Keys keys(json, file.string());
   add_stop_tokens(keys, config);
   constexpr double most_temperature = 1000;
   if (keys.find("temperature") != nullptr)
-    config.defaults.temperature = static_cast<float>(keys.number("temperature", 0, most_temperature));
+    config.defaults.temperature =
+        static_cast<float>(keys.number("temperature", 0, most_temperature));
   if (keys.find("top_p") != nullptr)
     config.defaults.top_p = static_cast<float>(keys.number("top_p", 0, 1));
   if (keys.find("top_k") != nullptr)
@@ -329,8 +344,8 @@ void read_generation(const std::filesystem::path& file, Config& config, const Lo
                                      "suppress_tokens", "bad_words_ids", "num_beams"}) {
     const Json* value = keys.find(key);
     if (log && value != nullptr && *value != 0 && *value != 1)
-      log(LogLevel::warning, fmt::format("{}: {} {} is not applied", file.string(), key,
-                                         shown(*value)));
+      log(LogLevel::warning,
+          fmt::format("{}: {} {} is not applied", file.string(), key, shown(*value)));
   }
 }
 

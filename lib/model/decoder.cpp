@@ -1,1 +1,79 @@
-// to come
+#include "model/decoder.h"
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "kernels/kernels.h"
+
+namespace pensive {
+
+at::Tensor WholeAttention::attend(int, const at::Tensor& queries, const at::Tensor& keys,
+                                  const at::Tensor& values) {
+  const std::int64_t tokens = queries.size(0), head_dim = queries.size(2);
+  const std::int64_t kv_heads = keys.size(1), group = queries.size(1) / kv_heads;
+  const at::ScalarType exact = queries.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+
+  const at::Tensor q =
+      queries.to(exact).transpose(0, 1).reshape({kv_heads, group, tokens, head_dim});
+  const at::Tensor k =
+      keys.to(exact).permute({1, 2, 0}).unsqueeze(1);  // [kv_heads, 1, head_dim, tokens]
+  const at::Tensor v =
+      values.to(exact).transpose(0, 1).unsqueeze(1);  // [kv_heads, 1, tokens, head_dim]
+  const at::Tensor scores = q.matmul(k) * scale;      // [kv_heads, group, tokens, tokens]
+  const at::Tensor later = at::ones({tokens, tokens}, scores.options().dtype(at::kBool)).triu(1);
+  const at::Tensor shares =
+      scores.masked_fill(later, -std::numeric_limits<double>::infinity()).softmax(-1);
+  const at::Tensor mixed = shares.matmul(v);  // [kv_heads, group, tokens, head_dim]
+  return mixed.reshape({kv_heads * group, tokens, head_dim})
+      .transpose(0, 1)
+      .to(queries.scalar_type())
+      .contiguous();
+}
+
+Decoder::Decoder(Config config, Weights weights)
+    : config_(std::move(config)), weights_(std::move(weights)) {
+  const PlainTensors plain;
+  const RotationTables tables = rotation_tables(config_, weights_.embedding.scalar_type());
+  cosines_ = tables.cosines.to(weights_.embedding.device());
+  sines_ = tables.sines.to(weights_.embedding.device());
+}
+
+at::Tensor Decoder::embed(const at::Tensor& ids) const {
+  return weights_.embedding.index_select(0, ids);
+}
+
+at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& positions,
+                            Attention& attention, Arithmetic arithmetic) const {
+  const std::int64_t tokens = embeddings.size(0);
+  const std::int64_t heads = config_.heads, kv_heads = config_.kv_heads;
+  const at::Tensor cosines = cosines_.index_select(0, positions);  // [tokens, head_dim / 2]
+  const at::Tensor sines = sines_.index_select(0, positions);      // [tokens, head_dim / 2]
+  at::Tensor x = embeddings;                                       // [tokens, width]
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+    at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
+    const at::Tensor qkv = kernels::linear(normed, weights.qkv, {}, arithmetic)
+                               .view({tokens, heads + 2 * kv_heads, config_.head_dim});
+    // Queries and keys turn alike: one call for both.
+    const at::Tensor turned = kernels::rotate(qkv.narrow(1, 0, heads + kv_heads), cosines, sines);
+    const at::Tensor mixed =
+        attention.attend(layer, turned.narrow(1, 0, heads), turned.narrow(1, heads, kv_heads),
+                         qkv.narrow(1, heads + kv_heads, kv_heads));
+    x = x + kernels::linear(mixed.reshape({tokens, heads * config_.head_dim}), weights.output, {},
+                            arithmetic);
+    normed = kernels::rms_norm(x, weights.mlp_norm, config_.norm_epsilon);
+    const at::Tensor inner =
+        kernels::silu_mul(kernels::linear(normed, weights.gate_up, {}, arithmetic));
+    x = x + kernels::linear(inner, weights.down, {}, arithmetic);
+  }
+  return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon);
+}
+
+at::Tensor Decoder::head(const at::Tensor& hidden, Arithmetic arithmetic) const {
+  const at::Tensor logits = kernels::linear(hidden, weights_.head, {}, arithmetic);
+  return logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+}
+
+}  // namespace pensive

@@ -10,12 +10,20 @@
 
 namespace pensive {
 
+// Cosine and sine of every position's angles: [max_positions, head_dim / 2], in float32 (float64
+// for float64), on the CPU.
+struct RotationTables {
+  at::Tensor cosines, sines;
+};
+RotationTables rotation_tables(const Config& config, at::ScalarType scalar);
+
 // What the decoder asks of whoever holds keys and values: the engine's paged cache, the trainer's
 // suffix with a constant prefix, or a plain whole sequence in tests.
 class Attention {
  public:
   virtual ~Attention() = default;
   // queries [tokens, heads, head_dim]; keys, values [tokens, kv_heads, head_dim], rotated already.
+  // Rows may lie apart (views of wider rows); a row's heads and dimensions lie together.
   // Scores are to be scaled by 1 / sqrt(head_dim). -> [tokens, heads, head_dim].
   virtual at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
                             const at::Tensor& values) = 0;

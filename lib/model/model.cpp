@@ -1,1 +1,165 @@
-// to come
+#include "pensive/model.h"
+
+#include <new>
+#include <utility>
+
+#include "base/inside.h"
+#include "kernels/kernels.h"
+#include "model/checkpoint.h"
+#include "model/parts.h"
+
+namespace pensive {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool has(const fs::path& directory, std::string_view name) {
+  std::error_code error;
+  return fs::exists(directory / name, error);
+}
+
+// Any file whose name ends so.
+bool has_any(const fs::path& directory, std::string_view ending) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    if (entry.path().filename().string().ends_with(ending)) return true;
+  }
+  return false;
+}
+
+// Says what would work instead, where a folder or file of another kind is recognised.
+void check_directory(const fs::path& directory) {
+  const std::string where = directory.string();
+  constexpr std::string_view wanted =
+      "a Hugging Face folder with config.json and model.safetensors";
+  std::error_code error;
+  const fs::file_status status = fs::status(directory, error);
+  require(fs::exists(status), ErrorCode::not_found, wanted, "none", where);
+  if (!fs::is_directory(status)) {
+    const bool is_gguf = directory.extension() == ".gguf";
+    fail(is_gguf ? ErrorCode::unsupported : ErrorCode::invalid_argument, wanted,
+         is_gguf ? "a GGUF file: load it with Transformers' from_pretrained(…, gguf_file=…) and "
+                   "save_pretrained() it"
+                 : "a file: give its folder",
+         where);
+  }
+  require(!has(directory, "adapter_config.json"), ErrorCode::unsupported, wanted,
+          "an adapter: merge it into its model first, as peft's merge_and_unload() does", where);
+  if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json")) {
+    require(has(directory, "config.json"), ErrorCode::not_found, "config.json", "none", where);
+    require(has(directory, "tokenizer.json"), ErrorCode::not_found, "tokenizer.json",
+            has(directory, "tokenizer.model")
+                ? "tokenizer.model only: AutoTokenizer.from_pretrained(…).save_pretrained() writes "
+                  "tokenizer.json"
+                : "none",
+            where);
+    return;
+  }
+  require(!has_any(directory, ".gguf"), ErrorCode::unsupported, wanted,
+          "GGUF files only: load one with Transformers' from_pretrained(…, gguf_file=…) and "
+          "save_pretrained() it",
+          where);
+  require(!has(directory, "pytorch_model.bin") && !has(directory, "pytorch_model.bin.index.json"),
+          ErrorCode::unsupported, wanted,
+          "pytorch_model.bin only: load it with Transformers and save_pretrained() it", where);
+  fail(ErrorCode::not_found, wanted, "no model.safetensors", where);
+}
+
+Precision settle(Precision wished, const Config& config) {
+  return wished == Precision::as_stored ? config.stored : wished;
+}
+
+ModelInfo describe(const Config& config, const Weights& weights, Precision precision,
+                   Device device) {
+  ModelInfo info;
+  info.family = config.family;
+  info.layers = config.layers;
+  info.width = config.width;
+  info.heads = config.heads;
+  info.kv_heads = config.kv_heads;
+  info.head_dim = config.head_dim;
+  info.vocab_size = config.vocab_size;
+  info.max_positions = config.max_positions;
+  info.is_tied = config.is_tied;
+  info.parameters = weights.parameters;
+  info.weight_bytes =
+      weights.parameters * static_cast<std::int64_t>(c10::elementSize(to_scalar(precision)));
+  info.precision = precision;
+  info.device = device;
+  info.fingerprint = weights.fingerprint;
+  return info;
+}
+
+// Runs `work`, turning libtorch's exceptions into ours.
+template <class Work>
+auto translated(const fs::path& directory, Work work) {
+  const std::string where = directory.string();
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    fail(ErrorCode::out_of_memory, "room for the weights", error.what_without_backtrace(), where);
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::out_of_memory, "room for the weights", "too little memory", where);
+  } catch (const c10::Error& error) {
+    // libtorch's CPU allocator has no type of its own.
+    const std::string_view what = error.what_without_backtrace();
+    const bool is_memory = what.find("allocate memory") != std::string_view::npos;
+    fail(is_memory ? ErrorCode::out_of_memory : ErrorCode::device, "weights on the device", what,
+         where);
+  } catch (const fs::filesystem_error& error) {
+    fail(ErrorCode::io, "a folder that can be read", error.what(), where);
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Precision precision) {
+  switch (precision) {
+    case Precision::as_stored:
+      return "as_stored";
+    case Precision::float32:
+      return "float32";
+    case Precision::bfloat16:
+      return "bfloat16";
+    case Precision::float64:
+      return "float64";
+  }
+  return "unknown";
+}
+
+Model::Model() : parts_(std::make_unique<Parts>()) {}
+Model::~Model() = default;
+
+std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelOptions& options) {
+  return translated(directory, [&]() -> std::shared_ptr<const Model> {
+    check_directory(directory);
+    const Config config = read_config(directory, options.log);
+    const Device device = kernels::resolve(options.device);
+    const Precision precision = settle(options.precision, config);
+    std::shared_ptr<Model> model(new Model());
+    Parts& parts = *model->parts_;
+    parts.tokenizer = Tokenizer::load(directory);
+    if (options.log && parts.tokenizer->size() > config.vocab_size) {
+      options.log(LogLevel::warning,
+                  fmt::format("{}: the tokenizer has {} ids, the embedding only {} rows",
+                              directory.string(), parts.tokenizer->size(), config.vocab_size));
+    }
+    Weights weights = read_weights(directory, config, precision, device);
+    parts.info = describe(config, weights, precision, device);
+    parts.device = kernels::to_torch(device);
+    parts.scalar = to_scalar(precision);
+    parts.decoder = std::make_unique<const Decoder>(config, std::move(weights));
+    return model;
+  });
+}
+
+const ModelInfo& Model::info() const noexcept { return parts_->info; }
+std::shared_ptr<const Tokenizer> Model::tokenizer() const { return parts_->tokenizer; }
+std::span<const TokenId> Model::stop_tokens() const noexcept {
+  return parts_->decoder->config().stop_tokens;
+}
+const GenerationDefaults& Model::defaults() const noexcept {
+  return parts_->decoder->config().defaults;
+}
+
+}  // namespace pensive

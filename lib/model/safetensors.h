@@ -1,6 +1,7 @@
 // safetensors files, checked whole before anything in them is used; and one way to write them.
 #pragma once
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include <cstddef>
 #include <cstdint>

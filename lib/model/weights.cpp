@@ -1,1 +1,184 @@
-// to come
+#include <bit>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "kernels/kernels.h"
+#include "model/checkpoint.h"
+#include "model/safetensors.h"
+
+namespace pensive {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+// The tensors of a checkpoint, handed out once each under the name and in the shape that the
+// configuration implies.
+class Reader {
+ public:
+  Reader(const std::filesystem::path& directory, at::ScalarType scalar, at::Device device)
+      : where_(directory.string()), checkpoint_(directory), scalar_(scalar), device_(device) {
+    for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
+  }
+
+  // The named tensors, each [rows, columns], one above the other; without columns each [rows].
+  struct Part {
+    std::string name;
+    std::int64_t rows = 0;
+  };
+  at::Tensor take(const std::vector<Part>& parts, std::int64_t columns = 0) {
+    std::int64_t rows = 0;
+    for (const Part& part : parts) rows += part.rows;
+    const Shape whole = columns == 0 ? Shape{rows} : Shape{rows, columns};
+    std::vector<const StoredTensor*> stored;
+    for (const Part& part : parts)
+      stored.push_back(
+          &claim(part.name, columns == 0 ? Shape{part.rows} : Shape{part.rows, columns}));
+    at::Tensor merged = at::empty(whole, at::TensorOptions().dtype(scalar_));
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      copy_values(*stored[i], parts[i].name, merged.narrow(0, row, parts[i].rows));
+      row += parts[i].rows;
+    }
+    return merged.to(device_);
+  }
+
+  // A tensor that may be there as a copy of another, and is not needed then.
+  void drop_copy(const std::string& name, const std::string& original) {
+    const auto copy = left_.find(name);
+    if (copy == left_.end()) return;
+    const StoredTensor& a = *copy->second;
+    const StoredTensor& b = checkpoint_.tensors().at(original);
+    const bool is_equal = a.scalar == b.scalar && a.shape == b.shape &&
+                          std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
+    require(
+        is_equal, ErrorCode::corrupt_file,
+        fmt::format("no {}, or one equal to {}, since tie_word_embeddings is true", name, original),
+        "another one", a.file);
+    left_.erase(copy);
+  }
+
+  void expect_nothing_left() const {
+    for (const auto& [name, tensor] : left_) {
+      // Older exports carry this table; it follows from the configuration.
+      if (name.ends_with(".rotary_emb.inv_freq")) continue;
+      fail(ErrorCode::corrupt_file, "only tensors that config.json implies", in_quotes(name),
+           tensor->file);
+    }
+  }
+
+  std::int64_t parameters() const noexcept { return parameters_; }
+  // Of all tensors taken, in the order of their names.
+  std::uint64_t fingerprint(std::uint64_t key) const {
+    for (const auto& [name, hash] : hashes_)
+      key = kernels::mix(kernels::mix(key, hash_text(name)), hash);
+    return key;
+  }
+
+ private:
+  const StoredTensor& claim(const std::string& name, const Shape& shape) {
+    const auto found = left_.find(name);
+    require(found != left_.end(), ErrorCode::corrupt_file,
+            fmt::format("tensor {}", in_quotes(name)), "none", where_);
+    const StoredTensor& tensor = *found->second;
+    require(tensor.shape == shape, ErrorCode::corrupt_file,
+            fmt::format("{} of shape [{}]", in_quotes(name), fmt::join(shape, ", ")),
+            describe(tensor), tensor.file);
+    const Scanned scanned = scan(tensor);
+    require(scanned.is_finite, ErrorCode::corrupt_file,
+            fmt::format("finite numbers in {}", in_quotes(name)), "an infinite one or a NaN",
+            tensor.file);
+    std::uint64_t hash = kernels::mix(scanned.hash, static_cast<std::uint64_t>(tensor.scalar));
+    for (const std::int64_t size : shape)
+      hash = kernels::mix(hash, static_cast<std::uint64_t>(size));
+    hashes_.emplace(name, hash);
+    parameters_ +=
+        std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    left_.erase(found);
+    return tensor;
+  }
+
+  std::string where_;
+  Checkpoint checkpoint_;
+  at::ScalarType scalar_;
+  at::Device device_;
+  std::map<std::string, const StoredTensor*> left_;
+  std::map<std::string, std::uint64_t> hashes_;
+  std::int64_t parameters_ = 0;
+};
+
+LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const auto part = [&](std::string_view name, std::int64_t rows) {
+    return Reader::Part{prefix + std::string(name) + ".weight", rows};
+  };
+  const std::int64_t query_rows = std::int64_t{config.heads} * config.head_dim;
+  const std::int64_t key_rows = std::int64_t{config.kv_heads} * config.head_dim;
+  LayerWeights weights;
+  weights.attention_norm = reader.take({part("input_layernorm", config.width)});
+  weights.qkv =
+      reader.take({part("self_attn.q_proj", query_rows), part("self_attn.k_proj", key_rows),
+                   part("self_attn.v_proj", key_rows)},
+                  config.width);
+  weights.output = reader.take({part("self_attn.o_proj", config.width)}, query_rows);
+  weights.mlp_norm = reader.take({part("post_attention_layernorm", config.width)});
+  weights.gate_up = reader.take(
+      {part("mlp.gate_proj", config.inner), part("mlp.up_proj", config.inner)}, config.width);
+  weights.down = reader.take({part("mlp.down_proj", config.width)}, config.inner);
+  return weights;
+}
+
+// Numbers that the forward depends on.
+std::uint64_t hash_config(const Config& config) {
+  std::uint64_t key = hash_text(config.family);
+  for (const int number : {config.layers, config.width, config.inner, config.heads, config.kv_heads,
+                           config.head_dim, config.vocab_size, config.max_positions,
+                           static_cast<int>(config.rope.kind), static_cast<int>(config.is_tied)})
+    key = kernels::mix(key, static_cast<std::uint64_t>(number));
+  const Rope& rope = config.rope;
+  for (const double number :
+       {config.norm_epsilon, rope.theta, rope.factor, rope.low_frequency_factor,
+        rope.high_frequency_factor, rope.original_positions})
+    key = kernels::mix(key, std::bit_cast<std::uint64_t>(number));
+  return key;
+}
+
+}  // namespace
+
+at::ScalarType to_scalar(Precision precision) {
+  switch (precision) {
+    case Precision::float32:
+      return at::kFloat;
+    case Precision::bfloat16:
+      return at::kBFloat16;
+    case Precision::float64:
+      return at::kDouble;
+    case Precision::as_stored:
+      break;
+  }
+  fail(ErrorCode::internal, "a settled precision", "as_stored", "weights");
+}
+
+Weights read_weights(const std::filesystem::path& directory, const Config& config,
+                     Precision precision, const Device& device) {
+  const PlainTensors plain;
+  const std::string embedding = "model.embed_tokens.weight";
+  Reader reader(directory, to_scalar(precision), kernels::to_torch(device));
+  Weights weights;
+  weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
+  for (int layer = 0; layer < config.layers; ++layer)
+    weights.layers.push_back(read_layer(reader, config, layer));
+  weights.final_norm = reader.take({{"model.norm.weight", config.width}});
+  if (config.is_tied) {
+    weights.head = weights.embedding;
+    reader.drop_copy("lm_head.weight", embedding);
+  } else {
+    weights.head = reader.take({{"lm_head.weight", config.vocab_size}}, config.width);
+  }
+  reader.expect_nothing_left();
+  weights.parameters = reader.parameters();
+  weights.fingerprint = reader.fingerprint(hash_config(config));
+  return weights;
+}
+
+}  // namespace pensive

@@ -1,1 +1,64 @@
-// to come
+// Brakes: guides that end the thinking when more of it would not help.
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "base/inside.h"
+#include "pensive/think.h"
+
+namespace pensive {
+namespace {
+
+class MarginBrake final : public Guide {
+ public:
+  explicit MarginBrake(const MarginBrakeOptions& options) : options_(options) {}
+  std::string_view name() const override { return "margin_brake"; }
+  std::vector<TokenId> watches() const override { return {options_.closer.front()}; }
+  std::unique_ptr<Guide> clone() const override { return std::make_unique<MarginBrake>(*this); }
+
+  Action on_token(const Moment& moment) override {
+    const bool was_at_end = is_at_end_ && think_tokens_ >= options_.min_think_tokens;
+    const bool is_text = moment.segment == Segment::think && moment.completes == Marker::none;
+    // A token without text, such as a soft one, is no sentence end although the text has one.
+    is_at_end_ = is_text && !moment.text.empty() && is_sentence_end(moment.tail);
+    think_tokens_ = moment.think_tokens;
+    if (!was_at_end || !is_text || moment.origin != Origin::sampled) return Proceed{};
+    if (moment.token == options_.closer.front() || moment.watched.empty()) return Proceed{};
+    const float margin = moment.top_logprob - moment.watched[0];
+    if (!(margin <= options_.max_margin_nats)) return Proceed{};  // also when it is NaN
+    return Close{CloseReason::brake, 1, 0};
+  }
+
+  void on_done(const Done& done) override {
+    // After taking back, the last token shown is not the one before the next.
+    const Force* force = std::get_if<Force>(done.action);
+    const Close* close = std::get_if<Close>(done.action);
+    if ((force != nullptr && force->replaces_last > 0) ||
+        (close != nullptr && close->replaces_last > 0))
+      is_at_end_ = false;
+  }
+
+ private:
+  MarginBrakeOptions options_;
+  bool is_at_end_ = false;  // the token before ended a line or sentence of the thinking
+  int think_tokens_ = 0;    // up to that token
+};
+
+}  // namespace
+
+std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options) {
+  constexpr std::string_view where = "margin_brake";
+  require(!options.closer.empty(), ErrorCode::invalid_argument, "a closer", "none", where);
+  for (const TokenId id : options.closer)
+    require(id >= 0, ErrorCode::invalid_argument, "token ids of at least 0", std::to_string(id),
+            where);
+  const float margin = options.max_margin_nats;
+  require(std::isfinite(margin) && margin >= 0, ErrorCode::invalid_argument,
+          "max_margin_nats of at least 0", fmt::format("{}", margin), where);
+  require(options.min_think_tokens >= 0, ErrorCode::invalid_argument,
+          "min_think_tokens of at least 0", std::to_string(options.min_think_tokens), where);
+  return std::make_shared<MarginBrake>(options);
+}
+
+}  // namespace pensive

@@ -1,1 +1,96 @@
-// to come
+// How much thinking there is: at most so much, and again where it wants to stop.
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "base/inside.h"
+#include "pensive/think.h"
+
+namespace pensive {
+namespace {
+
+void require_count(int count, std::string_view name, std::string_view where) {
+  require(count >= 0, ErrorCode::invalid_argument, fmt::format("{} of at least 0", name),
+          std::to_string(count), where);
+}
+
+class Budget final : public Guide {
+ public:
+  explicit Budget(const BudgetOptions& options) : options_(options) {}
+  std::string_view name() const override { return "budget"; }
+  std::unique_ptr<Guide> clone() const override { return std::make_unique<Budget>(*this); }
+
+  Action on_token(const Moment& moment) override {
+    const bool is_thinking =
+        moment.segment == Segment::think && moment.completes != Marker::think_close;
+    if (!is_thinking || moment.completes == Marker::think_open) is_asked_ = false;
+    left_ = options_.max_think_tokens - moment.think_tokens;
+    if (!is_thinking || left_ > options_.window_tokens) return Proceed{};
+    // A token drawn beyond the limit: either the limit is 0, or what was asked got lost.
+    const bool is_beyond = left_ < 0 && moment.origin == Origin::sampled;
+    if (is_asked_ && !is_beyond) return Proceed{};
+    const bool is_text = moment.completes == Marker::none;
+    return Close{CloseReason::budget, is_beyond && is_text ? 1 : 0, std::max(left_, 0)};
+  }
+
+  void on_done(const Done& done) override {
+    // Another guide's closing within what is left serves as well.
+    const Close* close = std::get_if<Close>(done.action);
+    if (close != nullptr && (done.was_mine || close->within_tokens <= left_)) is_asked_ = true;
+  }
+
+ private:
+  BudgetOptions options_;
+  bool is_asked_ = false;
+  int left_ = 0;
+};
+
+class ContinueThinking final : public Guide {
+ public:
+  explicit ContinueThinking(const ContinueOptions& options) : options_(options) {}
+  std::string_view name() const override { return "continue_thinking"; }
+  std::unique_ptr<Guide> clone() const override {
+    return std::make_unique<ContinueThinking>(*this);
+  }
+
+  Action on_token(const Moment& moment) override {
+    const bool ends_thinking =
+        moment.segment == Segment::think && moment.completes == Marker::think_close;
+    if (!ends_thinking || moment.origin != Origin::sampled) return Proceed{};
+    if (times_done_ >= options_.times) return Proceed{};
+    if (moment.think_tokens >= options_.max_think_tokens) return Proceed{};
+    return Force{options_.with, moment.marker_tokens};
+  }
+
+  void on_done(const Done& done) override {
+    if (done.was_mine && std::get_if<Force>(done.action) != nullptr) ++times_done_;
+  }
+
+ private:
+  ContinueOptions options_;
+  int times_done_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<const Guide> budget(const BudgetOptions& options) {
+  require_count(options.max_think_tokens, "max_think_tokens", "budget");
+  require_count(options.window_tokens, "window_tokens", "budget");
+  require(options.window_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
+          fmt::format("a window of at most max_think_tokens = {}", options.max_think_tokens),
+          std::to_string(options.window_tokens), "budget");
+  return std::make_shared<Budget>(options);
+}
+
+std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options) {
+  constexpr std::string_view where = "continue_thinking";
+  require(!options.with.empty(), ErrorCode::invalid_argument, "tokens to go on with", "none",
+          where);
+  for (const TokenId id : options.with) require_count(id, "a token id", where);
+  require_count(options.times, "times", where);
+  require_count(options.max_think_tokens, "max_think_tokens", where);
+  return std::make_shared<ContinueThinking>(options);
+}
+
+}  // namespace pensive

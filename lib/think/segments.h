@@ -12,53 +12,75 @@ struct Placed {
   Segment segment = Segment::answer;  // a marker's tokens belong to the segment that they end,
                                       // an opener's to the one that they begin
   Marker completes = Marker::none;
-  int marker_tokens = 0;              // length of the marker that this token completes
+  int marker_tokens = 0;  // length of the marker that this token completes
 };
 
 // Values only; copyable, so that a fork copies it. take_back() undoes any number of tokens.
 // Without markers everything after the prompt is answer.
+//
+// A marker is looked for in the tokens after the prompt and after the marker before it: none lies
+// partly in the prompt, and none overlap. Of two that end together the longer counts. An opener of
+// what is open already, and a closer of what is not, are markers that change nothing.
 class Segments {
  public:
   Segments() = default;
   explicit Segments(std::optional<Markers> markers);
 
   // Reads the prompt: its last marker tells where the text goes on, unless `begins_in` does.
+  // Throws invalid_argument for a `begins_in` that cannot be.
   void begin(std::span<const TokenId> prompt, std::optional<Segment> begins_in);
   Placed push(TokenId id);
   void take_back(int tokens);
 
-  Segment now() const noexcept;              // where the next token would stand
-  int index(Segment segment) const noexcept; // segments of this kind opened so far, minus one
-  int think_tokens() const noexcept;         // kept thinking tokens after the prompt, markers not counted
+  Segment now() const noexcept;  // where the next token would stand
+  // Segments of this kind opened so far after the prompt, minus one. The answer in which a
+  // sequence begins counts from its first token on.
+  int index(Segment segment) const noexcept;
+  int think_tokens() const noexcept;  // kept thinking tokens after the prompt, markers not counted
   // How many of the last tokens may still become a marker: to be held back from the stream, and
   // to be replaced when the thinking is closed right here.
   int pending() const noexcept;
   // Whether token i (0 = first after the prompt) turned out to belong to a marker.
   bool is_marker(int i) const noexcept;
   Segment segment(int i) const noexcept;
+  int index_at(int i) const noexcept;  // which segment of its kind token i is in
   const std::optional<Markers>& markers() const noexcept { return markers_; }
 
  private:
+  // What was true right after one token. What a marker's last token says of the tokens before it is
+  // looked up from there, so that taking it back needs no repair.
   struct State {
     TokenId id = 0;
     Segment segment = Segment::answer;  // of this token
     Segment next = Segment::answer;     // after it
-    bool is_marker = false;
+    Marker completes = Marker::none;
+    int marker_tokens = 0;
     int think_index = -1, answer_index = -1, think_tokens = 0, pending = 0;
   };
+  struct Match {
+    Marker marker = Marker::none;
+    int tokens = 0;   // of the marker that `id` completes
+    int pending = 0;  // of the longest beginning of a marker that ends with `id`
+  };
+  Match match(TokenId id) const;
+  bool ends_with(const std::vector<TokenId>& marker, int length, TokenId id) const;
+  const State& labels(int i) const noexcept;
+
   std::optional<Markers> markers_;
-  std::vector<State> states_;  // one for the prompt's end, then one a token
+  int longest_ = 0;                                    // tokens of the longest marker
+  std::vector<State> states_ = std::vector<State>(1);  // the prompt's end, then one a token
 };
 
 // Carries a Close out: waits for a line or sentence end, at most so many tokens, then says
 // "force the closing text now". Values only.
 class Closing {
  public:
+  // Of several wishes the one that ends sooner holds.
   void ask(const Close& close);
   bool is_asked() const noexcept { return asked_; }
   CloseReason reason() const noexcept { return reason_; }
-  // After each token: whether the closing text is to be fed now. Leaving the thinking by
-  // itself withdraws the wish.
+  // Called once after each token, also the one at which it was asked: whether the closing text is
+  // to be fed now. Leaving the thinking by itself withdraws the wish.
   bool is_due(const Moment& moment);
   void withdraw() noexcept { asked_ = false; }
 

@@ -1,1 +1,109 @@
-// to come
+// A training run in a file: the row, Adam's moments, the step count, and what must not change.
+#include <cmath>
+
+#include "train/parts.h"
+
+namespace pensive {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr std::int64_t format_version = 1;
+
+std::vector<double> read_numbers(const Json& object, std::string_view key, std::size_t count,
+                                 std::string_view where) {
+  const Json list = member<Json>(object, key, where);
+  const std::string expected = fmt::format("{} finite numbers in \"{}\"", count, key);
+  require(list.is_array(), ErrorCode::corrupt_file, expected, list.type_name(), where);
+  require(list.size() == count, ErrorCode::corrupt_file, expected, fmt::format("{}", list.size()),
+          where);
+  std::vector<double> numbers;
+  for (const Json& entry : list) {
+    require(entry.is_number() && std::isfinite(entry.get<double>()), ErrorCode::corrupt_file,
+            expected, entry.dump(), where);
+    numbers.push_back(entry.get<double>());
+  }
+  return numbers;
+}
+
+int read_count(const Json& object, std::string_view key, std::string_view where) {
+  const auto count = member<std::int64_t>(object, key, where);
+  require(count >= 0 && count <= (1 << 30), ErrorCode::corrupt_file,
+          fmt::format("a count in \"{}\"", key), std::to_string(count), where);
+  return static_cast<int>(count);
+}
+
+std::vector<float> to_floats(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
+}
+
+// Both directions: a setting that only one of the two has differs too.
+void compare_settings(const Json& mine, const Json& found, std::string_view where) {
+  require(found.is_object(), ErrorCode::corrupt_file, "an object \"settings\"", found.type_name(),
+          where);
+  for (const auto& [key, value] : mine.items()) {
+    const std::string theirs = member<std::string>(found, key, where);
+    require(theirs == value.get<std::string>(), ErrorCode::invalid_argument,
+            fmt::format("a checkpoint with {} = {}", key, value.get<std::string>()),
+            in_quotes(theirs), where);
+  }
+  for (const auto& [key, value] : found.items())
+    require(mine.contains(key), ErrorCode::unsupported, "no other settings than this trainer's",
+            in_quotes(key), where);
+}
+
+}  // namespace
+
+Json Trainer::Parts::settings() const {
+  // Text, since 64-bit numbers do not survive every JSON reader.
+  return {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+          {"row", soft->name(row)},
+          {"group_size", fmt::format("{}", options.group_size)},
+          {"learning_rate", fmt::format("{}", options.learning_rate)},
+          {"total_steps", fmt::format("{}", options.total_steps)},
+          {"clip", fmt::format("{}", options.clip)},
+          {"inner_steps", fmt::format("{}", options.inner_steps)},
+          {"max_gradient_norm", fmt::format("{}", options.max_gradient_norm)},
+          {"temperature", fmt::format("{}", temperature)},
+          {"max_new_tokens", fmt::format("{}", options.rollout.max_new_tokens)},
+          {"seed", fmt::format("{}", options.seed)}};
+}
+
+void Trainer::save_checkpoint(const std::filesystem::path& file) const {
+  const Json json = {{"pensive_training", format_version},
+                     {"settings", parts_->settings()},
+                     {"steps", parts_->steps},
+                     {"updates", parts_->adam.updates},
+                     {"row", parts_->soft->row(parts_->row)},
+                     {"started", parts_->started},
+                     {"first_moment", parts_->adam.first},
+                     {"second_moment", parts_->adam.second}};
+  write_whole(file, json.dump(1) + "\n");
+}
+
+void Trainer::resume(const std::filesystem::path& file) {
+  const std::string where = file.string();
+  const Json json = parse_json(read_text(file), where);
+  require(json.is_object(), ErrorCode::corrupt_file, "a JSON object", json.type_name(), where);
+  const auto version = member<std::int64_t>(json, "pensive_training", where);
+  require(version == format_version, ErrorCode::unsupported,
+          fmt::format("a training checkpoint of version {}", format_version),
+          std::to_string(version), where);
+  compare_settings(parts_->settings(), member<Json>(json, "settings", where), where);
+
+  const std::size_t width = parts_->started.size();
+  const int steps = read_count(json, "steps", where);
+  std::vector<float> started = to_floats(read_numbers(json, "started", width, where));
+  Adam adam;
+  adam.updates = read_count(json, "updates", where);
+  const std::size_t moments = adam.updates > 0 ? width : 0;
+  adam.first = read_numbers(json, "first_moment", moments, where);
+  adam.second = read_numbers(json, "second_moment", moments, where);
+  const std::vector<float> values = to_floats(read_numbers(json, "row", width, where));
+
+  parts_->soft->set_row(parts_->row, values);  // the last that can throw
+  parts_->started = std::move(started);
+  parts_->adam = std::move(adam);
+  parts_->steps = steps;
+}
+
+}  // namespace pensive

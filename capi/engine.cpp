@@ -1,0 +1,191 @@
+#include "pensive/engine.h"
+
+#include "handles.h"
+
+namespace door {
+
+namespace {
+
+pensive::Markers markers_in(const pensive_markers& markers) {
+  const auto given = struct_in(&markers, "pensive_markers");
+  check_zero(given.reserved, "pensive_markers.reserved");
+  pensive::Markers wanted;
+  wanted.think_open = copy_in(given.think_open, given.think_open_count, "think_open");
+  wanted.think_close = copy_in(given.think_close, given.think_close_count, "think_close");
+  wanted.answer_open = copy_in(given.answer_open, given.answer_open_count, "answer_open");
+  wanted.answer_close = copy_in(given.answer_close, given.answer_close_count, "answer_close");
+  return wanted;
+}
+
+// A number that is not said to be given must be zero: a forgotten bit is told, not ignored.
+template <typename T, typename To>
+void optional_in(const pensive_request& given, std::uint32_t bit, T value, To& to,
+                 const char* name) {
+  if (given.given & bit)
+    to = value;
+  else if (value != T{})
+    refuse("0, or its PENSIVE_GIVEN bit", "a value without the bit", name);
+}
+
+}  // namespace
+
+pensive::Request request_in(const pensive_request* request) {
+  const auto given = struct_in(request, "pensive_request");
+  check_zero(given.reserved, "pensive_request.reserved");
+  constexpr std::uint32_t known = PENSIVE_GIVEN_TEMPERATURE | PENSIVE_GIVEN_TOP_P |
+                                  PENSIVE_GIVEN_TOP_K | PENSIVE_GIVEN_SEED |
+                                  PENSIVE_GIVEN_BEGINS_IN;
+  check_zero(given.given & ~known, "pensive_request.given, unknown bits");
+  pensive::Request wanted;
+  auto& sampling = wanted.sampling;
+  optional_in(given, PENSIVE_GIVEN_TEMPERATURE, given.temperature, sampling.temperature,
+              "pensive_request.temperature");
+  optional_in(given, PENSIVE_GIVEN_TOP_P, given.top_p, sampling.top_p, "pensive_request.top_p");
+  optional_in(given, PENSIVE_GIVEN_TOP_K, given.top_k, sampling.top_k, "pensive_request.top_k");
+  optional_in(given, PENSIVE_GIVEN_SEED, given.seed, sampling.seed, "pensive_request.seed");
+  const auto segment = static_cast<pensive::Segment>(
+      choice_in(given.begins_in, PENSIVE_SEGMENT_ANSWER, "pensive_request.begins_in"));
+  optional_in(given, PENSIVE_GIVEN_BEGINS_IN, segment, wanted.begins_in,
+              "pensive_request.begins_in");
+  wanted.prompt = copy_in(given.prompt, given.prompt_count, "pensive_request.prompt");
+  for (const auto* guide : array_in(given.guides, given.guide_count, "pensive_request.guides"))
+    wanted.guides.push_back(need(guide, "pensive_request.guides").value);
+  if (given.markers) wanted.markers = markers_in(*given.markers);
+  wanted.closing = copy_in(given.closing, given.closing_count, "pensive_request.closing");
+  wanted.extra_stop_tokens =
+      copy_in(given.extra_stop_tokens, given.extra_stop_count, "pensive_request.extra_stop_tokens");
+  wanted.max_new_tokens = number_or(given.max_new_tokens, wanted.max_new_tokens);
+  wanted.sample = given.sample;
+  wanted.ignore_end_tokens = flag_in(given.ignore_end_tokens, "pensive_request.ignore_end_tokens");
+  return wanted;
+}
+
+int32_t engine_new(const pensive_model* model, const pensive_engine_options* options,
+                   pensive_engine** engine, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(engine, "engine");
+    const auto given = struct_in(options, "pensive_engine_options");
+    check_zero(given.reserved, "pensive_engine_options.reserved");
+    pensive::EngineOptions wanted;
+    if (given.soft) wanted.soft = given.soft->value;
+    const auto user = log_in(given.log, wanted.log);
+    if (flag_in(given.row_invariant, "pensive_engine_options.row_invariant"))
+      wanted.arithmetic = pensive::Arithmetic::row_invariant;
+    wanted.reuse_prefixes =
+        !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
+    wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
+    wanted.cache_tokens = given.cache_tokens;
+    wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
+    wanted.max_tokens_per_step = number_or(given.max_tokens_per_step, wanted.max_tokens_per_step);
+    auto box = std::make_shared<EngineBox>(need(model, "model").value, wanted);
+    slot = new pensive_engine{std::move(box)};
+    if (user) user->is_ours = true;
+  });
+}
+
+void engine_free(pensive_engine* engine) { delete engine; }
+
+int32_t engine_start(pensive_engine* engine, const pensive_request* request,
+                     pensive_sequence** sequence, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(sequence, "sequence");
+    const auto box = need(engine, "engine").box;
+    const auto wanted = request_in(&need(request, "request"));
+    const Stepping stepping(*box);
+    slot = new pensive_sequence{box->engine.start(wanted), box->engine.model()};
+  });
+}
+
+int32_t engine_step(pensive_engine* engine, int32_t* unfinished, pensive_error** error) {
+  return guard(error, [&] {
+    const auto box = need(engine, "engine").box;  // the handle may be freed meanwhile
+    const Stepping stepping(*box);
+    const int left = box->engine.step();
+    if (unfinished) *unfinished = left;
+  });
+}
+
+int32_t engine_finish(pensive_engine* engine, pensive_sequence* const* sequences, size_t count,
+                      pensive_error** error) {
+  return guard(error, [&] {
+    const auto box = need(engine, "engine").box;
+    const auto wanted = array_in(sequences, count, "sequences");
+    for (pensive_sequence* sequence : wanted) need(sequence, "sequences");
+    const Stepping stepping(*box);
+    for (pensive_sequence* sequence : wanted) box->engine.finish(sequence->value);
+  });
+}
+
+int32_t engine_clear_prefixes(pensive_engine* engine, pensive_error** error) {
+  return guard(error, [&] {
+    const auto box = need(engine, "engine").box;
+    const Stepping stepping(*box);
+    box->engine.clear_prefixes();
+  });
+}
+
+int32_t engine_get_counters(const pensive_engine* engine, pensive_engine_counters* counters,
+                            pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::EngineCounters from = need(engine, "engine").box->engine.counters();
+    pensive_engine_counters to{};
+    to.live = from.live;
+    to.steps = from.steps;
+    to.computed_tokens = from.computed_tokens;
+    to.reused_tokens = from.reused_tokens;
+    to.preemptions = from.preemptions;
+    to.waiting = from.waiting;
+    to.pages = from.pages;
+    to.free_pages = from.free_pages;
+    struct_out(counters, to, "pensive_engine_counters");
+  });
+}
+
+int32_t sequence_finished(const pensive_sequence* sequence) {
+  return !sequence || sequence->value.finished();
+}
+
+int32_t sequence_next_event(pensive_sequence* sequence, pensive_event* event,
+                            pensive_error** error) {
+  return guard(error, [&] {
+    pensive_sequence& from = need(sequence, "sequence");
+    check_size(need(event, "event").struct_size, first_size<pensive_event>, "pensive_event");
+    if (from.next_event == from.events.size()) {
+      from.next_event = 0;
+      from.events.clear();
+      from.events = from.value.take_events();
+    }
+    pensive_event to{};
+    if (from.next_event < from.events.size()) {
+      const pensive::TextEvent& next = from.events[from.next_event++];
+      to.segment = static_cast<int32_t>(next.segment);
+      to.index = next.index;
+      to.text = next.text.c_str();
+      to.size = next.text.size();
+    }
+    struct_out(event, to, "pensive_event");
+  });
+}
+
+int32_t sequence_fork(const pensive_sequence* sequence, int32_t draws, pensive_sequence** fork,
+                      pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(fork, "fork");
+    const pensive_sequence& from = need(sequence, "sequence");
+    const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
+    slot = new pensive_sequence{from.value.fork(wanted), from.model};
+  });
+}
+
+int32_t sequence_feed(pensive_sequence* sequence, const int32_t* ids, size_t count,
+                      pensive_error** error) {
+  return guard(error, [&] { need(sequence, "sequence").value.feed(array_in(ids, count, "ids")); });
+}
+
+void sequence_cancel(pensive_sequence* sequence) {
+  if (sequence) sequence->value.cancel();
+}
+
+void sequence_free(pensive_sequence* sequence) { delete sequence; }
+
+}  // namespace door

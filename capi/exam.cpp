@@ -1,0 +1,133 @@
+#include "pensive/exam.h"
+
+#include "handles.h"
+
+struct pensive_problem_file {
+  std::vector<pensive::Problem> problems;
+  std::vector<const char*> ids{};
+  std::vector<const char*> questions{};
+  std::vector<const char*> references{};
+};
+
+struct pensive_exam {
+  pensive::ExamResult value;
+};
+
+namespace door {
+
+int32_t problem_file_load(const char* file, const pensive_problem_fields* fields,
+                          pensive_problem_file** problems, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(problems, "problems");
+    const auto given = struct_in(fields, "pensive_problem_fields");
+    check_zero(given.reserved, "pensive_problem_fields.reserved");
+    pensive::ProblemFields wanted;
+    if (given.question) wanted.question = given.question;
+    if (given.answer) wanted.answer = given.answer;
+    if (given.id) wanted.id = given.id;
+    if (given.answer_after) wanted.answer_after = given.answer_after;
+    auto read = std::make_unique<pensive_problem_file>();
+    read->problems = pensive::load_problems(text_in(file, "file"), wanted);
+    for (const pensive::Problem& problem : read->problems) {
+      read->ids.push_back(problem.id.c_str());
+      read->questions.push_back(problem.question.c_str());
+      read->references.push_back(problem.reference.c_str());
+    }
+    slot = read.release();
+  });
+}
+
+int32_t problem_file_get(const pensive_problem_file* file, pensive_problems* problems,
+                         pensive_error** error) {
+  return guard(error, [&] {
+    const pensive_problem_file& from = need(file, "file");
+    pensive_problems to{};
+    to.ids = from.ids.data();
+    to.questions = from.questions.data();
+    to.references = from.references.data();
+    to.count = from.problems.size();
+    struct_out(problems, to, "pensive_problems");
+  });
+}
+
+void problem_file_free(pensive_problem_file* file) { delete file; }
+
+int32_t exam_run(pensive_engine* engine, const pensive_problems* problems,
+                 const pensive_judge* judge, const pensive_exam_options* options,
+                 pensive_exam** exam, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(exam, "exam");
+    const auto box = need(engine, "engine").box;
+    const auto given = struct_in(options, "pensive_exam_options");
+    pensive::ExamOptions wanted;
+    wanted.request = request_in(given.request);
+    const auto user =
+        prompting_in(given.prompting, box->engine.model()->tokenizer(), wanted.prompt_of);
+    wanted.samples = number_or(given.samples, wanted.samples);
+    wanted.seed = given.seed;
+    if (given.progress)
+      wanted.progress = [&given](int done, int of) { given.progress(given.user, done, of); };
+    wanted.samples_file = text_or(given.samples_file, "");
+    const auto asked = problems_in(problems);
+    const Stepping stepping(*box);
+    slot =
+        new pensive_exam{pensive::examine(box->engine, asked, *need(judge, "judge").value, wanted)};
+    if (user) user->is_ours = true;
+  });
+}
+
+void exam_free(pensive_exam* exam) { delete exam; }
+
+int32_t exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
+                        pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::ExamResult& from = need(exam, "exam").value;
+    pensive_exam_result to{};
+    to.problems = from.problems;
+    to.samples = static_cast<int32_t>(from.samples.size());
+    to.accuracy = from.accuracy;
+    to.standard_error = from.standard_error;
+    to.low = from.low;
+    to.high = from.high;
+    to.mean_tokens = from.mean_tokens;
+    to.mean_first_answer = from.mean_first_answer;
+    to.truncated_share = from.truncated_share;
+    struct_out(result, to, "pensive_exam_result");
+  });
+}
+
+int32_t exam_get_sample(const pensive_exam* exam, int32_t index, pensive_exam_sample* sample,
+                        pensive_error** error) {
+  return guard(error, [&] {
+    const auto& samples = need(exam, "exam").value.samples;
+    if (index < 0 || static_cast<std::size_t>(index) >= samples.size())
+      refuse("an index below " + std::to_string(samples.size()), std::to_string(index), "index");
+    const pensive::ExamSample& from = samples[static_cast<std::size_t>(index)];
+    pensive_exam_sample to{};
+    to.problem = from.problem;
+    to.sample = from.sample;
+    to.tokens = from.tokens;
+    to.score = from.score;
+    to.first_answer = from.first_answer;
+    to.stopped = static_cast<int32_t>(from.stopped);
+    struct_out(sample, to, "pensive_exam_sample");
+  });
+}
+
+int32_t exam_compare(const pensive_exam* a, const pensive_exam* b,
+                     pensive_exam_difference* difference, pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::Paired from = pensive::compare(need(a, "a").value, need(b, "b").value);
+    pensive_exam_difference to{};
+    to.difference = from.difference;
+    to.low = from.low;
+    to.high = from.high;
+    to.token_difference = from.token_difference;
+    to.errors_removed = from.errors_removed;
+    to.errors_low = from.errors_low;
+    to.errors_high = from.errors_high;
+    struct_out(difference, to, "pensive_exam_difference");
+  });
+}
+
+}  // namespace door

@@ -1,0 +1,203 @@
+// Every function that libpensive.so forwards to the core, once. Included several times, by what
+// builds the table, declares the bodies and writes the trampolines; hence no include guard.
+//
+//   CALL(name, parameters, arguments): returns a status; its last parameter is `error`
+//   TELL(type, name, parameters, arguments, otherwise): cannot fail; `otherwise` while closed
+//   DROP(name, parameters, arguments): frees or cancels; does nothing while closed
+
+// model
+CALL(model_load,
+     (const char* directory, const pensive_model_options* options, pensive_model** model,
+      pensive_error** error),
+     (directory, options, model, error))
+DROP(model_free, (pensive_model * model), (model))
+CALL(model_get_info, (const pensive_model* model, pensive_model_info* info, pensive_error** error),
+     (model, info, error))
+CALL(model_get_stop_tokens,
+     (const pensive_model* model, const int32_t** ids, size_t* count, pensive_error** error),
+     (model, ids, count, error))
+CALL(model_get_tokenizer,
+     (const pensive_model* model, pensive_tokenizer** tokenizer, pensive_error** error),
+     (model, tokenizer, error))
+
+// soft rows
+CALL(soft_new, (const pensive_model* model, pensive_soft** soft, pensive_error** error),
+     (model, soft, error))
+CALL(soft_load,
+     (const pensive_model* model, const char* file, pensive_soft** soft, pensive_error** error),
+     (model, file, soft, error))
+CALL(soft_save,
+     (const pensive_soft* soft, const char* file, const char* training_json, pensive_error** error),
+     (soft, file, training_json, error))
+DROP(soft_free, (pensive_soft * soft), (soft))
+CALL(soft_add,
+     (pensive_soft * soft, const char* name, const int32_t* start_at_mean_of, size_t count,
+      int32_t* id, pensive_error** error),
+     (soft, name, start_at_mean_of, count, id, error))
+TELL(int32_t, soft_size, (const pensive_soft* soft), (soft), 0)
+CALL(soft_find, (const pensive_soft* soft, const char* name, int32_t* id, pensive_error** error),
+     (soft, name, id, error))
+CALL(soft_get_name, (const pensive_soft* soft, int32_t id, char** name, pensive_error** error),
+     (soft, id, name, error))
+CALL(soft_get_row,
+     (const pensive_soft* soft, int32_t id, float** values, size_t* count, pensive_error** error),
+     (soft, id, values, count, error))
+CALL(soft_set_row,
+     (pensive_soft * soft, int32_t id, const float* values, size_t count, pensive_error** error),
+     (soft, id, values, count, error))
+TELL(uint64_t, soft_version, (const pensive_soft* soft), (soft), 0)
+
+// text
+CALL(tokenizer_load, (const char* directory, pensive_tokenizer** tokenizer, pensive_error** error),
+     (directory, tokenizer, error))
+CALL(tokenizer_with_soft,
+     (const pensive_tokenizer* tokenizer, const pensive_soft* soft, pensive_tokenizer** named,
+      pensive_error** error),
+     (tokenizer, soft, named, error))
+DROP(tokenizer_free, (pensive_tokenizer * tokenizer), (tokenizer))
+CALL(tokenizer_encode,
+     (const pensive_tokenizer* tokenizer, const char* text, size_t size, uint32_t how,
+      int32_t** ids, size_t* count, pensive_error** error),
+     (tokenizer, text, size, how, ids, count, error))
+CALL(tokenizer_encode_chat,
+     (const pensive_tokenizer* tokenizer, const pensive_chat* chat, int32_t** ids, size_t* count,
+      pensive_error** error),
+     (tokenizer, chat, ids, count, error))
+CALL(tokenizer_render_chat,
+     (const pensive_tokenizer* tokenizer, const pensive_chat* chat, char** text, size_t* size,
+      pensive_error** error),
+     (tokenizer, chat, text, size, error))
+CALL(tokenizer_decode,
+     (const pensive_tokenizer* tokenizer, const int32_t* ids, size_t count, int32_t keep_special,
+      char** text, size_t* size, pensive_error** error),
+     (tokenizer, ids, count, keep_special, text, size, error))
+CALL(tokenizer_find,
+     (const pensive_tokenizer* tokenizer, const char* token, int32_t* id, pensive_error** error),
+     (tokenizer, token, id, error))
+TELL(int32_t, tokenizer_size, (const pensive_tokenizer* tokenizer), (tokenizer), 0)
+
+// think
+CALL(guide_new_budget,
+     (const pensive_budget_options* options, pensive_guide** guide, pensive_error** error),
+     (options, guide, error))
+CALL(guide_new_continue,
+     (const pensive_continue_options* options, pensive_guide** guide, pensive_error** error),
+     (options, guide, error))
+CALL(guide_new_margin_brake,
+     (const pensive_margin_brake_options* options, pensive_guide** guide, pensive_error** error),
+     (options, guide, error))
+CALL(guide_new,
+     (const pensive_guide_callbacks* callbacks, pensive_guide** guide, pensive_error** error),
+     (callbacks, guide, error))
+DROP(guide_free, (pensive_guide * guide), (guide))
+
+// engine
+CALL(engine_new,
+     (const pensive_model* model, const pensive_engine_options* options, pensive_engine** engine,
+      pensive_error** error),
+     (model, options, engine, error))
+DROP(engine_free, (pensive_engine * engine), (engine))
+CALL(engine_start,
+     (pensive_engine * engine, const pensive_request* request, pensive_sequence** sequence,
+      pensive_error** error),
+     (engine, request, sequence, error))
+CALL(engine_step, (pensive_engine * engine, int32_t* unfinished, pensive_error** error),
+     (engine, unfinished, error))
+CALL(engine_finish,
+     (pensive_engine * engine, pensive_sequence* const* sequences, size_t count,
+      pensive_error** error),
+     (engine, sequences, count, error))
+CALL(engine_clear_prefixes, (pensive_engine * engine, pensive_error** error), (engine, error))
+CALL(engine_get_counters,
+     (const pensive_engine* engine, pensive_engine_counters* counters, pensive_error** error),
+     (engine, counters, error))
+TELL(int32_t, sequence_finished, (const pensive_sequence* sequence), (sequence), 1)
+CALL(sequence_next_event,
+     (pensive_sequence * sequence, pensive_event* event, pensive_error** error),
+     (sequence, event, error))
+CALL(sequence_fork,
+     (const pensive_sequence* sequence, int32_t draws, pensive_sequence** fork,
+      pensive_error** error),
+     (sequence, draws, fork, error))
+CALL(sequence_feed,
+     (pensive_sequence * sequence, const int32_t* ids, size_t count, pensive_error** error),
+     (sequence, ids, count, error))
+DROP(sequence_cancel, (pensive_sequence * sequence), (sequence))
+DROP(sequence_free, (pensive_sequence * sequence), (sequence))
+
+// trace
+CALL(sequence_get_trace,
+     (const pensive_sequence* sequence, pensive_trace* trace, pensive_error** error),
+     (sequence, trace, error))
+CALL(sequence_get_action,
+     (const pensive_sequence* sequence, int32_t index, pensive_trace_action* action,
+      pensive_error** error),
+     (sequence, index, action, error))
+CALL(sequence_get_response,
+     (const pensive_sequence* sequence, int32_t** ids, size_t* count, pensive_error** error),
+     (sequence, ids, count, error))
+CALL(sequence_save_trace,
+     (const pensive_sequence* sequence, const char* file, int32_t append, pensive_error** error),
+     (sequence, file, append, error))
+
+// judge
+CALL(judge_new_correct, (pensive_judge * *judge, pensive_error** error), (judge, error))
+CALL(judge_new_boxed, (pensive_judge * *judge, pensive_error** error), (judge, error))
+CALL(judge_new_sum,
+     (const pensive_judge* first, const pensive_judge* second, double weight, pensive_judge** judge,
+      pensive_error** error),
+     (first, second, weight, judge, error))
+CALL(judge_new,
+     (const pensive_judge_callbacks* callbacks, pensive_judge** judge, pensive_error** error),
+     (callbacks, judge, error))
+DROP(judge_free, (pensive_judge * judge), (judge))
+CALL(sequence_score,
+     (const pensive_sequence* sequence, const pensive_judge* judge, const char* question,
+      const char* reference, double* score, pensive_error** error),
+     (sequence, judge, question, reference, score, error))
+CALL(find_answer, (const char* response, size_t size, char** answer, pensive_error** error),
+     (response, size, answer, error))
+CALL(same_answer, (const char* a, const char* b, int32_t* same, pensive_error** error),
+     (a, b, same, error))
+
+// train
+CALL(trainer_new,
+     (pensive_engine * engine, pensive_soft* soft, int32_t row, const pensive_judge* judge,
+      const pensive_train_options* options, pensive_trainer** trainer, pensive_error** error),
+     (engine, soft, row, judge, options, trainer, error))
+DROP(trainer_free, (pensive_trainer * trainer), (trainer))
+CALL(trainer_step,
+     (pensive_trainer * trainer, const pensive_problems* problems, pensive_train_report* report,
+      pensive_error** error),
+     (trainer, problems, report, error))
+TELL(int32_t, trainer_steps_done, (const pensive_trainer* trainer), (trainer), 0)
+CALL(trainer_save_checkpoint,
+     (const pensive_trainer* trainer, const char* file, pensive_error** error),
+     (trainer, file, error))
+CALL(trainer_resume, (pensive_trainer * trainer, const char* file, pensive_error** error),
+     (trainer, file, error))
+
+// exam
+CALL(problem_file_load,
+     (const char* file, const pensive_problem_fields* fields, pensive_problem_file** problems,
+      pensive_error** error),
+     (file, fields, problems, error))
+CALL(problem_file_get,
+     (const pensive_problem_file* file, pensive_problems* problems, pensive_error** error),
+     (file, problems, error))
+DROP(problem_file_free, (pensive_problem_file * file), (file))
+CALL(exam_run,
+     (pensive_engine * engine, const pensive_problems* problems, const pensive_judge* judge,
+      const pensive_exam_options* options, pensive_exam** exam, pensive_error** error),
+     (engine, problems, judge, options, exam, error))
+DROP(exam_free, (pensive_exam * exam), (exam))
+CALL(exam_get_result,
+     (const pensive_exam* exam, pensive_exam_result* result, pensive_error** error),
+     (exam, result, error))
+CALL(exam_get_sample,
+     (const pensive_exam* exam, int32_t index, pensive_exam_sample* sample, pensive_error** error),
+     (exam, index, sample, error))
+CALL(exam_compare,
+     (const pensive_exam* a, const pensive_exam* b, pensive_exam_difference* difference,
+      pensive_error** error),
+     (a, b, difference, error))

@@ -1,0 +1,89 @@
+// What stands behind the C handles, the bodies of the functions, and conversions several share.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "guard.h"
+#include "pensive/engine.h"
+#include "pensive/exam.h"
+#include "pensive/judge.h"
+#include "pensive/model.h"
+#include "pensive/think.h"
+#include "pensive/train.h"
+
+namespace door {
+
+// One thread at a time; a second, or a callback that steps, is told so.
+struct EngineBox {
+  EngineBox(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
+      : engine(std::move(model), options) {}
+  pensive::Engine engine;
+  std::atomic_flag is_stepping = ATOMIC_FLAG_INIT;
+};
+
+class Stepping {
+ public:
+  explicit Stepping(EngineBox& box) : box_(box) {
+    if (box_.is_stepping.test_and_set())
+      throw pensive::Error(pensive::ErrorCode::busy,
+                           "expected one caller at a time; found this engine stepping already "
+                           "(another thread, or a callback)");
+  }
+  ~Stepping() { box_.is_stepping.clear(); }
+  Stepping(const Stepping&) = delete;
+  Stepping& operator=(const Stepping&) = delete;
+
+ private:
+  EngineBox& box_;
+};
+
+// A caller's log, held by the sink made from it.
+std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink);
+// How to prompt, and the caller's `user` if there is one.
+std::shared_ptr<User> prompting_in(const pensive_prompting* prompting,
+                                   std::shared_ptr<const pensive::Tokenizer> tokenizer,
+                                   pensive::PromptOf& prompt_of);
+pensive::Request request_in(const pensive_request* request);
+std::vector<pensive::Problem> problems_in(const pensive_problems* problems);
+
+#define CALL(name, parameters, arguments) int32_t name parameters;
+#define TELL(type, name, parameters, arguments, otherwise) type name parameters;
+#define DROP(name, parameters, arguments) void name parameters;
+#include "functions.h"
+#undef CALL
+#undef TELL
+#undef DROP
+
+}  // namespace door
+
+struct pensive_model {
+  std::shared_ptr<const pensive::Model> value;
+};
+struct pensive_soft {
+  std::shared_ptr<pensive::SoftVocab> value;
+};
+struct pensive_tokenizer {
+  std::shared_ptr<const pensive::Tokenizer> value;
+};
+struct pensive_guide {
+  std::shared_ptr<const pensive::Guide> value;
+};
+struct pensive_judge {
+  std::shared_ptr<const pensive::Judge> value;
+};
+struct pensive_engine {
+  std::shared_ptr<door::EngineBox> box;
+};
+struct pensive_sequence {
+  pensive::Sequence value;
+  std::shared_ptr<const pensive::Model> model;
+  std::vector<pensive::TextEvent> events{};
+  std::size_t next_event = 0;
+};
+struct pensive_trainer {
+  std::shared_ptr<door::EngineBox> box;  // the trainer borrows its engine: destroyed after it
+  pensive::Trainer value;
+};

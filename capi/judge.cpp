@@ -1,0 +1,99 @@
+#include "pensive/judge.h"
+
+#include "handles.h"
+#include "pensive/trace.h"
+
+namespace door {
+
+namespace {
+
+class CallbackJudge final : public pensive::Judge {
+ public:
+  CallbackJudge(const pensive_judge_callbacks& callbacks, std::shared_ptr<User> user)
+      : callbacks_(callbacks), user_(std::move(user)) {}
+
+  double score(const pensive::Problem& problem, const pensive::Response& response) const override {
+    const pensive_problem asked = {sizeof(pensive_problem), 0, problem.id.c_str(),
+                                   problem.question.c_str(), problem.reference.c_str()};
+    pensive_response said{};
+    said.struct_size = sizeof said;
+    said.is_truncated = response.is_truncated;
+    said.text = response.text.c_str();
+    said.text_size = response.text.size();
+    said.thinking = response.thinking.c_str();
+    said.thinking_size = response.thinking.size();
+    said.answer = response.answer.c_str();
+    said.answer_size = response.answer.size();
+    said.think_tokens = response.think_tokens;
+    said.answer_tokens = response.answer_tokens;
+    double score = 0;
+    check_callback(callbacks_.score(user_->user, &asked, &said, &score), "score");
+    return score;
+  }
+
+ private:
+  pensive_judge_callbacks callbacks_;
+  std::shared_ptr<User> user_;
+};
+
+}  // namespace
+
+int32_t judge_new_correct(pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] { out(judge, "judge") = new pensive_judge{pensive::correct()}; });
+}
+
+int32_t judge_new_boxed(pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] { out(judge, "judge") = new pensive_judge{pensive::boxed()}; });
+}
+
+int32_t judge_new_sum(const pensive_judge* first, const pensive_judge* second, double weight,
+                      pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    slot = new pensive_judge{
+        pensive::sum(need(first, "first").value, need(second, "second").value, weight)};
+  });
+}
+
+int32_t judge_new(const pensive_judge_callbacks* callbacks, pensive_judge** judge,
+                  pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    const auto given = struct_in(&need(callbacks, "callbacks"), "pensive_judge_callbacks");
+    check_zero(given.reserved, "pensive_judge_callbacks.reserved");
+    need(given.score, "pensive_judge_callbacks.score");
+    auto user = std::make_shared<User>(given.user, given.destroy);
+    slot = new pensive_judge{std::make_shared<CallbackJudge>(given, user)};
+    user->is_ours = true;
+  });
+}
+
+void judge_free(pensive_judge* judge) { delete judge; }
+
+int32_t sequence_score(const pensive_sequence* sequence, const pensive_judge* judge,
+                       const char* question, const char* reference, double* score,
+                       pensive_error** error) {
+  return guard(error, [&] {
+    double& slot = need(score, "score");
+    const pensive_sequence& from = need(sequence, "sequence");
+    const pensive::Problem problem{
+        {}, text_or(question, ""), std::string(text_in(reference, "reference"))};
+    const auto response = pensive::respond(from.value.trace(), *from.model->tokenizer());
+    slot = need(judge, "judge").value->score(problem, response);
+  });
+}
+
+int32_t find_answer(const char* response, size_t size, char** answer, pensive_error** error) {
+  return guard(error, [&] {
+    out(answer, "answer");
+    const auto found = pensive::find_answer(text_in(response, size, "response"));
+    if (found) text_out(answer, nullptr, *found);
+  });
+}
+
+int32_t same_answer(const char* a, const char* b, int32_t* same, pensive_error** error) {
+  return guard(
+      error, [&] { need(same, "same") = pensive::same_answer(text_in(a, "a"), text_in(b, "b")); });
+}
+
+}  // namespace door

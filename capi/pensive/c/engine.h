@@ -1,0 +1,159 @@
+/* engine: the one thing that runs. Many sequences go through the model together. */
+#ifndef PENSIVE_C_ENGINE_H
+#define PENSIVE_C_ENGINE_H
+#include "base.h"
+#include "model.h"
+#include "think.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Advances every live sequence together. One thread at a time: a second one that steps meanwhile,
+ * and a callback that does, gets PENSIVE_BUSY. */
+typedef struct pensive_engine pensive_engine;
+
+/* One live path through the cache. pensive_sequence_cancel() and pensive_sequence_free() may be
+ * called from any thread, all else from the one that steps. A sequence keeps what it needs of its
+ * engine alive; freeing it returns its pages. */
+typedef struct pensive_sequence pensive_sequence;
+
+typedef struct pensive_engine_options {
+  uint32_t struct_size;
+  int32_t page_tokens;         /* 0: 16 */
+  const pensive_soft* soft;    /* rows that prompts and guides may feed; null: none */
+  const pensive_log* log;      /* null: nobody listens */
+  int64_t cache_tokens;        /* positions the cache can hold; 0: chosen by free memory */
+  int32_t max_live_sequences;  /* more wait their turn; 0: 256 */
+  int32_t max_tokens_per_step; /* 0: 2048 */
+  uint8_t row_invariant;       /* 1: the same bits alone and in any batch, at a price in speed */
+  uint8_t forget_prefixes;     /* 1: do not match prompts against pages computed before */
+  uint8_t reserved[6];         /* 0 */
+} pensive_engine_options;
+#define PENSIVE_ENGINE_OPTIONS_INIT                                                    \
+  {                                                                                    \
+    sizeof(pensive_engine_options), 0, NULL, NULL, 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0, 0 } \
+  }
+
+PENSIVE_API int32_t pensive_engine_new(const pensive_model* model,
+                                       const pensive_engine_options* options,
+                                       PENSIVE_OWN pensive_engine** engine, pensive_error** error);
+PENSIVE_API void pensive_engine_free(pensive_engine* engine);
+
+/* The ids by which a checkpoint opens and closes its thinking and its answers. */
+typedef struct pensive_markers {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+  const int32_t* think_open;
+  size_t think_open_count;
+  const int32_t* think_close;
+  size_t think_close_count;
+  const int32_t* answer_open;
+  size_t answer_open_count;
+  const int32_t* answer_close;
+  size_t answer_close_count;
+} pensive_markers;
+#define PENSIVE_MARKERS_INIT \
+  { sizeof(pensive_markers), 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0 }
+
+/* What to generate. Everything is copied; nothing need outlive the call that takes it. */
+typedef struct pensive_request {
+  uint32_t struct_size;
+  uint32_t given;        /* PENSIVE_GIVEN_… bits: which of the next four, and begins_in, count */
+  float temperature;     /* else from the checkpoint, else 1; 0 is greedy */
+  float top_p;           /* else from the checkpoint, else 1 */
+  int32_t top_k;         /* else from the checkpoint, else 0 = all */
+  int32_t begins_in;     /* PENSIVE_SEGMENT_…: where the text goes on after the prompt; else the
+                            prompt's last marker tells */
+  uint64_t seed;         /* else a fresh one, recorded in the trace */
+  const int32_t* prompt; /* at least one; soft ids allowed; for trainer and exam: none */
+  size_t prompt_count;
+  pensive_guide* const* guides; /* the first that wants something has its way; may be null */
+  size_t guide_count;
+  const pensive_markers* markers; /* null: found in the tokenizer, or none */
+  const int32_t* closing;         /* what a close feeds; none: the marker's own text */
+  size_t closing_count;
+  const int32_t* extra_stop_tokens;
+  size_t extra_stop_count;
+  int32_t max_new_tokens;    /* kept, forced and taken back together; 0: 4096 */
+  uint32_t sample;           /* the number of this sample of the request; keys the draws */
+  uint8_t ignore_end_tokens; /* 1: go on after the model ends its turn */
+  uint8_t reserved[7];       /* 0 */
+} pensive_request;
+#define PENSIVE_REQUEST_INIT                                                                      \
+  {                                                                                               \
+    sizeof(pensive_request), 0, 0, 0, 0, 0, 0, NULL, 0, NULL, 0, NULL, NULL, 0, NULL, 0, 0, 0, 0, \
+    {                                                                                             \
+      0, 0, 0, 0, 0, 0, 0                                                                         \
+    }                                                                                             \
+  }
+
+/* Checks and queues; no device work. */
+PENSIVE_API int32_t pensive_engine_start(pensive_engine* engine, const pensive_request* request,
+                                         PENSIVE_OWN pensive_sequence** sequence,
+                                         pensive_error** error);
+/* Computes one batch. `unfinished` (may be null) receives how many sequences are not finished. A
+ * failing step leaves every sequence as it was. */
+PENSIVE_API int32_t pensive_engine_step(pensive_engine* engine, int32_t* unfinished,
+                                        pensive_error** error);
+/* Steps until these are finished. */
+PENSIVE_API int32_t pensive_engine_finish(pensive_engine* engine,
+                                          pensive_sequence* const* sequences, size_t count,
+                                          pensive_error** error);
+/* Forgets every prefix that no live sequence uses. */
+PENSIVE_API int32_t pensive_engine_clear_prefixes(pensive_engine* engine, pensive_error** error);
+
+typedef struct pensive_engine_counters {
+  uint32_t struct_size;
+  int32_t live;
+  int64_t steps;
+  int64_t computed_tokens; /* positions that went through the model */
+  int64_t reused_tokens;   /* positions found in the cache */
+  int64_t preemptions;
+  int32_t waiting;
+  int32_t pages;
+  int32_t free_pages; /* includes pages kept only for prefixes */
+  int32_t reserved;
+} pensive_engine_counters;
+#define PENSIVE_ENGINE_COUNTERS_INIT \
+  { sizeof(pensive_engine_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+PENSIVE_API int32_t pensive_engine_get_counters(const pensive_engine* engine,
+                                                pensive_engine_counters* counters,
+                                                pensive_error** error);
+
+/* 1 when the sequence has ended, 0 while it runs; 1 for null. */
+PENSIVE_API int32_t pensive_sequence_finished(const pensive_sequence* sequence);
+
+/* One piece of text. Markers are never part of it. */
+typedef struct pensive_event {
+  uint32_t struct_size;
+  int32_t segment;  /* PENSIVE_SEGMENT_THINK or PENSIVE_SEGMENT_ANSWER */
+  int32_t index;    /* counts the segments of this kind from 0 */
+  int32_t reserved; /* 0 */
+  const char* text; /* zero-terminated; null: nothing new now */
+  size_t size;
+} pensive_event;
+#define PENSIVE_EVENT_INIT \
+  { sizeof(pensive_event), 0, 0, 0, NULL, 0 }
+/* Takes the next piece. Ask until `text` is null, then step. What may still be taken back is held
+ * until it cannot. `text` lives until the next call with this sequence. */
+PENSIVE_API int32_t pensive_sequence_next_event(pensive_sequence* sequence, pensive_event* event,
+                                                pensive_error** error);
+
+/* Whether a fork draws what its parent will draw (replay) or its own (search). */
+enum { PENSIVE_DRAWS_SAME = 0, PENSIVE_DRAWS_FRESH = 1 };
+/* A second path that shares every page so far; guides are cloned. */
+PENSIVE_API int32_t pensive_sequence_fork(const pensive_sequence* sequence, int32_t draws,
+                                          PENSIVE_OWN pensive_sequence** fork,
+                                          pensive_error** error);
+/* Feeds tokens as if a guide had forced them. */
+PENSIVE_API int32_t pensive_sequence_feed(pensive_sequence* sequence, const int32_t* ids,
+                                          size_t count, pensive_error** error);
+/* Ends the sequence at the next step. From any thread, and from callbacks. */
+PENSIVE_API void pensive_sequence_cancel(pensive_sequence* sequence);
+PENSIVE_API void pensive_sequence_free(pensive_sequence* sequence);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

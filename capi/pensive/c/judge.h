@@ -1,0 +1,80 @@
+/* judge: a response to a number. */
+#ifndef PENSIVE_C_JUDGE_H
+#define PENSIVE_C_JUDGE_H
+#include "base.h"
+#include "engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Immutable and thread-safe; may be freed at any time. */
+typedef struct pensive_judge pensive_judge;
+PENSIVE_API void pensive_judge_free(pensive_judge* judge);
+
+/* 1 when the final answer of a response is the problem's reference, else 0. */
+PENSIVE_API int32_t pensive_judge_new_correct(PENSIVE_OWN pensive_judge** judge,
+                                              pensive_error** error);
+/* 1 when the response holds a \boxed{…} answer, else 0. */
+PENSIVE_API int32_t pensive_judge_new_boxed(PENSIVE_OWN pensive_judge** judge,
+                                            pensive_error** error);
+/* The sum of `first` and `weight` times `second`. */
+PENSIVE_API int32_t pensive_judge_new_sum(const pensive_judge* first, const pensive_judge* second,
+                                          double weight, PENSIVE_OWN pensive_judge** judge,
+                                          pensive_error** error);
+
+/* One problem, and one response to it, for the duration of a callback. Texts are zero-terminated,
+ * and may hold further zero bytes where a size stands beside them. */
+typedef struct pensive_problem {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+  const char* id;
+  const char* question;
+  const char* reference; /* the right answer, as text */
+} pensive_problem;
+typedef struct pensive_response {
+  uint32_t struct_size;
+  uint8_t is_truncated; /* 1: ended by a limit rather than by an end token */
+  uint8_t reserved[3];
+  const char* text; /* thinking and answer, with the markers between them */
+  size_t text_size;
+  const char* thinking; /* all thinking, joined */
+  size_t thinking_size;
+  const char* answer; /* all answers, joined; empty when none was opened */
+  size_t answer_size;
+  int32_t think_tokens;
+  int32_t answer_tokens;
+} pensive_response;
+
+/* A judge of your own. `score` may be called from several threads at once. Returning anything but
+ * PENSIVE_OK fails the call that asked, with that status. */
+typedef struct pensive_judge_callbacks {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+  void* user;
+  int32_t (*score)(void* user, const pensive_problem* problem, const pensive_response* response,
+                   double* score);
+  void (*destroy)(void* user); /* may be null */
+} pensive_judge_callbacks;
+#define PENSIVE_JUDGE_CALLBACKS_INIT \
+  { sizeof(pensive_judge_callbacks), 0, NULL, NULL, NULL }
+PENSIVE_API int32_t pensive_judge_new(const pensive_judge_callbacks* callbacks,
+                                      PENSIVE_OWN pensive_judge** judge, pensive_error** error);
+
+/* What `judge` gives to this sequence as a response to a question whose answer is `reference`. */
+PENSIVE_API int32_t pensive_sequence_score(const pensive_sequence* sequence,
+                                           const pensive_judge* judge, const char* question,
+                                           const char* reference, double* score,
+                                           pensive_error** error);
+
+/* The final answer written in a text; `answer` receives null where none is written. */
+PENSIVE_API int32_t pensive_find_answer(const char* response, size_t size,
+                                        PENSIVE_OWN char** answer, pensive_error** error);
+/* `same` receives 1 where two answers are the same number or text, else 0. Never approximate. */
+PENSIVE_API int32_t pensive_same_answer(const char* a, const char* b, int32_t* same,
+                                        pensive_error** error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

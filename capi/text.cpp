@@ -1,0 +1,115 @@
+#include "pensive/text.h"
+
+#include <utility>
+
+#include "handles.h"
+
+namespace door {
+
+namespace {
+
+struct Chat {
+  std::vector<pensive::Message> messages;
+  pensive::ChatOptions options;
+};
+
+Chat chat_in(const pensive_chat* chat) {
+  const auto given = struct_in(&need(chat, "chat"), "pensive_chat");
+  check_zero(given.reserved, "pensive_chat.reserved");
+  Chat result;
+  result.options.add_generation_prompt = !flag_in(given.leave_open, "pensive_chat.leave_open");
+  result.options.variables_json = text_or(given.variables_json, "");
+  const auto roles = array_in(given.roles, given.count, "pensive_chat.roles");
+  const auto contents = array_in(given.contents, given.count, "pensive_chat.contents");
+  for (size_t i = 0; i < given.count; ++i)
+    result.messages.push_back({std::string(text_in(roles[i], "pensive_chat.roles")),
+                               std::string(text_in(contents[i], "pensive_chat.contents"))});
+  return result;
+}
+
+}  // namespace
+
+int32_t tokenizer_load(const char* directory, pensive_tokenizer** tokenizer,
+                       pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(tokenizer, "tokenizer");
+    auto value = pensive::Tokenizer::load(text_in(directory, "directory"));
+    slot = new pensive_tokenizer{std::move(value)};
+  });
+}
+
+int32_t tokenizer_with_soft(const pensive_tokenizer* tokenizer, const pensive_soft* soft,
+                            pensive_tokenizer** named, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(named, "named");
+    const pensive::SoftVocab& rows = *need(soft, "soft").value;
+    std::vector<std::pair<pensive::TokenId, std::string>> names;
+    for (int row = 0; row < rows.size(); ++row) {
+      const pensive::TokenId id = rows.model()->vocab_size() + row;
+      names.emplace_back(id, rows.name(id));
+    }
+    slot = new pensive_tokenizer{need(tokenizer, "tokenizer").value->with_names(names)};
+  });
+}
+
+void tokenizer_free(pensive_tokenizer* tokenizer) { delete tokenizer; }
+
+int32_t tokenizer_encode(const pensive_tokenizer* tokenizer, const char* text, size_t size,
+                         uint32_t how, int32_t** ids, size_t* count, pensive_error** error) {
+  return guard(error, [&] {
+    out(ids, "ids");
+    need(count, "count") = 0;
+    check_zero(how & ~std::uint32_t{PENSIVE_ENCODE_BARE | PENSIVE_ENCODE_LITERAL}, "how");
+    pensive::EncodeOptions options;
+    if (how & PENSIVE_ENCODE_BARE) options.add_special = pensive::AddSpecial::no;
+    if (how & PENSIVE_ENCODE_LITERAL) options.parse_special = pensive::ParseSpecial::no;
+    const auto tokens =
+        need(tokenizer, "tokenizer").value->encode(text_in(text, size, "text"), options);
+    array_out<int32_t>(ids, count, tokens);
+  });
+}
+
+int32_t tokenizer_encode_chat(const pensive_tokenizer* tokenizer, const pensive_chat* chat,
+                              int32_t** ids, size_t* count, pensive_error** error) {
+  return guard(error, [&] {
+    out(ids, "ids");
+    need(count, "count") = 0;
+    const Chat given = chat_in(chat);
+    const auto tokens =
+        need(tokenizer, "tokenizer").value->encode_chat(given.messages, given.options);
+    array_out<int32_t>(ids, count, tokens);
+  });
+}
+
+int32_t tokenizer_render_chat(const pensive_tokenizer* tokenizer, const pensive_chat* chat,
+                              char** text, size_t* size, pensive_error** error) {
+  return guard(error, [&] {
+    out(text, "text");
+    const Chat given = chat_in(chat);
+    text_out(text, size,
+             need(tokenizer, "tokenizer").value->render_chat(given.messages, given.options));
+  });
+}
+
+int32_t tokenizer_decode(const pensive_tokenizer* tokenizer, const int32_t* ids, size_t count,
+                         int32_t keep_special, char** text, size_t* size, pensive_error** error) {
+  return guard(error, [&] {
+    out(text, "text");
+    const bool keep = flag_in(keep_special, "keep_special");
+    text_out(text, size,
+             need(tokenizer, "tokenizer").value->decode(array_in(ids, count, "ids"), keep));
+  });
+}
+
+int32_t tokenizer_find(const pensive_tokenizer* tokenizer, const char* token, int32_t* id,
+                       pensive_error** error) {
+  return guard(error, [&] {
+    need(id, "id") = need(tokenizer, "tokenizer").value->find(text_in(token, "token")).value_or(-1);
+  });
+}
+
+int32_t tokenizer_size(const pensive_tokenizer* tokenizer) {
+  return tokenizer ? tokenizer->value->size() : 0;
+}
+
+}  // namespace door

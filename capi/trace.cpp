@@ -1,0 +1,83 @@
+#include "pensive/trace.h"
+
+#include "handles.h"
+
+namespace door {
+
+namespace {
+
+static_assert(sizeof(pensive::Segment) == 1 && sizeof(pensive::Origin) == 1);
+
+}  // namespace
+
+int32_t sequence_get_trace(const pensive_sequence* sequence, pensive_trace* trace,
+                           pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::Trace& from = need(sequence, "sequence").value.trace();
+    pensive_trace to{};
+    to.stopped = static_cast<int32_t>(from.stopped);
+    to.count = from.tokens.size();
+    to.tokens = from.tokens.data();
+    to.logprobs = from.logprobs.data();
+    to.drawn_logprobs = from.drawn_logprobs.data();
+    to.entropies_nats = from.entropies_nats.data();
+    to.segments = reinterpret_cast<const uint8_t*>(from.segments.data());
+    to.origins = reinterpret_cast<const uint8_t*>(from.origins.data());
+    to.is_marker = from.is_marker.data();
+    to.is_taken_back = from.is_taken_back.data();
+    to.prompt_tokens = from.prompt_tokens;
+    to.probe_tokens = from.probe_tokens;
+    to.decoded_tokens = from.decoded_tokens();
+    to.think_tokens = from.count(pensive::Segment::think);
+    to.answer_tokens = from.count(pensive::Segment::answer);
+    to.action_count = static_cast<int32_t>(from.actions.size());
+    to.seed = from.seed;
+    to.path = from.path.data();
+    to.path_count = from.path.size();
+    to.error = from.error.c_str();
+    struct_out(trace, to, "pensive_trace");
+  });
+}
+
+int32_t sequence_get_action(const pensive_sequence* sequence, int32_t index,
+                            pensive_trace_action* action, pensive_error** error) {
+  return guard(error, [&] {
+    const auto& actions = need(sequence, "sequence").value.trace().actions;
+    if (index < 0 || static_cast<std::size_t>(index) >= actions.size())
+      refuse("an index below " + std::to_string(actions.size()), std::to_string(index), "index");
+    const pensive::TraceAction& from = actions[static_cast<std::size_t>(index)];
+    pensive_trace_action to{};
+    to.position = from.position;
+    to.guide = from.guide.c_str();
+    to.kind = from.kind.c_str();
+    to.reason = from.reason.c_str();
+    to.tokens = from.tokens;
+    to.taken_back = from.taken_back;
+    struct_out(action, to, "pensive_trace_action");
+  });
+}
+
+int32_t sequence_get_response(const pensive_sequence* sequence, int32_t** ids, size_t* count,
+                              pensive_error** error) {
+  return guard(error, [&] {
+    out(ids, "ids");
+    need(count, "count") = 0;
+    const pensive::Trace& trace = need(sequence, "sequence").value.trace();
+    const std::vector<pensive::TokenId> kept = trace.kept();
+    array_out<int32_t>(
+        ids, count,
+        std::span<const int32_t>(kept).subspan(static_cast<std::size_t>(trace.prompt_tokens)));
+  });
+}
+
+int32_t sequence_save_trace(const pensive_sequence* sequence, const char* file, int32_t append,
+                            pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::Trace& trace = need(sequence, "sequence").value.trace();
+    const auto if_exists =
+        flag_in(append, "append") ? pensive::IfExists::append : pensive::IfExists::replace;
+    pensive::save({&trace, 1}, text_in(file, "file"), if_exists);
+  });
+}
+
+}  // namespace door

@@ -1,0 +1,5 @@
+#include "kernels/loops_table.h"
+
+namespace pensive::kernels {
+const Loops& loops_any() { return table; }
+}  // namespace pensive::kernels

@@ -1,0 +1,120 @@
+//! Chat templates, rendered as Transformers renders them.
+
+use std::borrow::Cow;
+use std::ffi::CString;
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+use minijinja_contrib::pycompat::unknown_method_callback;
+
+use crate::{json, Outcome, Trouble};
+
+const MOST_BYTES: usize = 1 << 20;
+const FUEL: u64 = 1_000_000;
+const STACK: usize = 256 << 20;
+
+pub fn render(source: &str, context: &str) -> Outcome<String> {
+    if source.len() > MOST_BYTES {
+        return Err(Trouble::BadFile(format!("a template of {} bytes", source.len())));
+    }
+    // Long chains of operators and nested values recurse while they are compiled and dropped; the
+    // caller's stack may be small. Pages of this one that are not touched cost nothing.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread
+            .spawn_scoped(scope, || run(source, context))
+            .map_err(|error| Trouble::Internal(format!("a thread to render on: {error}")))?;
+        thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    })
+}
+
+fn run(source: &str, context: &str) -> Outcome<String> {
+    let variables: Value = serde_json::from_str(context)
+        .map_err(|error| Trouble::BadArgument(format!("variables that are no JSON: {error}")))?;
+    let source = without_generation(source);
+    let environment = environment(context.len() as u64);
+    let template = environment
+        .template_from_str(&source)
+        .map_err(|error| Trouble::BadFile(describe(&error)))?;
+    template.render(variables).map_err(|error| match error.kind() {
+        ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
+        | ErrorKind::UnknownMethod | ErrorKind::OutOfFuel => Trouble::BadFile(describe(&error)),
+        _ => Trouble::BadArgument(describe(&error)),
+    })
+}
+
+fn environment(context_bytes: u64) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_debug(false);
+    environment.set_recursion_limit(100);
+    // Enough for any conversation: a template spends a few dozen steps on a message.
+    environment.set_fuel(Some(FUEL + 10 * context_bytes));
+    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.add_filter("tojson", json::tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", strftime_now);
+    environment
+}
+
+fn describe(error: &Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    let detail = match error.kind() {
+        ErrorKind::InvalidOperation => detail,
+        kind if error.detail().is_some() => format!("{kind}: {detail}"),
+        _ => detail,
+    };
+    error.line().map_or(detail.clone(), |line| format!("{detail}, line {line} of the template"))
+}
+
+/// The local time now, as C's strftime, which Python's is, writes it.
+fn strftime_now(format: String) -> Result<String, Error> {
+    let refuse = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_string());
+    // The blank tells an empty result from one that does not fit.
+    let format = CString::new(format + " ").map_err(|_| refuse("a time format with a zero byte"))?;
+    let mut out = vec![0u8; 4096];
+    let written = unsafe {
+        let mut now: libc::time_t = 0;
+        let mut parts: libc::tm = std::mem::zeroed();
+        libc::time(&mut now);
+        libc::localtime_r(&now, &mut parts);
+        libc::strftime(out.as_mut_ptr().cast(), out.len(), format.as_ptr(), &parts)
+    };
+    out.truncate(written.checked_sub(1).ok_or_else(|| refuse("a time longer than 4095 bytes"))?);
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// `{% generation %}` marks what the assistant wrote, for training; here it is only a scope.
+fn without_generation(source: &str) -> Cow<'_, str> {
+    if !source.contains("generation") {
+        return Cow::Borrowed(source);
+    }
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%").into_iter().chain(rest.find("{#")).min() {
+        let is_comment = rest[start..].starts_with("{#");
+        let closer = if is_comment { "#}" } else { "%}" };
+        let Some(end) = rest[start + 2..].find(closer).map(|at| start + 2 + at) else { break };
+        let tag = &rest[start + 2..end];
+        let lead = if tag.starts_with(['-', '+']) { &tag[..1] } else { "" };
+        let tag = &tag[lead.len()..];
+        let trail = if tag.ends_with(['-', '+']) { &tag[tag.len() - 1..] } else { "" };
+        let tag = &tag[..tag.len() - trail.len()];
+        let word = match tag.trim() {
+            "generation" if !is_comment => Some("with"),
+            "endgeneration" if !is_comment => Some("endwith"),
+            _ => None,
+        };
+        out.push_str(&rest[..start]);
+        match word {
+            Some(word) => out.push_str(&format!("{{%{lead} {word} {trail}%}}")),
+            None => out.push_str(&rest[start..end + 2]),
+        }
+        rest = &rest[end + 2..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}

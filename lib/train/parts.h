@@ -1,0 +1,37 @@
+// What a Trainer holds between steps.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/inside.h"
+#include "pensive/train.h"
+#include "train/steps.h"
+
+namespace pensive {
+
+struct Trainer::Parts {
+  Engine& engine;
+  std::shared_ptr<SoftVocab> soft;
+  TokenId row = 0;
+  std::shared_ptr<const Judge> judge;
+  TrainOptions options;
+  std::shared_ptr<const Tokenizer> tokenizer;  // also knows the soft rows by name
+  PromptOf prompt_of;
+  double temperature = 1;      // of the rollouts
+  std::vector<float> started;  // the row when training began
+  Adam adam;
+  int steps = 0;
+
+  // All that a resumed run must have in common with the run that wrote its checkpoint, as text.
+  nlohmann::ordered_json settings() const;
+  // group_size finished sequences a problem, problem by problem.
+  std::vector<Sequence> roll_out(std::span<const Problem> problems);
+  // float64 [problems, group]
+  at::Tensor judge_all(std::span<const Problem> problems,
+                       std::span<const Sequence> sequences) const;
+  // All inner steps on copies, handed over at the end: an Error on the way leaves all as it was.
+  void update(std::span<const Sequence> sequences, const at::Tensor& rewards, TrainReport& report);
+};
+
+}  // namespace pensive

@@ -1,0 +1,101 @@
+// The steps of one update of one row, each a plain function: what of a sample depends on the row,
+// group advantages, the clipped loss, the backward of the suffixes, Adam.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/access.h"
+#include "model/decoder.h"
+#include "pensive/trace.h"
+
+namespace pensive {
+
+// (r - mean) / (standard deviation + 1e-4) in each group, the deviation with n - 1; zeros where
+// all of a group's rewards are equal. rewards float64 [problems, group]; -> likewise.
+at::Tensor advantages(const at::Tensor& rewards);
+
+struct Loss {
+  at::Tensor loss;     // a scalar, differentiable in logprobs
+  at::Tensor clipped;  // int64 scalar: tokens whose gradient the clip cut off
+};
+// -sum(min(ratio * advantage, clamp(ratio, 1 -/+ clip) * advantage)) / denominator with
+// ratio = exp(logprobs - old_logprobs). All [tokens]; old_logprobs and advantages are constants.
+Loss grpo_loss(const at::Tensor& logprobs, const at::Tensor& old_logprobs,
+               const at::Tensor& advantages, double clip, double denominator);
+
+// One drawn token whose probability depends on the row.
+struct Target {
+  int position = 0;  // of the last token of its context, counted from the suffix's first
+  TokenId token = 0;
+  float drawn_logprob = 0;  // as the engine had it
+};
+
+// What the gradient needs of one sample: the kept tokens up to the last that has a target, and
+// where the row first stands in them.
+struct Suffix {
+  std::vector<TokenId> tokens;
+  int begins = 0;  // index of the first soft token: everything before it is constant
+  std::vector<Target> targets;
+  double advantage = 0;
+  std::vector<double> old_logprobs;  // one a target; empty: the present ones
+
+  int length() const noexcept { return static_cast<int>(tokens.size()) - begins; }
+};
+
+// Nothing when no drawn token depends on the row. Throws unsupported where a drawn token was taken
+// back together with part of its own context (a closer of several tokens).
+std::optional<Suffix> find_suffix(const Trace& trace, TokenId row);
+// Tokens drawn from the model after the prompt, taken back or not: what the loss is divided by.
+std::int64_t drawn_tokens(const Trace& trace) noexcept;
+
+// What all suffixes of one backward share.
+struct SuffixSetting {
+  const Decoder& decoder;
+  at::Tensor rows;  // [soft rows, width] on the model's device, in its precision
+  TokenId row = 0;  // the id that is trained
+  double temperature = 1;
+  double clip = 0.2;
+  double denominator = 1;
+  int max_batch_tokens = 16384;
+  // Logits that exist at once, in one chunk of the head.
+  std::int64_t max_logits = std::int64_t{1} << 24;
+};
+
+struct SuffixResult {
+  std::vector<double> gradient;  // of the loss in the row [width]
+  double loss = 0;
+  std::int64_t targets = 0;
+  std::int64_t clipped = 0;
+  std::vector<std::vector<double>> logprobs;  // of each suffix's targets, before the update
+};
+
+// The constants before a suffix, or nothing: then they are computed again, without gradient.
+using PrefixOf = std::function<std::optional<CachedPrefix>(int suffix)>;
+
+// Loss and gradient of the row over all suffixes, in padded batches. Sets its own grad and
+// inference modes and leaves the caller's as they were.
+SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+                             const PrefixOf& prefix_of);
+
+// Which suffixes go through the model together: alike in length, at most `max_batch_tokens` padded
+// suffix positions and four times as many prefix positions, but always at least one.
+std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens);
+
+// Adam (arXiv 1412.6980) with decay rates .9 and .95, no weight decay, on float32 values.
+struct Adam {
+  std::vector<double> first;  // moments; empty before the first update
+  std::vector<double> second;
+  int updates = 0;
+
+  void update(std::vector<float>& values, std::span<const double> gradient, double rate);
+};
+
+// The rate of step `step` (from 0): half a cosine down to 0 at total_steps; 0 keeps it.
+double scheduled_rate(double rate, int step, int total_steps) noexcept;
+
+}  // namespace pensive
