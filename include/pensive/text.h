@@ -82,6 +82,7 @@ class PENSIVE_EXPORT Tokenizer {
       std::span<const std::pair<TokenId, std::string>> names) const;
 
  private:
+  friend class TextStream;
   Tokenizer();
   struct Parts;
   std::shared_ptr<const Parts> parts_;
@@ -95,14 +96,20 @@ class PENSIVE_EXPORT TextStream {
 
   // The text that this id completes; empty while a character is still incomplete.
   std::string push(TokenId id);
-  // What is left, with U+FFFD for bytes that never became a character.
+  // What is left, with U+FFFD for bytes that never became a character. The stream begins anew.
   std::string finish();
 
  private:
+  void take(std::string_view bytes, std::string& text);
+  std::string push_to_window(TokenId id, bool is_byte);
+  void shorten_window(std::string_view text);
+
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool keep_special_;
-  std::vector<TokenId> pending_;  // ids since the last boundary at which text was complete
-  std::size_t emitted_ = 0;       // bytes of their text already returned
+  bool is_begun_ = false;        // a token with text came by already
+  std::string partial_;          // bytes of a character that is not complete
+  std::vector<TokenId> window_;  // last ids, where a token's text depends on its neighbours
+  std::size_t emitted_ = 0;      // bytes of the window's text already returned
 };
 
 }  // namespace pensive
