@@ -48,14 +48,19 @@ struct PENSIVE_EXPORT Trace {
   int count(Segment segment) const noexcept;  // kept, after the prompt, markers not counted
 };
 
-// What a Judge sees of a trace.
+// What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without.
+// Ids that the tokenizer does not know, such as soft rows without a name, have no text.
 PENSIVE_EXPORT Response respond(const Trace& trace, const Tokenizer& tokenizer);
 
-// JSON lines, one trace a line, with a version. `append` adds to what is there. A file appears
-// whole or not at all; a line is never half written. load() throws corrupt_file, naming the line.
+// JSON lines, one trace a line, with a version; every float comes back with its bits. `append` adds
+// to what is there. A file appears whole or not at all; what a failing append wrote is cut off
+// again. Throws io, corrupt_file for an append to a half-written line, and invalid_argument for
+// columns of unequal lengths.
 enum class IfExists : std::uint8_t { replace, append };
 PENSIVE_EXPORT void save(std::span<const Trace> traces, const std::filesystem::path& file,
                          IfExists if_exists = IfExists::replace);
+// Throws not_found, io, unsupported for another version, or corrupt_file, naming the line. Keys it
+// does not know are passed over.
 PENSIVE_EXPORT std::vector<Trace> load_traces(const std::filesystem::path& file);
 
 }  // namespace pensive

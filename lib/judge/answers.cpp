@@ -28,7 +28,7 @@ std::optional<std::string_view> find_boxed(std::string_view text) {
       if (text.substr(i).starts_with(boxed)) {
         i += boxed.size() - 1;
         open.push_back({i + 1, true});
-      } else {
+      } else if (!text.substr(i + 1).starts_with(boxed)) {
         ++i;  // an escaped brace is a sign, not a bracket
       }
     } else if (text[i] == '{') {

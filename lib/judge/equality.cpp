@@ -59,7 +59,7 @@ std::optional<std::string> whole_digits(std::string_view text) {
       return std::nullopt;
     }
   }
-  if (has_comma && since_comma != 3) return std::nullopt;
+  if (has_comma && (since_comma != 3 || digits.front() == '0')) return std::nullopt;
   return digits;
 }
 

@@ -1,1 +1,273 @@
-// to come
+// Traces as JSON lines.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <system_error>
+
+#include "base/inside.h"
+#include "pensive/trace.h"
+#include "trace/columns.h"
+
+namespace pensive {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::int64_t file_version = 1;
+constexpr StopReason stop_reasons[] = {StopReason::running,   StopReason::end_token,
+                                       StopReason::length,    StopReason::guide,
+                                       StopReason::cancelled, StopReason::error};
+
+// One letter a token: short, and readable beside the tokens.
+constexpr std::string_view segment_letters = "pta";
+constexpr std::string_view origin_letters = "psf";
+
+// The double that is written shortest among those that become this float again.
+Json to_json(float value) {
+  if (std::isnan(value)) return nullptr;
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  const std::string text = fmt::format("{}", value);
+  double shortest = 0;
+  std::from_chars(text.data(), text.data() + text.size(), shortest);
+  return static_cast<float>(shortest) == value ? shortest : static_cast<double>(value);
+}
+
+Json to_json(const std::vector<float>& values) {
+  Json list = Json::array();
+  for (const float value : values) list.push_back(to_json(value));
+  return list;
+}
+
+template <class T>
+std::string to_letters(const std::vector<T>& values, std::string_view letters) {
+  std::string text;
+  for (const T value : values) {
+    const auto index = static_cast<std::size_t>(value);
+    require(index < letters.size(), ErrorCode::invalid_argument,
+            fmt::format("a value below {}", letters.size()), std::to_string(index), "trace");
+    text += letters[index];
+  }
+  return text;
+}
+
+std::string line_of(const Trace& trace) {
+  const std::string fault = fault_of(trace);
+  require(fault.empty(), ErrorCode::invalid_argument, "columns of equal length", fault, "trace");
+  Json actions = Json::array();
+  for (const TraceAction& action : trace.actions)
+    actions.push_back({{"position", action.position},
+                       {"guide", action.guide},
+                       {"kind", action.kind},
+                       {"reason", action.reason},
+                       {"tokens", action.tokens},
+                       {"taken_back", action.taken_back}});
+  const Json line = {{"version", file_version},
+                     {"prompt_tokens", trace.prompt_tokens},
+                     {"tokens", trace.tokens},
+                     {"logprobs", to_json(trace.logprobs)},
+                     {"drawn_logprobs", to_json(trace.drawn_logprobs)},
+                     {"entropies_nats", to_json(trace.entropies_nats)},
+                     {"segments", to_letters(trace.segments, segment_letters)},
+                     {"origins", to_letters(trace.origins, origin_letters)},
+                     {"is_marker", to_letters(trace.is_marker, "01")},
+                     {"is_taken_back", to_letters(trace.is_taken_back, "01")},
+                     {"actions", std::move(actions)},
+                     {"probe_tokens", trace.probe_tokens},
+                     {"stopped", to_string(trace.stopped)},
+                     {"error", trace.error},
+                     {"seed", trace.seed},
+                     {"path", trace.path}};
+  // An error text may quote bytes that are no UTF-8.
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// Reads the members of one line; every failure names the line.
+class Line {
+ public:
+  Line(const Json& json, std::string_view where) : json_(json), where_(where) {}
+
+  template <class T>
+  T number(std::string_view key) const {
+    return number_in<T>(member<Json>(json_, key, where_), key);
+  }
+  std::string text(std::string_view key) const { return member<std::string>(json_, key, where_); }
+
+  template <class T>
+  std::vector<T> numbers(std::string_view key) const {
+    std::vector<T> values;
+    for (const Json& value : list(key)) values.push_back(number_in<T>(value, key));
+    return values;
+  }
+
+  std::vector<float> floats(std::string_view key) const {
+    std::vector<float> values;
+    for (const Json& value : list(key)) {
+      if (value.is_null())
+        values.push_back(std::numeric_limits<float>::quiet_NaN());
+      else if (value == "Infinity" || value == "-Infinity")
+        values.push_back(value == "Infinity" ? INFINITY : -INFINITY);
+      else if (value.is_number())
+        values.push_back(static_cast<float>(value.get<double>()));
+      else
+        refuse("a number", value.dump(), key);
+    }
+    return values;
+  }
+
+  template <class T>
+  std::vector<T> letters(std::string_view key, std::string_view known) const {
+    std::vector<T> values;
+    for (const char letter : text(key)) {
+      const std::size_t index = known.find(letter);
+      if (index == std::string_view::npos)
+        refuse(fmt::format("letters of \"{}\"", known), in_quotes({&letter, 1}), key);
+      values.push_back(static_cast<T>(index));
+    }
+    return values;
+  }
+
+  // Its own copy: member() gives values.
+  Json list(std::string_view key) const {
+    Json value = member<Json>(json_, key, where_);
+    if (!value.is_array()) refuse("a list", value.type_name(), key);
+    return value;
+  }
+
+ private:
+  template <class T>
+  T number_in(const Json& value, std::string_view key) const {
+    const bool is_whole = value.is_number_integer();
+    const bool fits = value.is_number_unsigned()
+                          ? std::in_range<T>(is_whole ? value.get<std::uint64_t>() : 0)
+                          : std::in_range<T>(is_whole ? value.get<std::int64_t>() : 0);
+    if (!is_whole || !fits) refuse("a whole number in range", value.dump(), key);
+    return value.get<T>();
+  }
+
+  [[noreturn]] void refuse(std::string_view expected, std::string_view found,
+                           std::string_view key) const {
+    fail(ErrorCode::corrupt_file, fmt::format("{} as {}", expected, in_quotes(key)), found, where_);
+  }
+
+  const Json& json_;
+  std::string_view where_;
+};
+
+StopReason to_stop_reason(std::string_view text, std::string_view where) {
+  for (const StopReason reason : stop_reasons)
+    if (text == to_string(reason)) return reason;
+  fail(ErrorCode::corrupt_file, "a known reason as \"stopped\"", in_quotes(text), where);
+}
+
+Trace read_line(std::string_view text, std::string_view where) {
+  const Json json = parse_json(text, where);
+  const Line line(json, where);
+  const auto version = line.number<std::int64_t>("version");
+  require(version == file_version, ErrorCode::unsupported, "a trace of version 1",
+          std::to_string(version), where);
+  Trace trace;
+  trace.prompt_tokens = line.number<int>("prompt_tokens");
+  trace.tokens = line.numbers<TokenId>("tokens");
+  trace.logprobs = line.floats("logprobs");
+  trace.drawn_logprobs = line.floats("drawn_logprobs");
+  trace.entropies_nats = line.floats("entropies_nats");
+  trace.segments = line.letters<Segment>("segments", segment_letters);
+  trace.origins = line.letters<Origin>("origins", origin_letters);
+  trace.is_marker = line.letters<std::uint8_t>("is_marker", "01");
+  trace.is_taken_back = line.letters<std::uint8_t>("is_taken_back", "01");
+  for (const Json& item : line.list("actions")) {
+    const Line action(item, where);
+    trace.actions.push_back({action.number<int>("position"), action.text("guide"),
+                             action.text("kind"), action.text("reason"),
+                             action.number<int>("tokens"), action.number<int>("taken_back")});
+  }
+  trace.probe_tokens = line.number<int>("probe_tokens");
+  trace.stopped = to_stop_reason(line.text("stopped"), where);
+  trace.error = line.text("error");
+  trace.seed = line.number<std::uint64_t>("seed");
+  trace.path = line.numbers<std::uint32_t>("path");
+  const std::string fault = fault_of(trace);
+  require(fault.empty(), ErrorCode::corrupt_file, "columns of equal length", fault, where);
+  return trace;
+}
+
+[[noreturn]] void fail_system(const std::filesystem::path& file) {
+  fail(ErrorCode::io, "a file that can be written", std::generic_category().message(errno),
+       file.string());
+}
+
+// An open file that is written to at its end.
+class Appended {
+ public:
+  explicit Appended(const std::filesystem::path& file)
+      : path_(file), file_(::open(file.c_str(), O_RDWR | O_APPEND | O_CLOEXEC)) {
+    if (file_ < 0) fail_system(path_);
+    struct stat status = {};
+    if (::fstat(file_, &status) == 0) size_ = status.st_size;
+  }
+  ~Appended() { ::close(file_); }
+  Appended(const Appended&) = delete;
+  Appended& operator=(const Appended&) = delete;
+
+  void require_whole_lines() const {
+    char last = '\n';
+    if (size_ > 0 && ::pread(file_, &last, 1, size_ - 1) != 1) fail_system(path_);
+    require(last == '\n', ErrorCode::corrupt_file, "a file that ends with a whole line",
+            "a line without an end", path_.string());
+  }
+
+  void write(std::string_view content) {
+    while (!content.empty()) {
+      const ssize_t written = ::write(file_, content.data(), content.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) cut_and_fail();
+      content.remove_prefix(static_cast<std::size_t>(written));
+    }
+    if (::fsync(file_) != 0) cut_and_fail();
+  }
+
+ private:
+  [[noreturn]] void cut_and_fail() {
+    const int error = errno;
+    if (::ftruncate(file_, size_) != 0) errno = error;
+    errno = error;
+    fail_system(path_);
+  }
+
+  std::filesystem::path path_;
+  int file_;
+  off_t size_ = 0;
+};
+
+}  // namespace
+
+void save(std::span<const Trace> traces, const std::filesystem::path& file, IfExists if_exists) {
+  std::string lines;
+  for (const Trace& trace : traces) lines += line_of(trace);
+  std::error_code ignored;  // what is wrong with the path shows when it is written
+  if (if_exists == IfExists::replace || !std::filesystem::exists(file, ignored))
+    return write_whole(file, lines);
+  Appended appended(file);
+  appended.require_whole_lines();
+  appended.write(lines);
+}
+
+std::vector<Trace> load_traces(const std::filesystem::path& file) {
+  const std::string content = read_text(file);
+  std::vector<Trace> traces;
+  std::string_view rest = content;
+  for (int number = 1; !rest.empty(); ++number) {
+    const std::size_t end = rest.find('\n');
+    const std::string where = fmt::format("{}, line {}", file.string(), number);
+    traces.push_back(read_line(rest.substr(0, end), where));
+    rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
+  }
+  return traces;
+}
+
+}  // namespace pensive

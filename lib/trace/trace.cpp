@@ -1,1 +1,100 @@
-// to come
+#include "pensive/trace.h"
+
+#include <string>
+#include <utility>
+
+#include "base/inside.h"
+#include "trace/columns.h"
+
+namespace pensive {
+
+std::string fault_of(const Trace& trace) {
+  const std::size_t size = trace.tokens.size();
+  const std::pair<std::string_view, std::size_t> columns[] = {
+      {"logprobs", trace.logprobs.size()},
+      {"drawn_logprobs", trace.drawn_logprobs.size()},
+      {"entropies_nats", trace.entropies_nats.size()},
+      {"segments", trace.segments.size()},
+      {"origins", trace.origins.size()},
+      {"is_marker", trace.is_marker.size()},
+      {"is_taken_back", trace.is_taken_back.size()}};
+  for (const auto& [name, length] : columns)
+    if (length != size) return fmt::format("{} {} for {} tokens", length, name, size);
+  if (trace.prompt_tokens < 0 || static_cast<std::size_t>(trace.prompt_tokens) > size)
+    return fmt::format("{} prompt_tokens of {} tokens", trace.prompt_tokens, size);
+  return {};
+}
+
+std::vector<TokenId> Trace::kept() const {
+  std::vector<TokenId> kept;
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (is_taken_back[i] == 0) kept.push_back(tokens[i]);
+  return kept;
+}
+
+int Trace::decoded_tokens() const noexcept {
+  return static_cast<int>(tokens.size()) - prompt_tokens + probe_tokens;
+}
+
+int Trace::count(Segment segment) const noexcept {
+  int count = 0;
+  for (std::size_t i = prompt_tokens; i < tokens.size(); ++i)
+    if (segments[i] == segment && is_marker[i] == 0 && is_taken_back[i] == 0) ++count;
+  return count;
+}
+
+namespace {
+
+// Collects the texts of one kind of segment, each on lines of its own.
+class Joined {
+ public:
+  explicit Joined(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  void add(TokenId id) { run_.push_back(id); }
+  void end() {
+    const std::string text = tokenizer_.decode(run_);
+    if (!text_.empty() && !text.empty()) text_ += '\n';
+    text_ += text;
+    run_.clear();
+  }
+  std::string take() {
+    end();
+    return std::move(text_);
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<TokenId> run_;
+  std::string text_;
+};
+
+}  // namespace
+
+Response respond(const Trace& trace, const Tokenizer& tokenizer) {
+  const std::string fault = fault_of(trace);
+  require(fault.empty(), ErrorCode::invalid_argument, "columns of equal length", fault, "trace");
+  std::vector<TokenId> all;
+  Joined thinking(tokenizer), answer(tokenizer);
+  for (std::size_t i = trace.prompt_tokens; i < trace.tokens.size(); ++i) {
+    const TokenId id = trace.tokens[i];
+    if (trace.is_taken_back[i] != 0 || !tokenizer.spelling(id)) continue;
+    all.push_back(id);
+    if (trace.is_marker[i] != 0) {
+      thinking.end();
+      answer.end();
+    } else {
+      (trace.segments[i] == Segment::think ? thinking : answer).add(id);
+    }
+  }
+  Response response;
+  response.text = tokenizer.decode(all, true);
+  response.thinking = thinking.take();
+  response.answer = answer.take();
+  response.think_tokens = trace.count(Segment::think);
+  response.answer_tokens = trace.count(Segment::answer);
+  response.is_truncated =
+      trace.stopped != StopReason::end_token && trace.stopped != StopReason::guide;
+  return response;
+}
+
+}  // namespace pensive
