@@ -26,11 +26,11 @@ PENSIVE_INLINE const S* cached(const Attend& a, const void* pages, const AttendT
 // Where one task's numbers lie in its scratch.
 template <class T>
 struct AttendRoom {
-  std::int64_t padded;    // positions, rounded up
-  std::int64_t panel;     // after the queries [vectors, head_dim]: [head_dim, panel_width]
-  std::int64_t scores;    // [vectors, padded]
-  std::int64_t values;    // [value_depth, panel_width]
-  std::int64_t out;       // [vectors, panel_width]
+  std::int64_t padded;  // positions, rounded up
+  std::int64_t panel;   // after the queries [vectors, head_dim]: [head_dim, panel_width]
+  std::int64_t scores;  // [vectors, padded]
+  std::int64_t values;  // [value_depth, panel_width]
+  std::int64_t out;     // [vectors, panel_width]
   std::int64_t end;
 
   AttendRoom(std::int64_t vectors, std::int64_t head_dim, std::int64_t length)
@@ -139,8 +139,9 @@ void weigh_values(const AttendWork<S, T>& work, std::int64_t column) {
       const S* value = cached<S>(a, a.value_pages, work.task, at + i) + column;
       for (int half = 0; half < 2; ++half, value += lanes) {
         std::int64_t here = columns - half * lanes;
-        store(panel + i * width + half * lanes,
-              here >= lanes ? load(value) : here > 0 ? load_some(value, here) : Wide<T>{});
+        store(panel + i * width + half * lanes, here >= lanes ? load(value)
+                                                : here > 0    ? load_some(value, here)
+                                                              : Wide<T>{});
       }
     }
     std::int64_t skipped = work.skipped(at);

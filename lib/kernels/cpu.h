@@ -1,13 +1,43 @@
-// The CPU versions, called by dispatch.cpp with checked tensors.
+// What dispatch.cpp calls, with checked tensors: the CPU's fused loops, the twins that libtorch can
+// differentiate, and CUDA's table behind one function each.
 #pragma once
 #include <ATen/ATen.h>
 
 #include <vector>
 
+#include "kernels/cuda.h"
 #include "kernels/kernels.h"
 
-namespace pensive::kernels::cpu {
+namespace pensive::kernels {
 
+// Throws unsupported for anything but float32, bfloat16, float16 and float64.
+Scalar scalar_of(const at::Tensor& tensor);
+// float64 for float64, else float32.
+at::ScalarType wide_of(const at::Tensor& tensor);
+
+namespace cpu {
+// Whether linear_few() is the faster way through these weights.
+bool is_few(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor linear_few(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+at::Tensor silu_mul(const at::Tensor& gate_up);
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
+void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
+                 at::Tensor& value_pages, const PagedBatch& batch);
+at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
+                           const at::Tensor& value_pages, const PagedBatch& batch, double scale);
+std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
+}  // namespace cpu
+
+namespace twin {
+at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+at::Tensor silu_mul(const at::Tensor& gate_up);
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
+}  // namespace twin
+
+namespace cuda {
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);
@@ -18,4 +48,12 @@ at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_page
                            const at::Tensor& value_pages, const PagedBatch& batch, double scale);
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
 
-}  // namespace pensive::kernels::cpu
+// libpensive-cuda.so, opened once; throws unsupported where it cannot be.
+const CudaTable& table();
+// Why CUDA cannot be used on that card; empty where it can.
+std::string obstacle(int index);
+// Throws device where a call of the table failed.
+void check(int error, const char* what);
+}  // namespace cuda
+
+}  // namespace pensive::kernels

@@ -1,30 +1,90 @@
-#include <fstream>
+// Finds and opens libpensive-cuda.so, once.
+#include <dlfcn.h>
+
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/inside.h"
-#include "kernels/kernels.h"
+#include "kernels/cpu.h"
 
-namespace pensive::kernels {
+namespace pensive::kernels::cuda {
+namespace {
 
-Device resolve(const Device& device) {
-  if (device.kind == DeviceKind::cuda) {
-    fail(ErrorCode::unsupported, "a CUDA build", "none", "device");
+struct Opened {
+  const CudaTable* table = nullptr;
+  std::string obstacle;  // why not, when null
+};
+
+// Beside the module that holds this code, in the lib folder next to it, then wherever the loader
+// looks.
+std::vector<std::string> places() {
+  std::vector<std::string> places;
+  Dl_info info;
+  static const char anchor = 0;
+  if (dladdr(&anchor, &info) && info.dli_fname) {
+    std::error_code ignored;
+    std::filesystem::path here = std::filesystem::absolute(info.dli_fname, ignored).parent_path();
+    for (const auto& folder : {here, here.parent_path() / "lib"}) {
+      std::filesystem::path file = folder / "libpensive-cuda.so";
+      if (std::filesystem::exists(file, ignored)) places.push_back(file.string());
+    }
   }
-  return {DeviceKind::cpu, 0};
+  places.push_back("libpensive-cuda.so");
+  return places;
 }
 
-Memory memory(const Device&) {
-  std::ifstream info("/proc/meminfo");
-  Memory memory;
-  std::string name;
-  std::int64_t kilobytes = 0;
-  std::string unit;
-  while (info >> name >> kilobytes) {
-    std::getline(info, unit);
-    if (name == "MemTotal:") memory.total_bytes = kilobytes * 1024;
-    if (name == "MemAvailable:") memory.free_bytes = kilobytes * 1024;
+Opened open() {
+  Opened opened;
+  // Without a driver there is no card; libtorch's half second need not be spent on finding out.
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (!driver) return {nullptr, "no NVIDIA driver (libcuda.so.1)"};
+  dlclose(driver);
+  void* library = nullptr;
+  for (const std::string& place : places()) {
+    library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library) break;
+    const char* why = dlerror();
+    if (opened.obstacle.empty()) opened.obstacle = why ? why : place + " does not open";
   }
-  return memory;
+  if (!library) return opened;
+  auto function = reinterpret_cast<CudaTableFunction>(dlsym(library, "pensive_cuda_table"));
+  if (!function) return {nullptr, "a libpensive-cuda.so without pensive_cuda_table"};
+  const CudaTable* table = function();
+  if (!table || table->struct_size != sizeof(CudaTable)) {
+    return {nullptr, "a libpensive-cuda.so of another version"};
+  }
+  return {table, ""};
 }
 
-}  // namespace pensive::kernels
+const Opened& opened() {
+  static const Opened once = open();
+  return once;
+}
+
+}  // namespace
+
+const CudaTable& table() {
+  const Opened& library = opened();
+  require(library.table, ErrorCode::unsupported, "a CUDA build", library.obstacle, "CUDA");
+  return *library.table;
+}
+
+std::string obstacle(int index) {
+  const Opened& library = opened();
+  if (!library.table) return library.obstacle;
+  const CudaTable& calls = *library.table;
+  int cards = 0, major = 0, minor = 0;
+  if (int error = calls.device_count(&cards)) return calls.describe(error);
+  if (index < 0 || index >= cards) return fmt::format("{} cards", cards);
+  if (int error = calls.capability(index, &major, &minor)) return calls.describe(error);
+  if (calls.can_run(index) == 1) return {};
+  return fmt::format("card capability {}.{}, built for {}", major, minor, calls.built_for);
+}
+
+void check(int error, const char* what) {
+  if (error != 0) fail(ErrorCode::device, "a CUDA call that works", table().describe(error), what);
+}
+
+}  // namespace pensive::kernels::cuda

@@ -1,1 +1,121 @@
-// to come
+// Tensors to the pointers of CudaTable. Everything runs on libtorch's current stream.
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+
+#include "base/inside.h"
+#include "kernels/cpu.h"
+
+namespace pensive::kernels::cuda {
+namespace {
+
+std::int32_t narrow(int64_t size, const char* what) {
+  require(size >= 0 && size <= INT32_MAX, ErrorCode::unsupported, "a size below 2^31",
+          std::to_string(size), what);
+  return static_cast<std::int32_t>(size);
+}
+
+void* stream_of(const at::Tensor& x) { return table().current_stream(x.device().index()); }
+
+at::Tensor with_contiguous_rows(const at::Tensor& x) {
+  bool holds = x.stride(2) == 1 && x.stride(1) == x.size(2);
+  return holds ? x : x.contiguous();
+}
+
+}  // namespace
+
+// cuBLAS picks its kernel by the shape, so that equal tiles get equal kernels.
+at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  constexpr int64_t tile = 16;
+  int64_t rows = x.size(0);
+  at::Tensor out = at::empty({rows, weight.size(0)}, x.options());
+  at::Tensor padded = at::zeros({tile, x.size(1)}, x.options());
+  for (int64_t row = 0; row < rows; row += tile) {
+    int64_t here = std::min(tile, rows - row);
+    padded.narrow(0, 0, here).copy_(x.narrow(0, row, here));
+    at::Tensor y = bias.defined() ? at::linear(padded, weight, bias) : at::linear(padded, weight);
+    out.narrow(0, row, here).copy_(y.narrow(0, 0, here));
+  }
+  return out;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  c10::DeviceGuard guard(x.device());
+  at::Tensor from = x.contiguous(), weights = weight.contiguous(), out = at::empty_like(from);
+  int64_t width = weight.size(0);
+  if (from.numel() == 0) return out;
+  check(table().rms_norm(from.const_data_ptr(), weights.const_data_ptr(), out.mutable_data_ptr(),
+                         narrow(from.numel() / width, "rms_norm"), narrow(width, "rms_norm"),
+                         epsilon, scalar_of(x), stream_of(x)),
+        "rms_norm");
+  return out;
+}
+
+at::Tensor silu_mul(const at::Tensor& gate_up) {
+  c10::DeviceGuard guard(gate_up.device());
+  at::Tensor from = gate_up.contiguous();
+  int64_t rows = from.size(0), inner = from.size(1) / 2;
+  at::Tensor out = at::empty({rows, inner}, from.options());
+  if (out.numel() == 0) return out;
+  check(table().silu_mul(from.const_data_ptr(), out.mutable_data_ptr(), narrow(rows, "silu_mul"),
+                         narrow(inner, "silu_mul"), scalar_of(from), stream_of(from)),
+        "silu_mul");
+  return out;
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
+  c10::DeviceGuard guard(x.device());
+  at::Tensor from = with_contiguous_rows(x), c = cosines.contiguous(), s = sines.contiguous();
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  if (out.numel() == 0) return out;
+  check(table().rotate(from.const_data_ptr(), from.stride(0), c.const_data_ptr(),
+                       s.const_data_ptr(), out.mutable_data_ptr(), narrow(x.size(0), "rotate"),
+                       narrow(x.size(1), "rotate"), narrow(x.size(2), "rotate"), scalar_of(x),
+                       stream_of(x)),
+        "rotate");
+  return out;
+}
+
+void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
+                 at::Tensor& value_pages, const PagedBatch& batch) {
+  c10::DeviceGuard guard(keys.device());
+  at::Tensor slots = batch.slots.contiguous();
+  std::pair<const at::Tensor*, at::Tensor*> both[] = {{&keys, &key_pages}, {&values, &value_pages}};
+  for (auto [rows, pages] : both) {
+    at::Tensor from = with_contiguous_rows(*rows);
+    check(table().write_pages(from.const_data_ptr(), from.stride(0), pages->mutable_data_ptr(),
+                              slots.const_data_ptr<int64_t>(), narrow(from.size(0), "write_pages"),
+                              narrow(from.size(1) * from.size(2), "write_pages"), scalar_of(from),
+                              stream_of(from)),
+          "write_pages");
+  }
+}
+
+at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
+                           const at::Tensor& value_pages, const PagedBatch& batch, double scale) {
+  c10::DeviceGuard guard(queries.device());
+  at::Tensor from = with_contiguous_rows(queries);
+  at::Tensor tables = batch.tables.contiguous(), starts = batch.starts.contiguous();
+  at::Tensor lengths = batch.lengths.contiguous();
+  at::Tensor out = at::empty(queries.sizes(), queries.options());
+  const char* where = "paged_attention";
+  CudaShape shape{narrow(queries.size(0), where),
+                  narrow(queries.size(1), where),
+                  narrow(key_pages.size(2), where),
+                  narrow(queries.size(2), where),
+                  narrow(key_pages.size(1), where),
+                  narrow(tables.size(0), where),
+                  narrow(tables.size(1), where),
+                  batch.longest_query,
+                  batch.longest_length};
+  require(shape.head_dim <= 256, ErrorCode::unsupported, "a head_dim of at most 256",
+          std::to_string(shape.head_dim), where);
+  check(table().paged_attention(from.const_data_ptr(), from.stride(0), key_pages.const_data_ptr(),
+                                value_pages.const_data_ptr(), out.mutable_data_ptr(),
+                                tables.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(),
+                                lengths.const_data_ptr<int32_t>(), shape, scale, scalar_of(queries),
+                                stream_of(queries)),
+        where);
+  return out;
+}
+
+}  // namespace pensive::kernels::cuda

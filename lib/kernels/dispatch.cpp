@@ -1,82 +1,171 @@
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 
 #include "base/inside.h"
 #include "kernels/cpu.h"
-#include "kernels/kernels.h"
 #include "kernels/noise.h"
 
 namespace pensive::kernels {
 namespace {
 
-at::ScalarType wide(at::ScalarType scalar) {
-  return scalar == at::kDouble ? at::kDouble : at::kFloat;
+std::string shape_of(const at::Tensor& tensor) {
+  return c10::str(tensor.sizes(), " ", c10::toString(tensor.scalar_type()));
+}
+
+void expect(bool holds, const char* expected, const at::Tensor& found, const char* where) {
+  if (!holds) fail(ErrorCode::invalid_argument, expected, shape_of(found), where);
+}
+
+bool records_gradient(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c = {}) {
+  return c10::GradMode::is_enabled() &&
+         (a.requires_grad() || b.requires_grad() || (c.defined() && c.requires_grad()));
+}
+
+void expect_cache(const at::Tensor& rows, const at::Tensor& key_pages,
+                  const at::Tensor& value_pages, const char* where) {
+  expect(rows.dim() == 3, "rows [tokens, heads, head_dim]", rows, where);
+  expect(key_pages.dim() == 4 && key_pages.is_contiguous() && key_pages.size(3) == rows.size(2) &&
+             key_pages.scalar_type() == rows.scalar_type(),
+         "key pages [pages, page_tokens, kv_heads, head_dim] of the rows' type", key_pages, where);
+  expect(value_pages.sizes() == key_pages.sizes() && value_pages.is_contiguous() &&
+             value_pages.scalar_type() == key_pages.scalar_type(),
+         "value pages like the key pages", value_pages, where);
 }
 
 }  // namespace
 
+Scalar scalar_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return Scalar::float32;
+    case at::kBFloat16:
+      return Scalar::bfloat16;
+    case at::kHalf:
+      if (tensor.is_cuda()) return Scalar::float16;
+      break;
+    case at::kDouble:
+      return Scalar::float64;
+    default:
+      break;
+  }
+  fail(ErrorCode::unsupported, "float32, bfloat16 or float64 (float16 on CUDA)", shape_of(tensor),
+       "kernels");
+}
+
+at::ScalarType wide_of(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::fast || x.size(0) == 0) {
-    return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+  expect(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1),
+         "rows as wide as the weight", x, "linear");
+  if (arithmetic == Arithmetic::row_invariant) {
+    if (records_gradient(x, weight, bias)) return twin::linear_invariant(x, weight, bias);
+    if (x.is_cuda()) return cuda::linear_invariant(x, weight, bias);
+    return cpu::linear_invariant(x, weight, bias);
   }
-  std::vector<at::Tensor> tiles;
-  int64_t rows = x.size(0);
-  at::Tensor padded = at::constant_pad_nd(x, {0, 0, 0, (16 - rows % 16) % 16});
-  for (int64_t row = 0; row < rows; row += 16) {
-    at::Tensor tile = padded.narrow(0, row, 16);
-    tiles.push_back(bias.defined() ? at::linear(tile, weight, bias) : at::linear(tile, weight));
+  if (x.is_cpu() && !records_gradient(x, weight, bias) && cpu::is_few(x, weight)) {
+    return cpu::linear_few(x, weight, bias);
   }
-  return at::cat(tiles).narrow(0, 0, rows);
+  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-  at::Tensor wider = x.to(wide(x.scalar_type()));
-  at::Tensor scale = at::rsqrt(wider.square().mean(-1, true) + epsilon);
-  return (wider * scale * weight.to(wider.scalar_type())).to(x.scalar_type());
+  expect(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0) &&
+             weight.scalar_type() == x.scalar_type(),
+         "rows as wide as the weight and of its type", x, "rms_norm");
+  if (records_gradient(x, weight)) return twin::rms_norm(x, weight, epsilon);
+  return x.is_cuda() ? cuda::rms_norm(x, weight, epsilon) : cpu::rms_norm(x, weight, epsilon);
 }
 
 at::Tensor silu_mul(const at::Tensor& gate_up) {
-  int64_t inner = gate_up.size(1) / 2;
-  at::Tensor wider = gate_up.to(wide(gate_up.scalar_type()));
-  return (at::silu(wider.narrow(1, 0, inner)) * wider.narrow(1, inner, inner))
-      .to(gate_up.scalar_type());
+  expect(gate_up.dim() == 2 && gate_up.size(1) % 2 == 0, "[rows, 2 * inner]", gate_up, "silu_mul");
+  if (records_gradient(gate_up, gate_up)) return twin::silu_mul(gate_up);
+  return gate_up.is_cuda() ? cuda::silu_mul(gate_up) : cpu::silu_mul(gate_up);
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
-  int64_t half = x.size(2) / 2;
-  at::Tensor wider = x.to(wide(x.scalar_type()));
-  at::Tensor a = wider.narrow(2, 0, half), b = wider.narrow(2, half, half);
-  at::Tensor c = cosines.unsqueeze(1), s = sines.unsqueeze(1);
-  return at::cat({a * c - b * s, b * c + a * s}, 2).to(x.scalar_type());
+  expect(x.dim() == 3 && x.size(2) % 2 == 0, "[tokens, heads, even head_dim]", x, "rotate");
+  for (const at::Tensor& table : {cosines, sines}) {
+    expect(table.dim() == 2 && table.size(0) == x.size(0) && table.size(1) * 2 == x.size(2) &&
+               table.scalar_type() == wide_of(x),
+           "cosines and sines [tokens, head_dim / 2] in float32 (float64 for float64)", table,
+           "rotate");
+  }
+  if (records_gradient(x, cosines)) return twin::rotate(x, cosines, sines);
+  return x.is_cuda() ? cuda::rotate(x, cosines, sines) : cpu::rotate(x, cosines, sines);
 }
 
 void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
                  at::Tensor& value_pages, const PagedBatch& batch) {
-  key_pages.view({-1, keys.size(1), keys.size(2)}).index_copy_(0, batch.slots, keys);
-  value_pages.view({-1, keys.size(1), keys.size(2)}).index_copy_(0, batch.slots, values);
+  expect_cache(keys, key_pages, value_pages, "write_pages");
+  expect(key_pages.size(2) == keys.size(1), "as many key-value heads in the pages", key_pages,
+         "write_pages");
+  expect(values.sizes() == keys.sizes() && values.scalar_type() == keys.scalar_type(),
+         "values like the keys", values, "write_pages");
+  expect(batch.slots.dim() == 1 && batch.slots.size(0) == keys.size(0) &&
+             batch.slots.scalar_type() == at::kLong,
+         "an int64 slot for each row", batch.slots, "write_pages");
+  if (keys.size(0) == 0) return;
+  if (keys.is_cuda()) return cuda::write_pages(keys, values, key_pages, value_pages, batch);
+  cpu::write_pages(keys, values, key_pages, value_pages, batch);
 }
 
 at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
                            const at::Tensor& value_pages, const PagedBatch& batch, double scale) {
+  expect_cache(queries, key_pages, value_pages, "paged_attention");
+  expect(key_pages.size(2) > 0 && queries.size(1) % key_pages.size(2) == 0,
+         "query heads in whole groups over the key-value heads", queries, "paged_attention");
+  expect(batch.tables.dim() == 2 && batch.tables.scalar_type() == at::kInt,
+         "int32 tables [sequences, most_pages]", batch.tables, "paged_attention");
+  int64_t sequences = batch.tables.size(0);
+  expect(batch.starts.dim() == 1 && batch.starts.size(0) == sequences + 1 &&
+             batch.starts.scalar_type() == at::kInt,
+         "int32 starts [sequences + 1]", batch.starts, "paged_attention");
+  expect(batch.lengths.dim() == 1 && batch.lengths.size(0) == sequences &&
+             batch.lengths.scalar_type() == at::kInt,
+         "int32 lengths [sequences]", batch.lengths, "paged_attention");
+  if (queries.size(0) == 0) return at::empty_like(queries, at::MemoryFormat::Contiguous);
+  if (queries.is_cuda())
+    return cuda::paged_attention(queries, key_pages, value_pages, batch, scale);
   return cpu::paged_attention(queries, key_pages, value_pages, batch, scale);
 }
 
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows) {
-  return cpu::draw(logits, rows);
+  expect(logits.dim() == 2 && logits.size(0) == static_cast<int64_t>(rows.size()) &&
+             logits.size(1) > 0 && logits.scalar_type() == wide_of(logits),
+         "float32 or float64 logits [rows, vocab], a row for each wish", logits, "draw");
+  int64_t vocab = logits.size(1);
+  for (const DrawRow& row : rows) {
+    require(row.temperature >= 0 && row.temperature < 1e30f, ErrorCode::invalid_argument,
+            "a temperature of at least 0", std::to_string(row.temperature), "draw");
+    require(row.top_p > 0 && row.top_p <= 1, ErrorCode::invalid_argument,
+            "a top_p above 0 and at most 1", std::to_string(row.top_p), "draw");
+    require(row.top_k >= 0, ErrorCode::invalid_argument, "a top_k of at least 0",
+            std::to_string(row.top_k), "draw");
+    require(row.bias_tokens.size() == row.bias_logits.size() &&
+                (row.bias_times_max_minus_mean.empty() ||
+                 row.bias_times_max_minus_mean.size() == row.bias_tokens.size()),
+            ErrorCode::invalid_argument, "a logit for each biased token",
+            std::to_string(row.bias_tokens.size()) + " tokens", "draw");
+    for (const auto* tokens : {&row.bias_tokens, &row.watched}) {
+      for (std::int32_t token : *tokens) {
+        if (token < 0 || token >= vocab) {
+          fail(ErrorCode::invalid_argument, fmt::format("tokens below {}", vocab),
+               std::to_string(token), "draw");
+        }
+      }
+    }
+  }
+  if (rows.empty()) return {};
+  return logits.is_cuda() ? cuda::draw(logits, rows) : cpu::draw(logits, rows);
 }
 
 float gumbel(std::uint64_t key, std::uint32_t token) { return gumbel_of(key, token); }
 
 std::uint64_t mix(std::uint64_t key, std::uint64_t value) {
-  return scramble(scramble(key + 0x9E3779B97F4A7C15ull) ^ scramble(value + 0x632BE59BD9B4E019ull));
-}
-
-at::Device to_torch(const Device& resolved) {
-  if (resolved.kind == DeviceKind::cuda) {
-    return {at::kCUDA, static_cast<at::DeviceIndex>(resolved.index)};
-  }
-  return at::kCPU;
+  return scramble(scramble(key + 0x9E3779B97F4A7C15ull) ^ (value + 0x632BE59BD9B4E019ull));
 }
 
 }  // namespace pensive::kernels

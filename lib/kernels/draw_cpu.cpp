@@ -1,92 +1,145 @@
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "kernels/cpu.h"
-#include "kernels/noise.h"
+#include "kernels/loops.h"
 
 namespace pensive::kernels::cpu {
 namespace {
 
-Drawn draw_row(const std::vector<double>& raw, const DrawRow& wish) {
-  constexpr double none = -std::numeric_limits<double>::infinity();
-  Drawn drawn;
-  int vocab = static_cast<int>(raw.size());
-  double most = none, sum = 0, weighted = 0, mean = 0;
-  for (int t = 0; t < vocab; ++t) {
-    if (std::isnan(raw[t]) || raw[t] == -none) drawn.is_finite = false;
-    if (raw[t] > most) most = raw[t], drawn.top_token = t;
-    mean += raw[t] / vocab;
-  }
-  if (!drawn.is_finite || most == none) return drawn.is_finite = false, drawn;
-  for (double logit : raw) {
-    double p = std::exp(logit - most);
-    sum += p;
-    if (p > 0) weighted += p * (logit - most);
-  }
-  double log_sum = most + std::log(sum);
-  drawn.entropy = static_cast<float>(std::log(sum) - weighted / sum);
-  drawn.top_logprob = static_cast<float>(most - log_sum);
-  for (int t : wish.watched) drawn.watched.push_back(static_cast<float>(raw[t] - log_sum));
+constexpr double none = -std::numeric_limits<double>::infinity();
 
-  std::vector<double> scaled = raw;
-  for (std::size_t i = 0; i < wish.bias_tokens.size(); ++i) {
-    double times = wish.bias_times_max_minus_mean.empty() ? 0 : wish.bias_times_max_minus_mean[i];
-    scaled[wish.bias_tokens[i]] += wish.bias_logits[i] + (times != 0 ? times * (most - mean) : 0);
-  }
-  if (!wish.mask.empty()) {
-    for (int t = 0; t < vocab; ++t) {
-      bool allowed = t / 32u < wish.mask.size() && (wish.mask[t / 32] >> (t % 32) & 1);
-      if (!allowed) scaled[t] = none;
+// One row at a time; its two scratch rows live as long as a thread's share of the work.
+template <class T>
+class RowDraw {
+ public:
+  RowDraw(Scalar scalar, int64_t vocab) : scalar_(scalar), z_(vocab), scores_(vocab) {}
+
+  Drawn run(const T* raw, const DrawRow& wish) {
+    Drawn drawn;
+    auto vocab = static_cast<int64_t>(z_.size());
+    facts_ = loops().row_facts(raw, vocab, scalar_);
+    drawn.is_finite = !facts_.is_bad && facts_.most > none;
+    if (!drawn.is_finite) return drawn;
+
+    double sum = 0, weighted = 0;
+    loops().exp_sums(raw, vocab, facts_.most, none, scalar_, &sum, &weighted);
+    double log_sum = facts_.most + std::log(sum);
+    auto logprob_of = [&](int64_t token) { return static_cast<float>(raw[token] - log_sum); };
+    drawn.entropy = static_cast<float>(std::max(0.0, std::log(sum) - weighted / sum));
+    drawn.top_token = static_cast<int32_t>(loops().first_equal(raw, vocab, facts_.most, scalar_));
+    drawn.top_logprob = logprob_of(drawn.top_token);
+    drawn.watched.reserve(wish.watched.size());
+    for (int32_t token : wish.watched) drawn.watched.push_back(logprob_of(token));
+
+    drawn.token = drawn.top_token;
+    bool is_steered = !wish.bias_tokens.empty() || !wish.mask.empty();
+    const T* steered = is_steered ? steer(raw, wish) : raw;
+    double top = facts_.most;
+    if (is_steered) {
+      RowFacts after = loops().row_facts(steered, vocab, scalar_);
+      drawn.is_finite = !after.is_bad && after.most > none;
+      if (!drawn.is_finite) return drawn;
+      top = after.most;
+      drawn.token = static_cast<int32_t>(loops().first_equal(steered, vocab, top, scalar_));
     }
+    if (wish.temperature > 0) {
+      loops().scale(steered, z_.data(), vocab, top, wish.temperature, scalar_);
+      drawn.drawn_logprob = sample(wish, &drawn.token);
+    }
+    drawn.logprob = logprob_of(drawn.token);
+    return drawn;
   }
-  int best = static_cast<int>(std::max_element(scaled.begin(), scaled.end()) - scaled.begin());
-  double top = scaled[best];
-  if (!(top > none) || top == -none) return drawn.is_finite = false, drawn;
-  drawn.token = best;
-  if (wish.temperature > 0) {
-    for (double& z : scaled) z = (z - top) / wish.temperature;
-    std::vector<double> sorted = scaled;
-    std::sort(sorted.begin(), sorted.end(), std::greater<>());
-    double least = none;
-    if (wish.top_k > 0 && wish.top_k < vocab) least = sorted[wish.top_k - 1];
-    double total = 0;
-    for (double z : sorted) total += z >= least ? std::exp(z) : 0;
+
+ private:
+  // Biases and mask, into z_.
+  const T* steer(const T* raw, const DrawRow& wish) {
+    std::copy_n(raw, z_.size(), z_.begin());
+    double mean = facts_.sum / static_cast<double>(facts_.finite);
+    for (std::size_t i = 0; i < wish.bias_tokens.size(); ++i) {
+      double times = wish.bias_times_max_minus_mean.empty() ? 0 : wish.bias_times_max_minus_mean[i];
+      double bias = wish.bias_logits[i] + times * (facts_.most - mean);
+      z_[wish.bias_tokens[i]] += static_cast<T>(bias);
+    }
+    if (wish.mask.empty()) return z_.data();
+    for (std::size_t token = 0; token < z_.size(); ++token) {
+      std::size_t word = token / 32;
+      bool is_allowed = word < wish.mask.size() && (wish.mask[word] >> (token % 32) & 1);
+      if (!is_allowed) z_[token] = static_cast<T>(none);
+    }
+    return z_.data();
+  }
+
+  // The k-th largest of z_.
+  double kth_largest(int k) {
+    std::copy(z_.begin(), z_.end(), scores_.begin());
+    std::nth_element(scores_.begin(), scores_.begin() + (k - 1), scores_.end(), std::greater<>());
+    return scores_[k - 1];
+  }
+
+  // The value down to which the likeliest, of those at least `least`, sum up to top_p.
+  double nucleus(double top_p, double least, double total) {
+    // What is below this sums to less than what may be left out, so it need not be sorted.
+    double floor = std::log((1 - top_p) * total / static_cast<double>(z_.size()));
+    floor = std::max(floor, least);
+    auto end = std::copy_if(z_.begin(), z_.end(), scores_.begin(), [&](T z) { return z >= floor; });
+    std::sort(scores_.begin(), end, std::greater<>());
+    double mass = 0, enough = top_p * total * (1 - 1e-6);  // float sums do not end exactly on it
+    for (auto z = scores_.begin(); z != end; ++z) {
+      mass += std::exp(static_cast<double>(*z));
+      if (mass >= enough) return *z;
+    }
+    return least;
+  }
+
+  // Draws from z_; returns the logprob under the distribution it was drawn from.
+  float sample(const DrawRow& wish, int32_t* token) {
+    auto vocab = static_cast<int64_t>(z_.size());
+    double least = none, kept = 0, unused = 0;
+    if (wish.top_k > 0 && wish.top_k < vocab) least = kth_largest(wish.top_k);
+    loops().exp_sums(z_.data(), vocab, 0, least, scalar_, &kept, &unused);
     if (wish.top_p < 1) {
-      double mass = 0;
-      for (double z : sorted) {
-        mass += std::exp(z);
-        if (mass >= wish.top_p * total) {
-          least = std::max(least, z);
-          break;
-        }
+      double cut = nucleus(wish.top_p, least, kept);
+      if (cut > least) {
+        least = cut;
+        loops().exp_sums(z_.data(), vocab, 0, least, scalar_, &kept, &unused);
       }
     }
-    double kept = 0, best_score = none;
-    for (int t = 0; t < vocab; ++t) {
-      if (scaled[t] < least || scaled[t] == none) continue;
-      kept += std::exp(scaled[t]);
-      double score = scaled[t] + gumbel_of(wish.key, t);
-      if (score > best_score) best_score = score, drawn.token = t;
-    }
-    drawn.drawn_logprob = static_cast<float>(scaled[drawn.token] - std::log(kept));
+    *token = static_cast<int32_t>(
+        loops().gumbel_argmax(z_.data(), scores_.data(), vocab, least, wish.key, scalar_));
+    return static_cast<float>(z_[*token] - std::log(kept));
   }
-  drawn.logprob = static_cast<float>(raw[drawn.token] - log_sum);
+
+  Scalar scalar_;
+  RowFacts facts_;
+  std::vector<T> z_, scores_;
+};
+
+template <class T>
+std::vector<Drawn> draw_rows(const at::Tensor& logits, const std::vector<DrawRow>& wishes) {
+  at::Tensor contiguous = logits.contiguous();
+  const T* raw = contiguous.const_data_ptr<T>();
+  int64_t vocab = logits.size(1), rows = logits.size(0);
+  std::vector<Drawn> drawn(wishes.size());
+  at::parallel_for(0, rows, 4096 / vocab + 1, [&](int64_t first, int64_t last) {
+    RowDraw<T> draw(scalar_of(logits), vocab);
+    for (int64_t row = first; row < last; ++row) {
+      drawn[row] = draw.run(raw + row * vocab, wishes[row]);
+    }
+  });
   return drawn;
 }
 
 }  // namespace
 
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows) {
-  at::Tensor wide = logits.to(at::kDouble).contiguous();
-  std::vector<Drawn> result;
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    const double* row = wide.data_ptr<double>() + r * wide.size(1);
-    result.push_back(draw_row(std::vector<double>(row, row + wide.size(1)), rows[r]));
-  }
-  return result;
+  if (logits.scalar_type() == at::kDouble) return draw_rows<double>(logits, rows);
+  return draw_rows<float>(logits, rows);
 }
 
 }  // namespace pensive::kernels::cpu

@@ -1,8 +1,9 @@
 // Every operation that the model, the engine and the trainer need, once, device-neutral.
 //
 // Each takes tensors on one device and dispatches by it: Eigen and plain C++ on the CPU, which are
-// also the oracle for CUDA; CUDA through cuda.h. Where gradients are recorded (GradMode on and an input that
-// requires one), the differentiable libtorch twin runs instead; kernels_test holds the two together.
+// also the oracle for CUDA; CUDA through cuda.h. Where gradients are recorded (GradMode on and an
+// input that requires one), the differentiable libtorch twin runs instead; kernels_test holds the
+// two together.
 //
 // Dimension names: rows or tokens, width, heads, kv_heads, head_dim, pages, page_tokens, vocab.
 #pragma once
@@ -48,9 +49,9 @@ void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& k
                  at::Tensor& value_pages, const PagedBatch& batch);
 
 // Causal attention of queries [tokens, heads, head_dim] over the paged cache; query row r of a
-// sequence with n query rows stands at position lengths - n + r. Scores are scaled by `scale`, sums run in
-// float32 (float64 for float64), position by position in a fixed order, so that a row's bits depend on
-// nothing but its own sequence. -> [tokens, heads, head_dim].
+// sequence with n query rows stands at position lengths - n + r. Scores are scaled by `scale`, sums
+// run in float32 (float64 for float64), position by position in a fixed order, so that a row's bits
+// depend on nothing but its own sequence. -> [tokens, heads, head_dim].
 at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
                            const at::Tensor& value_pages, const PagedBatch& batch, double scale);
 
@@ -61,9 +62,9 @@ struct DrawRow {
   float top_p = 1;        // 1: all; keeps the likeliest until their sum first reaches it, ties kept
   std::uint64_t key = 0;  // all of the draw's randomness
   std::vector<std::int32_t> bias_tokens;
-  std::vector<float> bias_logits;               // added before temperature
-  std::vector<float> bias_times_max_minus_mean; // times (max - mean of this row's raw logits)
-  std::vector<std::uint32_t> mask;              // empty: all; else bit t % 32 of word t / 32 allows t
+  std::vector<float> bias_logits;                // added before temperature
+  std::vector<float> bias_times_max_minus_mean;  // times (max - mean of this row's raw logits)
+  std::vector<std::uint32_t> mask;  // empty: all; else bit t % 32 of word t / 32 allows t
   std::vector<std::int32_t> watched;
 };
 
@@ -74,9 +75,9 @@ struct Drawn {
   float drawn_logprob = 0;  // of token: the distribution it was drawn from; 0 when greedy
   float entropy = 0;        // of the raw distribution at temperature 1
   std::int32_t top_token = 0;
-  float top_logprob = 0;    // raw
+  float top_logprob = 0;  // raw
   std::vector<float> watched;
-  bool is_finite = true;    // false: a raw logit was NaN or +infinity; the rest means nothing
+  bool is_finite = true;  // false: a raw logit was NaN or +infinity; the rest means nothing
 };
 
 // Draws one token a row from logits [rows, vocab] (float32 or float64), by the Gumbel-max rule

@@ -7,8 +7,8 @@
 
 namespace pensive::kernels {
 
-// y = x W^T + bias; x is float (double for float64) whatever the weights are held in. Work is cut into
-// panels of `panel_outputs` outputs times blocks of `row_block` rows.
+// y = x W^T + bias; x is float (double for float64) whatever the weights are held in. Work is cut
+// into panels of `panel_outputs` outputs times blocks of `row_block` rows.
 struct Product {
   const void* x;       // [rows, in]
   const void* weight;  // [out, in]
@@ -24,9 +24,9 @@ struct AttendTask {
 };
 
 struct Attend {
-  const void* queries;         // rows of heads * head_dim values, query_stride apart
+  const void* queries;  // rows of heads * head_dim values, query_stride apart
   std::int64_t query_stride;
-  const void* key_pages;       // [pages, page_tokens, kv_heads, head_dim]
+  const void* key_pages;  // [pages, page_tokens, kv_heads, head_dim]
   const void* value_pages;
   void* out;                   // [tokens, heads, head_dim]
   const std::int32_t* tables;  // [sequences, most_pages]
@@ -40,8 +40,8 @@ struct Attend {
 
 // What one pass over a row of logits finds.
 struct RowFacts {
-  double most = 0;      // the largest
-  double sum = 0;       // of the finite ones
+  double most = 0;  // the largest
+  double sum = 0;   // of the finite ones
   std::int64_t finite = 0;
   bool is_bad = false;  // NaN or +infinity somewhere
 };
@@ -69,7 +69,8 @@ struct Loops {
 
   // For draws: float32 or float64 only.
   RowFacts (*row_facts)(const void* x, std::int64_t count, Scalar scalar);
-  // Over the x that are at least `least`: the sum of exp(x - most), and of (x - most) exp(x - most).
+  // Over the x that are at least `least`: the sum of exp(x - most), and of (x - most) exp(x -
+  // most).
   void (*exp_sums)(const void* x, std::int64_t count, double most, double least, Scalar scalar,
                    double* sum, double* weighted);
   // z = (x - top) / temperature.

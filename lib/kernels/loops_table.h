@@ -8,12 +8,12 @@ namespace pensive::kernels {
 namespace {
 
 // Calls the template argument that a Scalar names.
-#define PENSIVE_BY_SCALAR(scalar, function, ...)                        \
-  ((scalar) == Scalar::float64    ? function<double>(__VA_ARGS__)       \
-   : (scalar) == Scalar::bfloat16 ? function<Brief>(__VA_ARGS__)        \
+#define PENSIVE_BY_SCALAR(scalar, function, ...)                  \
+  ((scalar) == Scalar::float64    ? function<double>(__VA_ARGS__) \
+   : (scalar) == Scalar::bfloat16 ? function<Brief>(__VA_ARGS__)  \
                                   : function<float>(__VA_ARGS__))
-#define PENSIVE_BY_WIDTH(scalar, function, x, ...)                                          \
-  ((scalar) == Scalar::float64 ? function(static_cast<const double*>(x), __VA_ARGS__)       \
+#define PENSIVE_BY_WIDTH(scalar, function, x, ...)                                    \
+  ((scalar) == Scalar::float64 ? function(static_cast<const double*>(x), __VA_ARGS__) \
                                : function(static_cast<const float*>(x), __VA_ARGS__))
 
 template <class S>
@@ -55,9 +55,8 @@ constexpr Loops table = {
       PENSIVE_BY_SCALAR(a.scalar, attend_task, a, task, scratch);
     },
     [](const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t width,
-       double epsilon, Scalar s) {
-      PENSIVE_BY_SCALAR(s, rms_norm, x, weight, out, rows, width, epsilon);
-    },
+       double epsilon,
+       Scalar s) { PENSIVE_BY_SCALAR(s, rms_norm, x, weight, out, rows, width, epsilon); },
     [](const void* gate_up, void* out, std::int64_t rows, std::int64_t inner, Scalar s) {
       PENSIVE_BY_SCALAR(s, silu_mul, gate_up, out, rows, inner);
     },

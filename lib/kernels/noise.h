@@ -49,9 +49,10 @@ PENSIVE_BOTH float log_of(float x) {
 // Standard Gumbel noise, -log(E) with E exponential. The small values of E decide draws, so E
 // is made as -log(1 - v) from a v with full precision near 0.
 PENSIVE_BOTH float gumbel_of(std::uint64_t key, std::uint32_t token) {
-  std::uint64_t hash = scramble(key + (static_cast<std::uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ull);
+  std::uint64_t hash =
+      scramble(key + (static_cast<std::uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ull);
   std::uint32_t bits = static_cast<std::uint32_t>(hash >> 32);
-  float v = (static_cast<float>(bits >> 1) + 0.25f) * 4.6566129e-10f;  // in (0, 1]
+  float v = (static_cast<float>(bits >> 1) + 0.25f) * 4.6566129e-10f;      // in (0, 1]
   float rest = (static_cast<float>(~bits >> 1) + 0.25f) * 4.6566129e-10f;  // 1 - v, above 0
   float u = 1.0f - v;
   float log = log_of(v < 0.5f ? u : rest);

@@ -6,7 +6,8 @@
 namespace pensive::kernels {
 namespace {
 
-constexpr std::int64_t panel_depth = 256;  // with two vectors a row, a panel stays in the first cache
+constexpr std::int64_t panel_depth =
+    256;  // with two vectors a row, a panel stays in the first cache
 
 template <class T>
 constexpr int panel_width = 2 * WideOf<T>::lanes;

@@ -117,11 +117,10 @@ void exp_sums(const T* x, std::int64_t count, double most, double least, double*
   Wide<T> sums = {}, weights = {};
   for (std::int64_t i = 0; i < count; i += lanes) {
     std::int64_t left = count - i;
-    Wide<T> here = load_some(x + i, 0);
+    Wide<T> here = Wide<T>{} - T(__builtin_inf());
     if (left >= lanes) {
       here = load(x + i);
     } else {
-      here = Wide<T>{} - T(__builtin_inf());
       for (std::int64_t j = 0; j < left; ++j) here[j] = x[i + j];
     }
     // What lies 87 below adds nothing, and -infinity times 0 must not arise.

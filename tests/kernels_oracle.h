@@ -1,0 +1,128 @@
+// Naive float64 versions of the kernels, and random batches to hold them against.
+#pragma once
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace pensive::kernels {
+
+inline at::Tensor random(at::IntArrayRef shape, at::ScalarType scalar) {
+  return at::randn(shape, at::kDouble).to(scalar);
+}
+
+// || a - b || / || b ||, in float64; NaN counts as infinitely wrong.
+inline double error(const at::Tensor& a, const at::Tensor& b) {
+  at::Tensor wide = b.to(at::kCPU, at::kDouble);
+  double gap = (a.to(at::kCPU, at::kDouble) - wide).norm().item<double>();
+  double result = gap / (wide.norm().item<double>() + 1e-300);
+  return std::isnan(result) ? INFINITY : result;
+}
+
+inline double tolerance(at::ScalarType scalar) {
+  if (scalar == at::kDouble) return 1e-13;
+  return scalar == at::kFloat ? 2e-6 : 4e-3;
+}
+
+inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
+  at::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();
+  return std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+}
+
+// One sequence of a random batch: positions in the cache and query rows at its end.
+struct Part {
+  int length, queries;
+};
+
+struct AttentionCase {
+  at::Tensor queries, key_pages, value_pages;
+  PagedBatch batch;
+  std::vector<Part> parts;
+  double scale = 0.125;
+};
+
+struct AttentionShape {
+  int heads = 6, kv_heads = 2, head_dim = 32, page_tokens = 16;
+};
+
+// Pages are handed out in random order; those of nobody hold NaN.
+inline AttentionCase attention_case(const AttentionShape& shape, const std::vector<Part>& parts,
+                                    at::ScalarType scalar) {
+  AttentionCase made;
+  made.parts = parts;
+  int pages = 3, most = 1, tokens = 0;
+  std::vector<int> starts{0}, lengths;
+  for (const Part& part : parts) {
+    int needed = (part.length + shape.page_tokens - 1) / shape.page_tokens;
+    pages += needed;
+    most = std::max(most, needed);
+    tokens += part.queries;
+    starts.push_back(tokens);
+    lengths.push_back(part.length);
+    made.batch.longest_query = std::max(made.batch.longest_query, part.queries);
+    made.batch.longest_length = std::max(made.batch.longest_length, part.length);
+  }
+  at::Tensor order = at::randperm(pages, at::kInt);
+  at::Tensor tables = at::full({static_cast<int64_t>(parts.size()), most}, pages - 1, at::kInt);
+  std::vector<int64_t> sizes{pages, shape.page_tokens, shape.kv_heads, shape.head_dim};
+  made.key_pages = at::full(sizes, NAN, at::kDouble).to(scalar);
+  made.value_pages = made.key_pages.clone();
+  int next = 0;
+  for (std::size_t s = 0; s < parts.size(); ++s) {
+    for (int p = 0; p * shape.page_tokens < parts[s].length; ++p, ++next) {
+      int page = order[next].item<int>();
+      int here = std::min(shape.page_tokens, parts[s].length - p * shape.page_tokens);
+      tables[static_cast<int64_t>(s)][p] = page;
+      for (at::Tensor* cache : {&made.key_pages, &made.value_pages}) {
+        (*cache)[page].narrow(0, 0, here).copy_(
+            random({here, shape.kv_heads, shape.head_dim}, scalar));
+      }
+    }
+  }
+  made.batch.tables = tables;
+  made.batch.starts = at::tensor(starts, at::kInt);
+  made.batch.lengths = at::tensor(lengths, at::kInt);
+  made.queries = random({tokens, shape.heads, shape.head_dim}, scalar);
+  return made;
+}
+
+// The keys or values of one sequence, [length, kv_heads, head_dim] in float64.
+inline at::Tensor gathered(const AttentionCase& made, const at::Tensor& pages, std::size_t s) {
+  int64_t length = made.parts[s].length, tokens = pages.size(1);
+  at::Tensor table = made.batch.tables[static_cast<int64_t>(s)].to(at::kLong);
+  return pages.index_select(0, table.narrow(0, 0, (length + tokens - 1) / tokens))
+      .reshape({-1, pages.size(2), pages.size(3)})
+      .narrow(0, 0, length)
+      .to(at::kDouble);
+}
+
+inline at::Tensor naive_attention(const AttentionCase& made) {
+  at::Tensor out = at::full(made.queries.sizes(), NAN, at::kDouble);
+  int64_t group = made.queries.size(1) / made.key_pages.size(2), first = 0;
+  for (std::size_t s = 0; s < made.parts.size(); ++s) {
+    int64_t n = made.parts[s].queries, length = made.parts[s].length;
+    at::Tensor keys = gathered(made, made.key_pages, s);
+    at::Tensor values = gathered(made, made.value_pages, s);
+    for (int64_t r = 0; r < n; ++r) {
+      int64_t sees = length - n + r + 1;
+      for (int64_t h = 0; h < made.queries.size(1); ++h) {
+        at::Tensor query = made.queries[first + r][h].to(at::kDouble);
+        at::Tensor k = keys.select(1, h / group).narrow(0, 0, sees);
+        at::Tensor weights = at::softmax(at::mv(k, query) * made.scale, 0);
+        out[first + r][h] = at::mv(values.select(1, h / group).narrow(0, 0, sees).t(), weights);
+      }
+    }
+    first += n;
+  }
+  return out;
+}
+
+inline at::Tensor attend(const AttentionCase& made) {
+  return paged_attention(made.queries, made.key_pages, made.value_pages, made.batch, made.scale);
+}
+
+}  // namespace pensive::kernels
