@@ -1,1 +1,304 @@
-// to come
+#include "engine/guidance.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "base/inside.h"
+
+namespace pensive {
+
+Guidance::Guidance(std::shared_ptr<const Rules> rules,
+                   std::span<const std::shared_ptr<const Guide>> prototypes)
+    : rules_(std::move(rules)) {
+  for (const auto& prototype : prototypes) {
+    guides_.push_back(prototype->clone());
+    for (TokenId id : guides_.back()->watches()) watched_.push_back(id);
+    watch_ends_.push_back(watched_.size());
+  }
+}
+
+Guidance::Guidance(const Guidance& other)
+    : rules_(other.rules_),
+      watched_(other.watched_),
+      watch_ends_(other.watch_ends_),
+      biases_(other.biases_),
+      mask_(other.mask_),
+      is_masked_(other.is_masked_),
+      queue_(other.queue_),
+      probe_(other.probe_),
+      prober_(other.prober_),
+      closing_(other.closing_),
+      closer_(other.closer_),
+      closing_back_(other.closing_back_),
+      is_closing_(other.is_closing_) {
+  for (const auto& guide : other.guides_) guides_.push_back(guide->clone());
+}
+
+template <class Work>
+void Guidance::guarded(Record& record, Work work) {
+  const auto blame = [&](std::string_view what) {
+    probe_.reset();
+    queue_.clear();
+    const bool is_guide = speaking_ < guides_.size();
+    record.seal(StopReason::error,
+                is_guide ? fmt::format("guide {}: {}", guides_[speaking_]->name(), what)
+                         : std::string(what));
+  };
+  try {
+    speaking_ = nobody;
+    work();
+  } catch (const std::exception& error) {
+    blame(error.what());
+  } catch (...) {
+    blame("an exception that is not a std::exception");
+  }
+}
+
+void Guidance::start(Record& record) {
+  guarded(record, [&] {
+    const Moment moment = record.moment({});
+    for (speaking_ = 0; speaking_ < guides_.size(); ++speaking_)
+      take(guides_[speaking_]->on_start(moment), speaking_, record);
+    settle(record);
+    drain(record);
+  });
+}
+
+void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
+  guarded(record, [&] {
+    record.push(id, Origin::sampled, stats);
+    consult(record, stats);
+    settle(record);
+    drain(record);
+  });
+}
+
+void Guidance::feed(Record& record, std::span<const TokenId> tokens) {
+  guarded(record, [&] {
+    queue_.insert(queue_.end(), tokens.begin(), tokens.end());
+    drain(record);
+  });
+}
+
+void Guidance::answer(Record& record, const ProbeReply& reply, int spent) {
+  guarded(record, [&] {
+    record.trace.probe_tokens += spent;
+    chooser_ = prober_;
+    write(record, "probe", "", spent, 0);
+    probe_.reset();
+    was_refused_ = reply.is_refused;
+    speaking_ = prober_;
+    take(guides_[prober_]->on_probe(reply), prober_, record);
+    settle(record);
+    drain(record);
+    was_refused_ = false;
+  });
+}
+
+void Guidance::consult(Record& record, const Stats& stats) {
+  biases_.clear();
+  mask_.clear();
+  is_masked_ = false;
+  if (guides_.empty()) return;
+  Moment moment = record.moment(stats);
+  std::size_t begin = 0;
+  for (speaking_ = 0; speaking_ < guides_.size(); ++speaking_) {
+    const std::size_t end = watch_ends_[speaking_];
+    if (!stats.watched.empty()) moment.watched = stats.watched.subspan(begin, end - begin);
+    begin = end;
+    take(guides_[speaking_]->on_token(moment), speaking_, record);
+  }
+  speaking_ = nobody;
+}
+
+// The first action that does something is carried out; wishes for the next draw add up.
+void Guidance::take(Action action, std::size_t guide, const Record& record) {
+  if (const auto* proceed = std::get_if<Proceed>(&action)) return add(*proceed);
+  if (const auto* allow = std::get_if<Allow>(&action)) return add(*allow);
+  if (chosen_ || !means_something(action, record)) return;
+  chosen_ = std::move(action);
+  chooser_ = guide;
+}
+
+bool Guidance::means_something(const Action& action, const Record& record) const {
+  if (!std::holds_alternative<Close>(action)) return true;
+  require(!rules_->closing.empty(), ErrorCode::invalid_argument,
+          "thinking markers, without which Close cannot be", "none", "Request::markers");
+  return record.segments().now() == Segment::think && !is_closing_;
+}
+
+void Guidance::add(const Proceed& proceed) {
+  for (const Bias& bias : proceed.biases) {
+    require(bias.token >= 0 && bias.token < rules_->vocab_size, ErrorCode::invalid_argument,
+            fmt::format("a bias for an id below {}", rules_->vocab_size),
+            std::to_string(bias.token), "Proceed");
+    require(!std::isnan(bias.logit) && !std::isnan(bias.times_max_minus_mean),
+            ErrorCode::invalid_argument, "numbers as biases", "NaN", "Proceed");
+    const auto known = std::ranges::lower_bound(biases_, bias.token, {}, &Bias::token);
+    if (known == biases_.end() || known->token != bias.token) {
+      biases_.insert(known, bias);
+      continue;
+    }
+    known->logit += bias.logit;
+    known->times_max_minus_mean += bias.times_max_minus_mean;
+  }
+}
+
+void Guidance::add(const Allow& allow) {
+  if (!is_masked_) {
+    mask_.assign((static_cast<std::size_t>(rules_->vocab_size) + 31) / 32, ~0u);
+    const int spare = rules_->vocab_size % 32;
+    if (spare != 0) mask_.back() = (1u << spare) - 1;
+    is_masked_ = true;
+  }
+  for (std::size_t i = 0; i < mask_.size(); ++i)
+    mask_[i] &= i < allow.mask.size() ? allow.mask[i] : 0u;
+  require(std::ranges::any_of(mask_, [](std::uint32_t word) { return word != 0; }),
+          ErrorCode::invalid_argument, "at least one token that all guides allow", "none", "Allow");
+}
+
+bool Guidance::is_spent(const Record& record) const {
+  return record.decoded() >= rules_->max_new_tokens ||
+         (record.decoded() > 0 && record.lane.size() >= rules_->max_tokens);
+}
+
+bool Guidance::is_at_end(const Record& record) const {
+  return record.ends_sampled() &&
+         std::ranges::find(rules_->stop_tokens, record.lane.tokens.back()) !=
+             rules_->stop_tokens.end();
+}
+
+// After all guides have spoken about the last token.
+void Guidance::settle(Record& record) {
+  if (is_spent(record)) {
+    queue_.clear();
+    chosen_.reset();
+    return record.seal(is_at_end(record) ? StopReason::end_token : StopReason::length);
+  }
+  const bool is_forcing = chosen_ && std::holds_alternative<Force>(*chosen_);
+  if (chosen_) carry_out(record);
+  if (record.is_sealed() || probe_) return;
+  if (queue_.empty() && is_at_end(record)) return record.seal(StopReason::end_token);
+  // What has just been forced is fed before a closing may cut it short.
+  if (!is_forcing && closing_.is_asked() && closing_.is_due(record.moment({}))) close_now(record);
+  record.emit();
+}
+
+void Guidance::drain(Record& record) {
+  while (!queue_.empty() && !record.is_sealed() && !probe_) {
+    const TokenId id = queue_.front();
+    queue_.pop_front();
+    record.push(id, Origin::forced, {});
+    consult(record, {});
+    settle(record);
+    if (queue_.empty()) is_closing_ = false;
+  }
+}
+
+void Guidance::carry_out(Record& record) {
+  const Action action = std::move(*chosen_);
+  chosen_.reset();
+  speaking_ = chooser_;
+  std::visit(
+      [&](const auto& wish) {
+        using Wish = std::decay_t<decltype(wish)>;
+        if constexpr (!std::is_same_v<Wish, Proceed> && !std::is_same_v<Wish, Allow>)
+          act(record, wish);
+      },
+      action);
+  tell(action);
+}
+
+void Guidance::act(Record& record, const Force& force) {
+  require(!force.tokens.empty() || force.replaces_last > 0, ErrorCode::invalid_argument,
+          "tokens to feed or to take back", "neither", "Force");
+  require_ids(force.tokens);
+  require_back(record, force.replaces_last);
+  write(record, "force", "", static_cast<int>(force.tokens.size()), force.replaces_last);
+  record.take_back(force.replaces_last);
+  queue_.assign(force.tokens.begin(), force.tokens.end());
+  is_closing_ = false;
+}
+
+void Guidance::act(Record& record, const Close& close) {
+  require_back(record, close.replaces_last);
+  record.take_back(close.replaces_last);
+  if (close.replaces_last > 0) queue_.clear();
+  const bool was_asked = closing_.is_asked();
+  closing_.ask(close);
+  if (!was_asked) closing_back_ = 0;
+  closing_back_ += close.replaces_last;
+  if (!was_asked || closing_.reason() == close.reason) closer_ = chooser_;
+}
+
+void Guidance::act(Record& record, const Probe& probe) {
+  require(!was_refused_, ErrorCode::invalid_argument, "another action after a refused probe",
+          "a probe", "Probe");
+  require(probe.from_back >= 0 && probe.from_back < record.lane.size(),
+          ErrorCode::invalid_argument,
+          fmt::format("a probe from less than {} tokens back", record.lane.size()),
+          std::to_string(probe.from_back), "Probe");
+  require_ids(probe.tokens);
+  require(probe.max_new_tokens > 0, ErrorCode::invalid_argument, "max_new_tokens of at least 1",
+          std::to_string(probe.max_new_tokens), "Probe");
+  require(std::isfinite(probe.temperature) && probe.temperature >= 0, ErrorCode::invalid_argument,
+          "a temperature of at least 0", fmt::format("{}", probe.temperature), "Probe");
+  probe_ = probe;
+  prober_ = chooser_;
+}
+
+void Guidance::act(Record& record, const Stop&) {
+  write(record, "stop", "", 0, 0);
+  queue_.clear();
+  record.seal(StopReason::guide);
+}
+
+// Guides learn what was done, not what they asked.
+void Guidance::tell(const Action& action) {
+  for (speaking_ = 0; speaking_ < guides_.size(); ++speaking_)
+    guides_[speaking_]->on_done({&action, speaking_ == chooser_});
+  speaking_ = nobody;
+}
+
+// A closer that has begun already is taken back, so that none appears half or twice.
+void Guidance::close_now(Record& record) {
+  const int begun = std::min(record.segments().pending(), record.new_tokens());
+  closing_.withdraw();
+  chooser_ = closer_;
+  write(record, "close", to_string(closing_.reason()), static_cast<int>(rules_->closing.size()),
+        closing_back_ + begun);
+  record.take_back(begun);
+  queue_.assign(rules_->closing.begin(), rules_->closing.end());
+  is_closing_ = true;
+}
+
+void Guidance::require_back(const Record& record, int count) const {
+  require(count >= 0 && count <= record.new_tokens(), ErrorCode::invalid_argument,
+          fmt::format("0 to {} tokens to take back, for the prompt stays", record.new_tokens()),
+          std::to_string(count), "replaces_last");
+}
+
+void Guidance::require_ids(std::span<const TokenId> ids) const {
+  for (TokenId id : ids)
+    require(id >= 0 && id < rules_->id_limit, ErrorCode::invalid_argument,
+            fmt::format("ids from 0 to {}", rules_->id_limit - 1), std::to_string(id),
+            "tokens of an action");
+}
+
+void Guidance::write(Record& record, std::string kind, std::string_view reason, int tokens,
+                     int back) {
+  TraceAction row;
+  row.position = static_cast<int>(record.trace.tokens.size()) - 1;
+  if (chooser_ < guides_.size()) row.guide = guides_[chooser_]->name();
+  row.kind = std::move(kind);
+  row.reason = reason;
+  row.tokens = tokens;
+  row.taken_back = back;
+  record.trace.actions.push_back(std::move(row));
+}
+
+}  // namespace pensive

@@ -1,1 +1,215 @@
-// to come
+#include "engine/runner.h"
+
+#include <ATen/autocast_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <utility>
+
+#include "base/inside.h"
+
+namespace pensive {
+namespace {
+
+// The engine's cache as the decoder's attention.
+class PagedAttention final : public Attention {
+ public:
+  PagedAttention(Cache& cache, const kernels::PagedBatch& batch, int head_dim)
+      : cache_(cache), batch_(batch), scale_(1 / std::sqrt(static_cast<double>(head_dim))) {}
+
+  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
+                    const at::Tensor& values) override {
+    at::Tensor& key_pages = cache_.keys[static_cast<std::size_t>(layer)];
+    at::Tensor& value_pages = cache_.values[static_cast<std::size_t>(layer)];
+    kernels::write_pages(keys, values, key_pages, value_pages, batch_);
+    return kernels::paged_attention(queries, key_pages, value_pages, batch_, scale_);
+  }
+
+ private:
+  Cache& cache_;
+  const kernels::PagedBatch& batch_;
+  double scale_;
+};
+
+at::Tensor index_of(const std::vector<std::int64_t>& values, at::Device device) {
+  return at::tensor(values, at::kLong).to(device);  // [values]
+}
+
+// Soft rows that chunks of the plan really use; usually one version, or none.
+std::vector<const SoftVocab::Rows*> versions(const Plan& plan, const Wishes& wishes,
+                                             TokenId vocab_size) {
+  std::vector<const SoftVocab::Rows*> found;
+  for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+    const Chunk& chunk = plan.chunks[i];
+    const auto first = chunk.lane->tokens.begin() + chunk.first;
+    const bool has_soft =
+        std::any_of(first, first + chunk.count, [&](TokenId id) { return id >= vocab_size; });
+    if (has_soft && std::ranges::find(found, wishes.rows[i]) == found.end())
+      found.push_back(wishes.rows[i]);
+  }
+  return found;
+}
+
+}  // namespace
+
+std::int64_t Cache::page_bytes(const Model& model, int page_tokens) {
+  const ModelInfo& info = model.info();
+  const auto value_bytes = static_cast<std::int64_t>(at::elementSize(model.parts().scalar));
+  return 2 * value_bytes * info.layers * info.kv_heads * info.head_dim * page_tokens;
+}
+
+Cache::Cache(const Model& model, int pages, int page_tokens) : page_tokens(page_tokens) {
+  const ModelInfo& info = model.info();
+  const auto options = at::dtype(model.parts().scalar).device(model.parts().device);
+  for (int layer = 0; layer < info.layers; ++layer)
+    for (auto* tensors : {&keys, &values})
+      tensors->push_back(at::empty({pages, page_tokens, info.kv_heads, info.head_dim}, options));
+}
+
+void Cache::copy(const std::vector<PageCopy>& copies) {
+  if (copies.empty()) return;
+  std::vector<std::int64_t> from, to;
+  for (const PageCopy& copy : copies) {
+    from.push_back(copy.from);
+    to.push_back(copy.to);
+  }
+  const at::Tensor sources = index_of(from, keys.front().device());
+  const at::Tensor targets = index_of(to, keys.front().device());
+  for (auto* tensors : {&keys, &values})
+    for (at::Tensor& pages : *tensors)
+      pages.index_copy_(0, targets, pages.index_select(0, sources));
+}
+
+std::pair<at::Tensor, at::Tensor> Cache::gather(const std::vector<int>& pages, int length) const {
+  const int count = (length + page_tokens - 1) / page_tokens;
+  const at::Tensor table = index_of({pages.begin(), pages.begin() + count}, keys.front().device());
+  const auto collect = [&](const std::vector<at::Tensor>& layers) {
+    std::vector<at::Tensor> rows;
+    for (const at::Tensor& layer : layers)
+      rows.push_back(layer.index_select(0, table).flatten(0, 1).narrow(0, 0, length));
+    return at::stack(rows);  // [layers, length, kv_heads, head_dim]
+  };
+  return {collect(keys), collect(values)};
+}
+
+Runner::Runner(std::shared_ptr<const Model> model, Arithmetic arithmetic, int pages,
+               int page_tokens)
+    : model_(std::move(model)), arithmetic_(arithmetic), cache_(*model_, pages, page_tokens) {}
+
+// Everything the device needs to know of the plan, in one array and so in one transfer.
+void Runner::lay_out(const Plan& plan) {
+  tokens_ = plan.tokens;
+  lanes_ = static_cast<std::int64_t>(plan.chunks.size());
+  drawn_ = most_pages_ = 0;
+  longest_query_ = longest_length_ = 1;
+  for (const Chunk& chunk : plan.chunks) {
+    drawn_ += chunk.is_drawn ? 1 : 0;
+    longest_query_ = std::max(longest_query_, chunk.count);
+    longest_length_ = std::max(longest_length_, chunk.first + chunk.count);
+  }
+  most_pages_ = (longest_length_ + cache_.page_tokens - 1) / cache_.page_tokens;
+  const std::int64_t small = 2 * lanes_ + 1 + lanes_ * most_pages_;
+  used_ = 3 * tokens_ + drawn_ + (small + 1) / 2;
+  if (!arena_.defined() || arena_.numel() < used_)
+    arena_ = at::empty({2 * used_}, at::dtype(at::kLong));
+
+  auto* ids = arena_.data_ptr<std::int64_t>();
+  std::int64_t* positions = ids + tokens_;
+  std::int64_t* slots = positions + tokens_;
+  std::int64_t* drawn = slots + tokens_;
+  auto* starts = reinterpret_cast<std::int32_t*>(drawn + drawn_);
+  std::int32_t* lengths = starts + lanes_ + 1;
+  std::int32_t* table = lengths + lanes_;
+  std::int64_t row = 0;
+  *starts++ = 0;
+  for (const Chunk& chunk : plan.chunks) {
+    const std::vector<int>& pages = chunk.lane->pages;
+    for (int at = chunk.first; at < chunk.first + chunk.count; ++at, ++row) {
+      const int page = pages[static_cast<std::size_t>(at / cache_.page_tokens)];
+      ids[row] = chunk.lane->tokens[static_cast<std::size_t>(at)];
+      positions[row] = at;
+      slots[row] = static_cast<std::int64_t>(page) * cache_.page_tokens + at % cache_.page_tokens;
+    }
+    if (chunk.is_drawn) *drawn++ = row - 1;
+    *starts++ = static_cast<std::int32_t>(row);
+    *lengths++ = chunk.first + chunk.count;
+    const auto own = std::min<std::int64_t>(most_pages_, static_cast<std::int64_t>(pages.size()));
+    std::copy(pages.begin(), pages.begin() + own, table);
+    std::fill(table + own, table + most_pages_, 0);
+    table += most_pages_;
+  }
+}
+
+kernels::PagedBatch Runner::batch(const at::Tensor& arrays) const {
+  kernels::PagedBatch batch;
+  const at::Tensor small = arrays.narrow(0, 3 * tokens_ + drawn_, used_ - 3 * tokens_ - drawn_)
+                               .view(at::kInt);  // starts | lengths | tables
+  batch.slots = arrays.narrow(0, 2 * tokens_, tokens_);
+  batch.starts = small.narrow(0, 0, lanes_ + 1);
+  batch.lengths = small.narrow(0, lanes_ + 1, lanes_);
+  batch.tables = small.narrow(0, 2 * lanes_ + 1, lanes_ * most_pages_).view({lanes_, most_pages_});
+  batch.longest_query = longest_query_;
+  batch.longest_length = longest_length_;
+  return batch;
+}
+
+at::Tensor Runner::embeddings(const Plan& plan, const Wishes& wishes) const {
+  const at::Tensor ids = arena_.narrow(0, 0, tokens_);  // [tokens], on the CPU
+  const TokenId vocab_size = model_->vocab_size();
+  const auto found = versions(plan, wishes, vocab_size);
+  if (found.size() < 2) return embed(*model_, found.empty() ? nullptr : found[0], ids);
+
+  // Sequences keep the rows they started with, so one batch may hold several versions of an id.
+  at::Tensor rows = embed(*model_, nullptr, at::where(ids < vocab_size, ids, 0));
+  for (const SoftVocab::Rows* version : found) {
+    std::vector<std::int64_t> places;
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < plan.chunks.size(); ++i)
+      for (int end = plan.chunks[i].count, at = 0; at < end; ++at, ++row)
+        if (wishes.rows[i] == version && ids.data_ptr<std::int64_t>()[row] >= vocab_size)
+          places.push_back(row);
+    const at::Tensor own = index_of(places, at::kCPU);
+    rows.index_copy_(0, own.to(rows.device()), embed(*model_, version, ids.index_select(0, own)));
+  }
+  return rows;  // [tokens, width]
+}
+
+std::vector<kernels::Drawn> Runner::run(const Plan& plan, const Wishes& wishes) {
+  lay_out(plan);
+  cache_.copy(plan.copies);
+  const Model::Parts& parts = model_->parts();
+  const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);
+  const at::Tensor positions = arrays.narrow(0, tokens_, tokens_);
+  const kernels::PagedBatch pages = batch(arrays);
+  PagedAttention attention(cache_, pages, model_->info().head_dim);
+  at::Tensor hidden =
+      parts.decoder->forward(embeddings(plan, wishes), positions, attention, arithmetic_);
+  if (drawn_ == 0) return {};
+
+  if (drawn_ < tokens_) hidden = hidden.index_select(0, arrays.narrow(0, 3 * tokens_, drawn_));
+  const at::Tensor logits = parts.decoder->head(hidden, arithmetic_);  // [drawn, vocab]
+  return kernels::draw(logits, wishes.draws);
+}
+
+void quietly(const std::function<void()>& work) {
+  try {
+    // Tensors made in inference mode could not be used in training later.
+    const c10::InferenceMode no_inference(false);
+    const at::NoGradGuard no_gradient;
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    work();
+  } catch (const c10::OutOfMemoryError& error) {
+    fail(ErrorCode::out_of_memory, "memory for this step; lower EngineOptions::max_tokens_per_step",
+         error.what_without_backtrace(), "engine");
+  } catch (const c10::Error& error) {
+    fail(ErrorCode::device, "libtorch to compute", error.what_without_backtrace(), "engine");
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::out_of_memory, "memory for this step; lower EngineOptions::max_tokens_per_step",
+         "none", "engine");
+  }
+}
+
+}  // namespace pensive

@@ -88,6 +88,16 @@ void Scheduler::roll_back() {
     copy.lane->cached = std::min(copy.lane->cached, copy.index * pool_.page_tokens());
 }
 
+int Scheduler::running() const noexcept {
+  const auto counts = [](const Lane* lane) { return !lane->is_probe; };
+  return static_cast<int>(std::ranges::count_if(running_, counts));
+}
+
+int Scheduler::waiting() const noexcept {
+  const auto counts = [](const Lane* lane) { return !lane->is_probe; };
+  return static_cast<int>(std::ranges::count_if(waiting_, counts));
+}
+
 void Scheduler::plan_decodes() {
   for (std::size_t i = 0; i < running_.size() && budget() > 0; ++i) {
     Lane& lane = *running_[i];
@@ -113,8 +123,7 @@ void Scheduler::plan_prompts() {
 }
 
 void Scheduler::plan_waiting() {
-  int places = limits_.lanes;
-  for (const Lane* lane : running_) places -= lane->is_probe ? 0 : 1;
+  int places = limits_.lanes - running();
   for (std::size_t i = 0; i < waiting_.size() && budget() > 0;) {
     Lane& lane = *waiting_[i];
     const bool has_place = places > 0 || lane.is_probe;

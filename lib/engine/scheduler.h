@@ -59,8 +59,8 @@ class Scheduler {
 
   const PagePool& pool() const noexcept { return pool_; }
   PagePool& pool() noexcept { return pool_; }
-  int running() const noexcept { return static_cast<int>(running_.size()); }
-  int waiting() const noexcept { return static_cast<int>(waiting_.size()); }
+  int running() const noexcept;  // probes run in their asker's place
+  int waiting() const noexcept;
   std::int64_t reused_tokens() const noexcept { return reused_; }
   std::int64_t preemptions() const noexcept { return preemptions_; }
   // Whether a lane of so many tokens, sharing `lane`'s first `cached`, would find its pages now.

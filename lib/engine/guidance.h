@@ -1,0 +1,98 @@
+// Asks the guides of one sequence about every token and carries out what they want. Plain values:
+// what remains for the engine is to compute tokens and to answer probes.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/record.h"
+#include "pensive/think.h"
+
+namespace pensive {
+
+// What a request settles once for its sequence and all forks of it.
+struct Rules {
+  std::vector<TokenId> closing;  // what Close feeds; empty where there are no markers
+  std::vector<TokenId> stop_tokens;
+  int max_new_tokens = 0;
+  int max_tokens = 0;      // positions of the model
+  TokenId vocab_size = 0;  // ids that can be drawn
+  TokenId id_limit = 0;    // ids that can be fed: the soft ones too
+};
+
+// Whatever goes wrong in here, a guide that throws or an action that cannot be, ends the sequence
+// with StopReason::error and is told in its trace; nothing is thrown.
+class Guidance {
+ public:
+  // Clones the prototypes.
+  Guidance(std::shared_ptr<const Rules> rules,
+           std::span<const std::shared_ptr<const Guide>> prototypes);
+  Guidance(const Guidance& other);
+  Guidance(Guidance&&) = default;
+  Guidance& operator=(const Guidance&) = delete;
+
+  void start(Record& record);  // before the first token
+  void sampled(Record& record, TokenId id, const Stats& stats);
+  void feed(Record& record, std::span<const TokenId> tokens);
+  // The answer to probe(); `spent` tokens were fed and decoded for it.
+  void answer(Record& record, const ProbeReply& reply, int spent);
+
+  // What the sequence waits for, if it does.
+  const Probe* probe() const noexcept { return probe_ ? &*probe_ : nullptr; }
+  // For the next draw.
+  std::span<const TokenId> watched() const noexcept { return watched_; }
+  std::span<const Bias> biases() const noexcept { return biases_; }
+  std::span<const std::uint32_t> mask() const noexcept { return mask_; }  // empty: everything
+  const Rules& rules() const noexcept { return *rules_; }
+
+ private:
+  template <class Work>
+  void guarded(Record& record, Work work);
+  void consult(Record& record, const Stats& stats);
+  void take(Action action, std::size_t guide, const Record& record);
+  bool means_something(const Action& action, const Record& record) const;
+  void add(const Proceed& proceed);
+  void add(const Allow& allow);
+  void settle(Record& record);
+  void drain(Record& record);
+  bool is_spent(const Record& record) const;
+  bool is_at_end(const Record& record) const;
+
+  void carry_out(Record& record);
+  void act(Record& record, const Force& force);
+  void act(Record& record, const Close& close);
+  void act(Record& record, const Probe& probe);
+  void act(Record& record, const Stop& stop);
+  void tell(const Action& action);
+  void close_now(Record& record);
+  void require_back(const Record& record, int count) const;
+  void require_ids(std::span<const TokenId> ids) const;
+  void write(Record& record, std::string kind, std::string_view reason, int tokens, int back);
+
+  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+  std::shared_ptr<const Rules> rules_;
+  std::vector<std::unique_ptr<Guide>> guides_;
+  std::vector<TokenId> watched_;
+  std::vector<std::size_t> watch_ends_;  // of each guide, in `watched_`
+
+  std::vector<Bias> biases_;
+  std::vector<std::uint32_t> mask_;
+  bool is_masked_ = false;
+  std::optional<Action> chosen_;    // about the last token
+  std::size_t chooser_ = nobody;    // whose wish that was
+  std::size_t speaking_ = nobody;   // for errors
+  std::deque<TokenId> queue_;       // still to be fed
+  std::optional<Probe> probe_;
+  std::size_t prober_ = nobody;
+  bool was_refused_ = false;
+  Closing closing_;
+  std::size_t closer_ = nobody;     // who asked for it
+  int closing_back_ = 0;            // tokens taken back on its behalf
+  bool is_closing_ = false;         // the closing text is being fed
+};
+
+}  // namespace pensive

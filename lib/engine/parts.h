@@ -1,0 +1,83 @@
+// What Engine and Sequence are made of.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/guidance.h"
+#include "engine/record.h"
+#include "engine/runner.h"
+#include "engine/scheduler.h"
+#include "model/parts.h"
+#include "pensive/engine.h"
+
+namespace pensive {
+
+struct Sequence::Parts {
+  Parts(std::shared_ptr<Engine::Parts> engine, Record record, Guidance guidance);
+  // A fork: everything but what belongs to the one sequence only.
+  Parts(const Parts& other);
+
+  std::shared_ptr<Engine::Parts> engine;
+  Record record;
+  Guidance guidance;
+  std::shared_ptr<const SoftVocab::Rows> rows;  // as they were when it started; may be null
+  kernels::DrawRow draw;                        // temperature, top_k, top_p
+  std::uint64_t key = 0;                        // of seed, sample and path
+  std::uint32_t forks = 0;                      // with draws of their own, so far
+  std::atomic<bool> is_cancelled = false;
+  std::atomic<bool> is_dropped = false;
+
+  // A probe is a sequence in the hands of the one that asked.
+  std::shared_ptr<Parts> probe;
+  Parts* asker = nullptr;
+  std::vector<std::string> stop_texts;
+  int fed_tokens = 0;
+  std::size_t fed_bytes = 0;  // of their text
+};
+
+// The engine's Sequences hold it, and it holds them: ~Engine cuts the circle.
+struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
+  Parts(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
+
+  std::shared_ptr<Sequence::Parts> start(const Request& request);
+  std::shared_ptr<Sequence::Parts> fork(Sequence::Parts& parent, Draws draws);
+  void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
+  int step();
+  EngineCounters count() const;
+  void close();
+  // The tokenizer that knows the soft rows by name.
+  std::shared_ptr<const Tokenizer> tokenizer();
+
+  std::shared_ptr<const Model> model;
+  EngineOptions options;
+  Scheduler scheduler;
+  Runner runner;
+  std::atomic<int> calls = 0;  // sequences that were dropped or cancelled since the last look
+  bool is_open = true;         // false once the Engine is gone
+
+ private:
+  void sweep();
+  void compute(const Plan& plan);
+  void hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn);
+  void attend(Sequence::Parts& sequence);
+  bool start_probe(Sequence::Parts& asker);
+  void attend_probe(Sequence::Parts& probe);
+
+  std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
+  Wishes wishes_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  int named_rows_ = 0;  // that tokenizer_ knows
+  EngineCounters counters_;
+};
+
+// Checks a request and makes a sequence of it; nothing is queued yet.
+std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Parts>& engine,
+                                               const Request& request);
+
+// How many pages a cache gets. Throws invalid_argument or out_of_memory.
+int pages_of(const Model& model, const EngineOptions& options);
+
+}  // namespace pensive

@@ -1,0 +1,168 @@
+#include "engine/record.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pensive {
+namespace {
+
+constexpr std::size_t tail_bytes = 64;
+// Enough tokens to decode the next one as the whole text would: a character has four bytes at most.
+constexpr std::ptrdiff_t stream_context = 16;
+
+std::string_view tail_of(std::string_view text) {
+  if (text.size() <= tail_bytes) return text;
+  text.remove_prefix(text.size() - tail_bytes);
+  while (!text.empty() && (static_cast<unsigned char>(text.front()) & 0xc0) == 0x80)
+    text.remove_prefix(1);
+  return text;
+}
+
+}  // namespace
+
+Record::Record(std::vector<TokenId> prompt, Segments segments,
+               std::shared_ptr<const Tokenizer> tokenizer)
+    : segments_(std::move(segments)), tokenizer_(std::move(tokenizer)) {
+  const std::size_t count = prompt.size();
+  if (tokenizer_) stream_.emplace(tokenizer_);
+  placed_.segment = Segment::prompt;
+  trace.prompt_tokens = static_cast<int>(count);
+  trace.tokens = prompt;
+  trace.logprobs.assign(count, Stats::unknown);
+  trace.drawn_logprobs.assign(count, Stats::unknown);
+  trace.entropies_nats.assign(count, Stats::unknown);
+  trace.segments.assign(count, Segment::prompt);
+  trace.origins.assign(count, Origin::prompt);
+  trace.is_marker.assign(count, 0);
+  trace.is_taken_back.assign(count, 0);
+  lane.tokens = std::move(prompt);
+}
+
+int Record::decoded() const noexcept {
+  return static_cast<int>(trace.tokens.size()) - trace.prompt_tokens;
+}
+
+bool Record::ends_sampled() const noexcept {
+  return !rows_.empty() &&
+         trace.origins[static_cast<std::size_t>(rows_.back())] == Origin::sampled;
+}
+
+// Ids that the tokenizer does not know, such as the rows that pad an embedding, have no text.
+std::string Record::text_of(TokenId id) {
+  if (!stream_) return {};
+  if (id >= tokenizer_->size() && !tokenizer_->spelling(id)) return {};
+  return stream_->push(id);
+}
+
+void Record::push(TokenId id, Origin origin, const Stats& stats) {
+  // The one call that may throw comes first, so that the columns stay equally long.
+  text_ += text_of(id);
+  text_ends_.push_back(text_.size());
+  rows_.push_back(static_cast<int>(trace.tokens.size()));
+  lane.tokens.push_back(id);
+  placed_ = segments_.push(id);
+  trace.tokens.push_back(id);
+  trace.logprobs.push_back(stats.logprob);
+  trace.drawn_logprobs.push_back(stats.drawn_logprob);
+  trace.entropies_nats.push_back(stats.entropy_nats);
+  trace.segments.push_back(placed_.segment);
+  trace.origins.push_back(origin);
+  trace.is_marker.push_back(0);
+  trace.is_taken_back.push_back(0);
+  mark_rows(placed_);
+}
+
+// A marker's last token tells what the tokens before it were.
+void Record::mark_rows(const Placed& placed) {
+  const int last = new_tokens() - 1;
+  for (int i = last; i > last - placed.marker_tokens && i >= 0; --i) {
+    const auto row = static_cast<std::size_t>(rows_[static_cast<std::size_t>(i)]);
+    trace.is_marker[row] = 1;
+    trace.segments[row] = segments_.segment(i);
+  }
+}
+
+void Record::take_back(int count) {
+  if (count == 0) return;
+  for (int i = 0; i < count; ++i) {
+    trace.is_taken_back[static_cast<std::size_t>(rows_.back())] = 1;
+    rows_.pop_back();
+    text_ends_.pop_back();
+  }
+  text_.resize(text_ends_.empty() ? 0 : text_ends_.back());
+  emitted_ = std::min(emitted_, new_tokens());
+  lane.take_back(count);
+  segments_.take_back(count);
+  placed_ = {};
+  placed_.segment = rows_.empty() ? Segment::prompt : segments_.segment(new_tokens() - 1);
+  rewind_stream();
+}
+
+void Record::rewind_stream() {
+  if (!stream_) return;
+  stream_.emplace(tokenizer_);
+  const auto back = std::min<std::ptrdiff_t>(new_tokens(), stream_context);
+  for (auto id = lane.tokens.end() - back; id != lane.tokens.end(); ++id) text_of(*id);
+}
+
+std::string_view Record::text_at(int i) const {
+  const auto at = static_cast<std::size_t>(i);
+  const std::size_t begin = i > 0 ? text_ends_[at - 1] : 0;
+  return std::string_view(text_).substr(begin, text_ends_[at] - begin);
+}
+
+Moment Record::moment(const Stats& stats) const {
+  Moment moment;
+  moment.tokens = lane.tokens;
+  moment.prompt_tokens = trace.prompt_tokens;
+  moment.token = lane.tokens.back();
+  moment.new_tokens = new_tokens();
+  moment.segment = placed_.segment;
+  moment.completes = placed_.completes;
+  moment.marker_tokens = placed_.marker_tokens;
+  moment.think_tokens = segments_.think_tokens();
+  moment.origin = Origin::prompt;
+  if (!rows_.empty()) {
+    moment.text = text_at(new_tokens() - 1);
+    moment.tail = tail_of(text_);
+    moment.origin = trace.origins[static_cast<std::size_t>(rows_.back())];
+  }
+  moment.logprob = stats.logprob;
+  moment.entropy_nats = stats.entropy_nats;
+  moment.top_token = stats.top_token;
+  moment.top_logprob = stats.top_logprob;
+  moment.watched = stats.watched;
+  return moment;
+}
+
+void Record::emit() {
+  const int ready = new_tokens() - (is_sealed() ? 0 : segments_.pending());
+  for (; emitted_ < ready; ++emitted_) {
+    const bool is_end = trace.stopped == StopReason::end_token && emitted_ == new_tokens() - 1;
+    if (is_end || segments_.is_marker(emitted_)) continue;
+    emit_text(segments_.segment(emitted_), segments_.index_at(emitted_), text_at(emitted_));
+  }
+}
+
+void Record::emit_text(Segment segment, int index, std::string_view text) {
+  if (text.empty()) return;
+  if (events_.empty() || events_.back().segment != segment || events_.back().index != index)
+    events_.push_back({segment, index, {}});
+  events_.back().text += text;
+}
+
+void Record::seal(StopReason reason, std::string error) {
+  trace.stopped = reason;
+  trace.error = std::move(error);
+  emit();
+  if (!stream_) return;
+  const std::string rest = stream_->finish();
+  text_ += rest;
+  if (!text_ends_.empty()) text_ends_.back() = text_.size();
+  const Segment segment = segments_.now();
+  emit_text(segment, std::max(segments_.index(segment), 0), rest);
+}
+
+std::vector<TextEvent> Record::take_events() { return std::exchange(events_, {}); }
+
+}  // namespace pensive

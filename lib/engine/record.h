@@ -1,0 +1,77 @@
+// One sequence's tokens, trace, text and segments, kept in step with each other. Plain values.
+#pragma once
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/lane.h"
+#include "pensive/text.h"
+#include "pensive/think.h"
+#include "pensive/trace.h"
+#include "think/segments.h"
+
+namespace pensive {
+
+// What the draw of a token told; as it stands, for a token that was not drawn.
+struct Stats {
+  static constexpr float unknown = std::numeric_limits<float>::quiet_NaN();
+  float logprob = unknown;
+  float drawn_logprob = unknown;
+  float entropy_nats = unknown;
+  TokenId top_token = 0;
+  float top_logprob = unknown;
+  std::span<const float> watched{};  // of all guides, one after another
+};
+
+class Record {
+ public:
+  // `tokenizer` may be null: then there is no text.
+  Record(std::vector<TokenId> prompt, Segments segments, std::shared_ptr<const Tokenizer> tokenizer);
+
+  Lane lane;
+  Trace trace;
+
+  void push(TokenId id, Origin origin, const Stats& stats);
+  void take_back(int count);  // 0 to new_tokens()
+  // Ends the sequence: what was held back is streamed, the trace is sealed.
+  void seal(StopReason reason, std::string error = {});
+
+  bool is_sealed() const noexcept { return trace.stopped != StopReason::running; }
+  int new_tokens() const noexcept { return static_cast<int>(rows_.size()); }  // kept
+  int decoded() const noexcept;  // taken back ones too
+  const Segments& segments() const noexcept { return segments_; }
+  // Whether the last token was drawn, and kept.
+  bool ends_sampled() const noexcept;
+  const std::shared_ptr<const Tokenizer>& tokenizer() const noexcept { return tokenizer_; }
+  // The last token, as guides see it.
+  Moment moment(const Stats& stats) const;
+  std::string_view text() const noexcept { return text_; }  // of what is kept after the prompt
+
+  // Streams all that cannot become a marker any more.
+  void emit();
+  std::vector<TextEvent> take_events();
+  void forget_events() { events_.clear(); }
+
+ private:
+  std::string text_of(TokenId id);
+  void rewind_stream();
+  void mark_rows(const Placed& placed);
+  void emit_text(Segment segment, int index, std::string_view text);
+  std::string_view text_at(int i) const;
+
+  Segments segments_;
+  Placed placed_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::optional<TextStream> stream_;
+  std::string text_;
+  std::vector<std::size_t> text_ends_;  // of each kept token after the prompt
+  std::vector<int> rows_;               // its row in the trace
+  int emitted_ = 0;                     // tokens whose text was streamed
+  std::vector<TextEvent> events_;
+};
+
+}  // namespace pensive

@@ -1,0 +1,175 @@
+// Requests and options, checked and understood.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <utility>
+
+#include "base/inside.h"
+#include "engine/parts.h"
+
+namespace pensive {
+namespace {
+
+constexpr auto bad = ErrorCode::invalid_argument;
+
+void require_at_least(std::int64_t least, std::int64_t number, std::string_view name) {
+  require(number >= least, bad, fmt::format("{} of at least {}", name, least),
+          std::to_string(number), "engine");
+}
+
+void require_ids(std::span<const TokenId> ids, TokenId limit, std::string_view where) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    require(ids[i] >= 0 && ids[i] < limit, bad, fmt::format("ids from 0 to {}", limit - 1),
+            fmt::format("{} at place {}", ids[i], i), where);
+}
+
+std::uint64_t fresh_seed() {
+  std::random_device device;
+  return (static_cast<std::uint64_t>(device()) << 32) ^ device();
+}
+
+kernels::DrawRow understand(const Sampling& sampling, const GenerationDefaults& defaults) {
+  kernels::DrawRow row;
+  row.temperature = sampling.temperature.value_or(defaults.temperature.value_or(1.0f));
+  row.top_p = sampling.top_p.value_or(defaults.top_p.value_or(1.0f));
+  row.top_k = sampling.top_k.value_or(defaults.top_k.value_or(0));
+  require(std::isfinite(row.temperature) && row.temperature >= 0, bad,
+          "a temperature of at least 0", fmt::format("{}", row.temperature), "Sampling");
+  require(row.top_p > 0 && row.top_p <= 1, bad, "a top_p above 0 and at most 1",
+          fmt::format("{}", row.top_p), "Sampling");
+  require(row.top_k >= 0, bad, "a top_k of at least 0", std::to_string(row.top_k), "Sampling");
+  return row;
+}
+
+void check_prompt(const Engine::Parts& engine, const Request& request, TokenId id_limit) {
+  const PagePool& pool = engine.scheduler.pool();
+  const auto size = static_cast<std::int64_t>(request.prompt.size());
+  require(size > 0, bad, "a prompt of at least one token", "none", "Request::prompt");
+  require_ids(request.prompt, id_limit, "Request::prompt");
+  require(size <= engine.model->max_positions(), bad,
+          fmt::format("a prompt of at most the model's {} positions",
+                      engine.model->max_positions()),
+          fmt::format("{} tokens", size), "Request::prompt");
+  const auto room = static_cast<std::int64_t>(pool.size()) * pool.page_tokens();
+  require(size <= room, bad, fmt::format("a prompt of at most the cache's {} positions", room),
+          fmt::format("{} tokens", size), "Request::prompt; EngineOptions::cache_tokens");
+}
+
+// The markers of a request; those of the tokenizer where it names none.
+std::optional<Markers> markers_of(const Engine::Parts& engine, const Request& request) {
+  if (!request.markers) return find_markers(*engine.model->tokenizer());
+  const Markers& own = *request.markers;
+  for (const auto* marker :
+       {&own.think_open, &own.think_close, &own.answer_open, &own.answer_close})
+    require_ids(*marker, engine.model->vocab_size(), "Request::markers");
+  return own;
+}
+
+void check_guides(const Request& request, bool has_closer, TokenId vocab_size) {
+  for (const auto& guide : request.guides) {
+    require(guide != nullptr, bad, "guides", "a null one", "Request::guides");
+    require(has_closer || !guide->needs_markers(), bad,
+            fmt::format("a model with thinking markers, or Request::markers, for guide {}",
+                        guide->name()),
+            "none", "Request::guides");
+    require_ids(guide->watches(), vocab_size, fmt::format("guide {} watches", guide->name()));
+  }
+}
+
+std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request& request,
+                                      const std::optional<Markers>& markers, TokenId id_limit) {
+  auto rules = std::make_shared<Rules>();
+  const std::span<const TokenId> closer =
+      markers ? std::span<const TokenId>(markers->think_close) : std::span<const TokenId>{};
+  rules->closing = request.closing;
+  if (request.closing.empty()) rules->closing.assign(closer.begin(), closer.end());
+  require_ids(request.closing, id_limit, "Request::closing");
+  require(request.closing.empty() || (!closer.empty() && !std::ranges::search(request.closing, closer).empty()),
+          bad, "a closing that contains the markers' think_close", "none in it",
+          "Request::closing");
+  check_guides(request, !closer.empty(), engine.model->vocab_size());
+  require_ids(request.extra_stop_tokens, engine.model->vocab_size(),
+              "Request::extra_stop_tokens");
+  rules->stop_tokens = request.extra_stop_tokens;
+  const auto ends = engine.model->stop_tokens();
+  if (!request.ignore_end_tokens)
+    rules->stop_tokens.insert(rules->stop_tokens.end(), ends.begin(), ends.end());
+  require_at_least(1, request.max_new_tokens, "max_new_tokens");
+  rules->max_new_tokens = request.max_new_tokens;
+  rules->max_tokens = engine.model->max_positions();
+  rules->vocab_size = engine.model->vocab_size();
+  rules->id_limit = id_limit;
+  return rules;
+}
+
+}  // namespace
+
+std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Parts>& engine,
+                                               const Request& request) {
+  std::shared_ptr<const SoftVocab::Rows> rows;
+  if (engine->options.soft) rows = engine->options.soft->rows();
+  const auto soft = rows ? static_cast<TokenId>(rows->master.size(0)) : 0;
+  const TokenId id_limit = engine->model->vocab_size() + soft;
+  check_prompt(*engine, request, id_limit);
+  const std::optional<Markers> markers = markers_of(*engine, request);
+  const auto rules = rules_of(*engine, request, markers, id_limit);
+  const kernels::DrawRow draw = understand(request.sampling, engine->model->defaults());
+  Segments segments(markers);
+  segments.begin(request.prompt, request.begins_in);
+
+  auto sequence = std::make_shared<Sequence::Parts>(
+      engine, Record(request.prompt, std::move(segments), engine->tokenizer()),
+      Guidance(rules, request.guides));
+  sequence->draw = draw;
+  sequence->draw.watched.assign(sequence->guidance.watched().begin(),
+                                sequence->guidance.watched().end());
+  Trace& trace = sequence->record.trace;
+  trace.seed = request.sampling.seed ? *request.sampling.seed : fresh_seed();
+  sequence->key = kernels::mix(trace.seed, request.sample);
+  sequence->record.lane.soft_version = rows ? rows->version : 0;
+  sequence->rows = std::move(rows);
+  return sequence;
+}
+
+int pages_of(const Model& model, const EngineOptions& options) {
+  require_at_least(1, options.page_tokens, "page_tokens");
+  require_at_least(0, options.cache_tokens, "cache_tokens");
+  require_at_least(1, options.max_live_sequences, "max_live_sequences");
+  require_at_least(1, options.max_tokens_per_step, "max_tokens_per_step");
+  const auto pages_for = [&](std::int64_t positions) {
+    return (positions - 1) / options.page_tokens + 1;
+  };
+  const std::int64_t page_bytes = Cache::page_bytes(model, options.page_tokens);
+  const Device device = model.info().device;
+  const std::int64_t free_bytes = kernels::memory(device).free_bytes;
+  std::int64_t pages = 0;
+  if (options.cache_tokens > 0) {
+    pages = pages_for(options.cache_tokens);
+    require(pages <= free_bytes / page_bytes, ErrorCode::out_of_memory,
+            fmt::format("room for {} positions of {} bytes; lower cache_tokens",
+                        options.cache_tokens, page_bytes / options.page_tokens),
+            fmt::format("{} bytes free", free_bytes), "EngineOptions::cache_tokens");
+  } else {
+    const std::int64_t share = device.kind == DeviceKind::cuda ? 2 : 10;
+    pages = std::min(free_bytes / share / page_bytes,
+                     options.max_live_sequences * pages_for(model.max_positions()));
+    require(pages > 0, ErrorCode::out_of_memory,
+            fmt::format("room for a page of {} bytes; lower page_tokens", page_bytes),
+            fmt::format("{} bytes free", free_bytes), "EngineOptions::page_tokens");
+  }
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max() - 1;
+  return static_cast<int>(std::min({pages, most, most / options.page_tokens}));
+}
+
+PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer, std::string system) {
+  require(tokenizer != nullptr, bad, "a tokenizer", "none", "chat_prompt");
+  return [tokenizer = std::move(tokenizer), system = std::move(system)](const Problem& problem) {
+    std::vector<Message> chat;
+    if (!system.empty()) chat.push_back({"system", system});
+    chat.push_back({"user", problem.question});
+    return tokenizer->encode_chat(chat);
+  };
+}
+
+}  // namespace pensive

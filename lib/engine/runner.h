@@ -1,0 +1,61 @@
+// Carries a plan out on the device: flat arrays in, drawn tokens out. Makes no decision.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "kernels/kernels.h"
+#include "model/parts.h"
+
+namespace pensive {
+
+// Keys and values of all positions, in pages.
+struct Cache {
+  Cache(const Model& model, int pages, int page_tokens);
+  static std::int64_t page_bytes(const Model& model, int page_tokens);
+
+  void copy(const std::vector<PageCopy>& copies);
+  // -> two of [layers, length, kv_heads, head_dim], copied.
+  std::pair<at::Tensor, at::Tensor> gather(const std::vector<int>& pages, int length) const;
+
+  int page_tokens;
+  std::vector<at::Tensor> keys, values;  // a layer: [pages, page_tokens, kv_heads, head_dim]
+};
+
+// What a plan needs beside its lanes.
+struct Wishes {
+  std::vector<const SoftVocab::Rows*> rows;  // one a chunk: for the soft ids in it
+  std::vector<kernels::DrawRow> draws;       // one for each chunk that is drawn from
+};
+
+class Runner {
+ public:
+  Runner(std::shared_ptr<const Model> model, Arithmetic arithmetic, int pages, int page_tokens);
+
+  // -> one token for each chunk that is drawn from, in order.
+  std::vector<kernels::Drawn> run(const Plan& plan, const Wishes& wishes);
+  const Cache& cache() const noexcept { return cache_; }
+
+ private:
+  void lay_out(const Plan& plan);
+  kernels::PagedBatch batch(const at::Tensor& arrays) const;
+  at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
+
+  std::shared_ptr<const Model> model_;
+  Arithmetic arithmetic_;
+  Cache cache_;
+  at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts, lengths,
+                      // tables
+  std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;
+  int longest_query_ = 1, longest_length_ = 1;
+};
+
+// Runs `work` with no gradient recorded, ordinary tensors made and nothing cast by itself, whatever
+// the host's modes, which are left as they were. Gives torch's errors as pensive's.
+void quietly(const std::function<void()>& work);
+
+}  // namespace pensive

@@ -1,0 +1,210 @@
+// Problem files and statistics; expected numbers come from an independent computation (NumPy).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "exam/statistics.h"
+
+namespace pensive {
+namespace {
+
+// A file of its own for each test, gone afterwards.
+class ProblemFile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    file_ = std::filesystem::temp_directory_path() /
+            (std::string("pensive_") + test->name() + "_" + std::to_string(::getpid()) + ".jsonl");
+  }
+  void TearDown() override { std::filesystem::remove(file_); }
+  std::vector<Problem> load(const std::string& text, const ProblemFields& fields = {}) {
+    std::ofstream(file_, std::ios::binary) << text;
+    return load_problems(file_, fields);
+  }
+  void expect_corrupt(const std::string& text, const std::string& says,
+                      const ProblemFields& fields = {}) {
+    try {
+      load(text, fields);
+      FAIL() << "nothing thrown for " << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::corrupt_file) << error.what();
+      EXPECT_THAT(error.what(), ::testing::HasSubstr(says));
+    }
+  }
+  std::filesystem::path file_;
+};
+
+TEST_F(ProblemFile, GivesQuestionAnswerAndId) {
+  const auto problems = load(
+      "\xEF\xBB\xBF{\"id\": \"a\", \"question\": \"1+1?\", \"answer\": \"2\"}\r\n"
+      "\n   \n"
+      "{\"question\": \"2+2?\", \"answer\": 4, \"level\": [1]}\n"
+      "{\"id\": 7, \"question\": \"half?\", \"answer\": 0.5}");
+  ASSERT_EQ(problems.size(), 3u);
+  EXPECT_EQ(problems[0].id, "a");
+  EXPECT_EQ(problems[0].question, "1+1?");
+  EXPECT_EQ(problems[0].reference, "2");
+  EXPECT_EQ(problems[1].id, "4") << "the line's number";
+  EXPECT_EQ(problems[1].reference, "4");
+  EXPECT_EQ(problems[2].id, "7");
+  EXPECT_EQ(problems[2].reference, "0.5");
+}
+
+TEST_F(ProblemFile, TakesWhatFollowsTheLastMark) {
+  const auto problems =
+      load("{\"question\": \"q\", \"answer\": \"so #### 3, no:\\n#### 1,234 \"}\n",
+           {.answer_after = "#### "});
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].reference, "1,234");
+}
+
+TEST_F(ProblemFile, ReadsOtherNames) {
+  const auto problems = load("{\"problem\": \"q\", \"solution\": \"s\", \"unique\": \"u\"}",
+                             {.question = "problem", .answer = "solution", .id = "unique"});
+  EXPECT_EQ(problems.at(0).question + problems.at(0).reference + problems.at(0).id, "qsu");
+}
+
+TEST_F(ProblemFile, MayBeEmpty) { EXPECT_TRUE(load("\n\n").empty()); }
+
+TEST_F(ProblemFile, NamesTheBrokenLine) {
+  const std::string good = "{\"question\": \"q\", \"answer\": \"1\"}\n";
+  expect_corrupt(good + "\n{\"question\": \"q\", ", "line 3");
+  expect_corrupt(good + "[1]\n", "line 2");
+  expect_corrupt(good + "{\"answer\": \"1\"}\n", "question");
+  expect_corrupt(good + "{\"question\": 3, \"answer\": \"1\"}\n", "line 2");
+  expect_corrupt(good + "{\"question\": \"q\"}\n", "\"answer\"");
+  expect_corrupt(good + "{\"question\": \"q\", \"answer\": null}\n", "line 2");
+  expect_corrupt(good + "{\"question\": \"q\", \"answer\": 123456789012345678901234567890}\n",
+                 "2^53");
+  expect_corrupt("{\"question\": \"q\", \"answer\": \"no mark\"}\n", "line 1",
+                 {.answer_after = "#### "});
+}
+
+TEST_F(ProblemFile, ThatIsMissingIsNotFound) {
+  try {
+    load_problems(file_);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::not_found);
+  }
+}
+
+// Rows are problems, columns samples.
+ExamResult result_of(const std::vector<std::vector<double>>& scores, int tokens = 10) {
+  ExamResult result;
+  result.problems = static_cast<int>(scores.size());
+  for (std::size_t p = 0; p < scores.size(); ++p)
+    for (std::size_t j = 0; j < scores[p].size(); ++j)
+      result.samples.push_back({static_cast<int>(p), static_cast<int>(j), scores[p][j], tokens, 0.5,
+                                p == 0 ? StopReason::length : StopReason::end_token});
+  summarize(result);
+  return result;
+}
+
+TEST(Summary, ClustersItsErrorByProblem) {
+  const ExamResult result = result_of({{1, 1, 0}, {0, 0, 0}, {1, 1, 1}, {1, 0, 0}});
+  EXPECT_NEAR(result.accuracy, 0.5, 1e-12);
+  EXPECT_NEAR(result.standard_error, 0.19135349909568317, 1e-12);
+  EXPECT_NEAR(result.low, 0.12494714177246102, 1e-12);
+  EXPECT_NEAR(result.high, 0.875052858227539, 1e-12);
+  EXPECT_NEAR(result.mean_tokens, 10, 1e-12);
+  EXPECT_NEAR(result.mean_first_answer, 0.5, 1e-12);
+  EXPECT_NEAR(result.truncated_share, 0.25, 1e-12);
+}
+
+TEST(Summary, UsesWilsonForOneSampleAProblem) {
+  const ExamResult result = result_of({{1}, {1}, {0}, {1}, {1}, {0}, {1}, {1}, {0}, {1}});
+  EXPECT_NEAR(result.accuracy, 0.7, 1e-12);
+  EXPECT_NEAR(result.standard_error, std::sqrt(0.21 * 10 / 9 / 10), 1e-12);
+  EXPECT_NEAR(result.low, 0.39677814746114537, 1e-12);
+  EXPECT_NEAR(result.high, 0.8922087325936988, 1e-12);
+}
+
+TEST(Summary, IsDefinedWhereThereIsLittleToGoBy) {
+  const ExamResult none = result_of({});
+  EXPECT_EQ(none.accuracy, 0);
+  EXPECT_EQ(none.low, 0);
+  EXPECT_EQ(none.high, 1);
+  const ExamResult one = result_of({{1, 0, 1, 1}});  // four samples, one problem: one trial
+  EXPECT_NEAR(one.accuracy, 0.75, 1e-12);
+  EXPECT_EQ(one.standard_error, 0);
+  EXPECT_LT(one.low, 0.2);
+  EXPECT_GT(one.high, 0.95);
+  const ExamResult all_right = result_of({{1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}});
+  EXPECT_EQ(all_right.accuracy, 1);
+  EXPECT_EQ(all_right.standard_error, 0);
+  EXPECT_NEAR(all_right.low, 0.5655175352168252, 1e-12);
+  EXPECT_EQ(all_right.high, 1);
+}
+
+TEST(Summary, KeepsTheNormalIntervalForScoresThatAreNoShares) {
+  const ExamResult result = result_of({{2}, {0}, {1}, {2}});
+  EXPECT_NEAR(result.high - result.low, 2 * 1.96 * result.standard_error, 1e-12);
+  EXPECT_NEAR(result.accuracy, 1.25, 1e-12);
+}
+
+TEST(Wilson, EqualsTheRootsOfItsQuadratic) {
+  EXPECT_NEAR(wilson(0.75, 4).low, 0.3006418425824019, 1e-12);
+  EXPECT_NEAR(wilson(0.75, 4).high, 0.9544127391902995, 1e-12);
+  EXPECT_EQ(wilson(0, 3).low, 0);
+  EXPECT_NEAR(wilson(0, 3).high, 0.5614970317550455, 1e-12);
+  EXPECT_NEAR(wilson(1, 1).low, 0.20654931437723742, 1e-12);
+}
+
+TEST(TQuantile, FollowsTheTables) {
+  EXPECT_NEAR(t_quantile(1), 12.706, 1e-3);
+  EXPECT_NEAR(t_quantile(4), 2.776, 1e-3);
+  EXPECT_NEAR(t_quantile(5), 2.571, 3e-3);
+  EXPECT_NEAR(t_quantile(10), 2.228, 1e-3);
+  EXPECT_NEAR(t_quantile(30), 2.042, 1e-3);
+  EXPECT_NEAR(t_quantile(2000), 1.961, 1e-3);
+}
+
+const std::vector<std::vector<double>> arm_a = {{1, 0}, {0, 0}, {1, 1}, {0, 1}, {0, 0}, {1, 0}};
+const std::vector<std::vector<double>> arm_b = {{1, 1}, {0, 1}, {1, 1}, {0, 0}, {1, 1}, {1, 0}};
+
+TEST(Compare, PairsByProblem) {
+  const Paired paired = compare(result_of(arm_a, 10), result_of(arm_b, 25));
+  const double quantile = t_quantile(5);
+  EXPECT_NEAR(paired.difference, 0.25, 1e-12);
+  EXPECT_NEAR(paired.low, 0.25 - quantile * 0.21408720964441885, 1e-12);
+  EXPECT_NEAR(paired.high, 0.25 + quantile * 0.21408720964441885, 1e-12);
+  EXPECT_NEAR(paired.token_difference, 15, 1e-12);
+  EXPECT_NEAR(paired.errors_removed, 3.0 / 7, 1e-12);
+  EXPECT_NEAR(paired.errors_low, 3.0 / 7 - quantile * 0.3081565075620714, 1e-12);
+  EXPECT_EQ(paired.errors_high, 1) << "nobody removes more than all errors";
+}
+
+TEST(Compare, OfAnArmWithItselfIsNothing) {
+  const Paired paired = compare(result_of(arm_a), result_of(arm_a));
+  EXPECT_EQ(paired.difference, 0);
+  EXPECT_EQ(paired.low, 0);
+  EXPECT_EQ(paired.high, 0);
+  EXPECT_EQ(paired.errors_removed, 0);
+}
+
+TEST(Compare, IsDefinedWhereThereIsLittleToGoBy) {
+  const Paired right = compare(result_of({{1}, {1}}), result_of({{1}, {0}}));
+  EXPECT_EQ(right.difference, -0.5);
+  EXPECT_EQ(right.errors_removed, 0) << "there were none to remove";
+  const Paired one = compare(result_of({{0}}), result_of({{1}}));
+  EXPECT_EQ(one.difference, 1);
+  EXPECT_EQ(one.low, -1);
+  EXPECT_EQ(one.high, 1);
+  EXPECT_EQ(compare(result_of({}), result_of({})).difference, 0);
+}
+
+TEST(Compare, RefusesExamsOfDifferentSize) {
+  EXPECT_THROW(compare(result_of(arm_a), result_of({{1}})), Error);
+  ExamResult torn = result_of(arm_a);
+  torn.samples.resize(2);
+  EXPECT_THROW(compare(result_of(arm_a), torn), Error);
+  torn.samples[0].problem = 99;
+  EXPECT_THROW(compare(result_of(arm_a), torn), Error);
+}
+
+}  // namespace
+}  // namespace pensive

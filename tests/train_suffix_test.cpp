@@ -1,0 +1,196 @@
+// The suffix gradient against a plain backward through whole sequences.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "train_tiny.h"
+
+namespace pensive {
+namespace {
+
+using testing::make_trace;
+using testing::tiny_config;
+using testing::tiny_decoder;
+using testing::tiny_rows;
+using testing::tiny_soft;
+using testing::whole_backward;
+
+const PrefixOf no_prefix = [](int) { return std::nullopt; };
+
+Suffix sample(const std::string& words, double advantage) {
+  std::optional<Suffix> suffix = find_suffix(make_trace(words), tiny_soft);
+  suffix->advantage = advantage;
+  return *suffix;
+}
+
+// One and two soft tokens, a closer taken back, another soft row, a soft token in the prompt,
+// prompts and suffixes of different lengths.
+std::vector<Suffix> samples() {
+  return {sample("p1 p2 p3 s4 x5 f51 s6 s7 s8 s9", 0.7),
+          sample("p1 s4 s9 s8 s11 s12 x5 f51 s6 x5 f51 s9 s9 s10 s11 s12 s13 s14", -1.2),
+          sample("p20 p21 p22 p23 p24 p25 p26 p27 p28 p29 s4 f51 s6 s7 f8 f9 s1", 1.9),
+          sample("p1 p2 f50 f51 s6 f50 s8", -0.4), sample("p51 p2 s3 s4", 0.3)};
+}
+
+SuffixSetting setting_of(const Decoder& decoder, const at::Tensor& rows) {
+  return {
+      .decoder = decoder, .rows = rows, .row = tiny_soft, .temperature = 0.8, .denominator = 31};
+}
+
+double relative_gap(const std::vector<double>& found, const at::Tensor& expected) {
+  const at::Tensor mine = at::tensor(found, at::kDouble);
+  return ((mine - expected).norm() / expected.norm()).item<double>();
+}
+
+void expect_equal(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+                  const PrefixOf& prefix_of, double within) {
+  const SuffixResult fast = suffix_backward(setting, suffixes, prefix_of);
+  const testing::WholeResult slow = whole_backward(setting, suffixes);
+  EXPECT_LT(relative_gap(fast.gradient, slow.gradient), within);
+  EXPECT_NEAR(fast.loss, slow.loss, within * 10);
+  ASSERT_EQ(fast.logprobs.size(), slow.logprobs.size());
+  for (std::size_t s = 0; s < suffixes.size(); ++s)
+    EXPECT_THAT(fast.logprobs[s],
+                ::testing::Pointwise(::testing::DoubleNear(within * 20), slow.logprobs[s]));
+}
+
+TEST(SuffixBackward, EqualsTheWholeBackward) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  expect_equal(setting, samples(), no_prefix, 1e-9);
+  for (const Suffix& one : samples()) expect_equal(setting, {&one, 1}, no_prefix, 1e-9);
+}
+
+TEST(SuffixBackward, EqualsTheWholeBackwardWithClippedRatios) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  std::vector<Suffix> suffixes = samples();
+  const SuffixResult now = suffix_backward(setting, suffixes, no_prefix);
+  std::mt19937 random(3);
+  for (std::size_t s = 0; s < suffixes.size(); ++s)
+    for (const double logprob : now.logprobs[s])
+      suffixes[s].old_logprobs.push_back(logprob + std::normal_distribution<>(0, 0.3)(random));
+  expect_equal(setting, suffixes, no_prefix, 1e-9);
+  const SuffixResult clipped = suffix_backward(setting, suffixes, no_prefix);
+  EXPECT_GT(clipped.clipped, 0);
+  EXPECT_LT(clipped.clipped, clipped.targets);
+}
+
+TEST(SuffixBackward, EqualsFiniteDifferences) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const at::Tensor rows = tiny_rows(at::kDouble);
+  std::vector<Suffix> suffixes = samples();
+  const SuffixResult exact = suffix_backward(setting_of(decoder, rows), suffixes, no_prefix);
+  for (std::size_t s = 0; s < suffixes.size(); ++s)  // the ratio's other end must stay where it is
+    suffixes[s].old_logprobs = exact.logprobs[s];
+  const double step = 1e-5;
+  for (const int i : {0, 5, 17, 31}) {
+    const auto loss_at = [&](double moved) {
+      const at::Tensor other = rows.clone();
+      other[1][i] += moved;
+      return whole_backward(setting_of(decoder, other), suffixes).loss;
+    };
+    EXPECT_NEAR((loss_at(step) - loss_at(-step)) / (2 * step), exact.gradient[i], 1e-8);
+  }
+}
+
+TEST(SuffixBackward, DoesNotDependOnBatchesAndChunks) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  setting.max_batch_tokens = 8;
+  setting.max_logits = 3 * testing::tiny_vocab;
+  expect_equal(setting, samples(), no_prefix, 1e-9);
+  setting.max_logits = 1;
+  expect_equal(setting, samples(), no_prefix, 1e-9);
+}
+
+// Keys and values as a cache would hold them.
+class Recording final : public Attention {
+ public:
+  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
+                    const at::Tensor& values) override {
+    keys_.push_back(keys.clone());
+    values_.push_back(values.clone());
+    return whole_.attend(layer, queries, keys, values);
+  }
+  CachedPrefix prefix(int length) const {
+    return {at::stack(keys_).slice(1, 0, length), at::stack(values_).slice(1, 0, length)};
+  }
+
+ private:
+  WholeAttention whole_;
+  std::vector<at::Tensor> keys_, values_;
+};
+
+TEST(SuffixBackward, TakesPrefixesFromACache) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  const std::vector<Suffix> suffixes = samples();
+  int asked = 0;
+  const PrefixOf from_cache = [&](int s) -> std::optional<CachedPrefix> {
+    ++asked;
+    const c10::InferenceMode as_in_an_engine;
+    const Suffix& suffix = suffixes[s];
+    std::vector<std::int64_t> ids(suffix.tokens.begin(), suffix.tokens.begin() + suffix.begins);
+    at::Tensor embeddings = at::empty({suffix.begins, tiny_config().width}, at::kDouble);
+    for (int i = 0; i < suffix.begins; ++i)
+      embeddings[i] = ids[i] >= testing::tiny_vocab ? setting.rows[ids[i] - testing::tiny_vocab]
+                                                    : decoder.embed(at::tensor({ids[i]}))[0];
+    Recording recording;
+    decoder.forward(embeddings, at::arange(suffix.begins), recording, Arithmetic::fast);
+    return recording.prefix(suffix.begins);
+  };
+  expect_equal(setting, suffixes, from_cache, 1e-9);
+  EXPECT_EQ(asked, 4) << "the sample that begins with the soft token has no prefix";
+}
+
+TEST(SuffixBackward, IsCloseInFloat32AndBfloat16) {
+  const Decoder exact = tiny_decoder(at::kDouble);
+  const at::Tensor expected =
+      whole_backward(setting_of(exact, tiny_rows(at::kDouble)), samples()).gradient;
+  for (const auto& [scalar, within] :
+       {std::pair(at::kFloat, 1e-5), std::pair(at::kBFloat16, 0.1)}) {
+    const Decoder decoder = tiny_decoder(scalar);
+    const SuffixResult found =
+        suffix_backward(setting_of(decoder, tiny_rows(scalar)), samples(), no_prefix);
+    EXPECT_LT(relative_gap(found.gradient, expected), within) << scalar;
+  }
+}
+
+TEST(SuffixBackward, WorksInTheHostsModesAndLeavesThem) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  const std::vector<double> expected = suffix_backward(setting, samples(), no_prefix).gradient;
+  {
+    const c10::NoGradGuard no_gradient;
+    EXPECT_EQ(suffix_backward(setting, samples(), no_prefix).gradient, expected);
+    EXPECT_FALSE(c10::GradMode::is_enabled());
+  }
+  {
+    const c10::InferenceMode inference;
+    EXPECT_EQ(suffix_backward(setting, samples(), no_prefix).gradient, expected);
+    EXPECT_TRUE(c10::InferenceMode::is_enabled());
+    EXPECT_FALSE(c10::GradMode::is_enabled());
+  }
+  EXPECT_TRUE(c10::GradMode::is_enabled());
+}
+
+TEST(SuffixBackward, OfNothingIsZero) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixResult result =
+      suffix_backward(setting_of(decoder, tiny_rows(at::kDouble)), {}, no_prefix);
+  EXPECT_THAT(result.gradient, ::testing::Each(0.0));
+  EXPECT_EQ(result.targets, 0);
+}
+
+TEST(SuffixBackward, EqualsTheWholeBackwardOnCuda) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  for (const auto& [scalar, within] : {std::pair(at::kDouble, 1e-9), std::pair(at::kFloat, 1e-3)}) {
+    const Decoder decoder = tiny_decoder(scalar, at::kCUDA);
+    expect_equal(setting_of(decoder, tiny_rows(scalar, at::kCUDA)), samples(), no_prefix, within);
+  }
+}
+
+}  // namespace
+}  // namespace pensive

@@ -1,0 +1,139 @@
+// A small random decoder, traces by hand, and the slow twin of the suffix gradient.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "train/steps.h"
+
+namespace pensive::testing {
+
+inline constexpr int tiny_vocab = 50;
+inline constexpr TokenId tiny_soft = tiny_vocab + 1;  // the second of two soft rows is trained
+
+inline Config tiny_config() {
+  Config config;
+  config.family = "llama";
+  config.layers = 3;
+  config.width = 32;
+  config.inner = 40;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.vocab_size = tiny_vocab;
+  config.max_positions = 128;
+  config.norm_epsilon = 1e-5;
+  return config;
+}
+
+inline at::Tensor normal(at::IntArrayRef sizes, double deviation, at::Generator& generator) {
+  return at::randn(sizes, generator, at::TensorOptions(at::kDouble)) * deviation;
+}
+
+inline Decoder tiny_decoder(at::ScalarType scalar, at::Device device = at::kCPU) {
+  const Config config = tiny_config();
+  at::Generator random = at::detail::createCPUGenerator(7);
+  const auto make = [&](at::IntArrayRef sizes, double deviation) {
+    return normal(sizes, deviation, random).to(device, scalar);
+  };
+  const auto gain = [&] { return (1 + normal({config.width}, 0.1, random)).to(device, scalar); };
+  Weights weights;
+  weights.embedding = make({config.vocab_size, config.width}, 0.5);
+  weights.final_norm = gain();
+  weights.head = make({config.vocab_size, config.width}, 0.4);
+  for (int layer = 0; layer < config.layers; ++layer)
+    weights.layers.push_back(
+        {.attention_norm = gain(),
+         .qkv = make({(config.heads + 2 * config.kv_heads) * config.head_dim, config.width}, 0.3),
+         .output = make({config.width, config.heads * config.head_dim}, 0.2),
+         .mlp_norm = gain(),
+         .gate_up = make({2 * config.inner, config.width}, 0.2),
+         .down = make({config.width, config.inner}, 0.2)});
+  return Decoder(config, std::move(weights));
+}
+
+inline at::Tensor tiny_rows(at::ScalarType scalar, at::Device device = at::kCPU) {
+  at::Generator random = at::detail::createCPUGenerator(11);
+  return normal({2, tiny_config().width}, 0.5, random).to(device, scalar);
+}
+
+// A trace written as words: "p3" prompt, "s4" sampled, "f5" forced, "x6" sampled and taken back,
+// "y7" forced and taken back. Drawn logprobs are -1, -2, … by column.
+inline Trace make_trace(const std::string& words) {
+  Trace trace;
+  std::size_t at = 0;
+  while (at < words.size()) {
+    const std::size_t end = std::min(words.find(' ', at), words.size());
+    const char kind = words[at];
+    trace.tokens.push_back(std::stoi(words.substr(at + 1, end - at - 1)));
+    const bool is_drawn = kind == 's' || kind == 'x';
+    trace.origins.push_back(kind == 'p' ? Origin::prompt
+                                        : (is_drawn ? Origin::sampled : Origin::forced));
+    trace.is_taken_back.push_back(kind == 'x' || kind == 'y');
+    trace.drawn_logprobs.push_back(is_drawn ? -static_cast<float>(trace.tokens.size())
+                                            : std::numeric_limits<float>::quiet_NaN());
+    trace.prompt_tokens += kind == 'p';
+    at = end + 1;
+  }
+  trace.logprobs = trace.entropies_nats = trace.drawn_logprobs;
+  trace.segments.assign(trace.tokens.size(), Segment::think);
+  trace.is_marker.assign(trace.tokens.size(), 0);
+  return trace;
+}
+
+// The row's gradient by one plain backward through each whole sequence.
+struct WholeResult {
+  at::Tensor gradient;  // [width]
+  double loss = 0;
+  std::vector<std::vector<double>> logprobs;
+};
+
+inline WholeResult whole_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
+  const std::int64_t vocab = setting.decoder.config().vocab_size;
+  const auto options = setting.rows.options();
+  const at::Tensor row = setting.rows.select(0, setting.row - vocab).clone().requires_grad_(true);
+  WholeResult result;
+  at::Tensor loss = at::zeros({}, options);
+  for (const Suffix& suffix : suffixes) {
+    std::vector<at::Tensor> embeddings;
+    for (const TokenId id : suffix.tokens)
+      embeddings.push_back(
+          id == setting.row ? row
+          : id >= vocab     ? setting.rows.select(0, id - vocab)
+                        : setting.decoder.embed(at::tensor({std::int64_t{id}}).to(options.device()))
+                              .squeeze(0));
+    WholeAttention attention;
+    const at::Tensor hidden = setting.decoder.forward(
+        at::stack(embeddings),
+        at::arange(static_cast<std::int64_t>(suffix.tokens.size()), options.dtype(at::kLong)),
+        attention, Arithmetic::fast);
+    const at::Tensor logprobs =
+        (setting.decoder.head(hidden, Arithmetic::fast) / setting.temperature).log_softmax(-1);
+    std::vector<double> found;
+    for (std::size_t t = 0; t < suffix.targets.size(); ++t) {
+      const Target& target = suffix.targets[t];
+      const at::Tensor logprob = logprobs[suffix.begins + target.position][target.token];
+      const double now = logprob.item<double>();
+      const double old = suffix.old_logprobs.empty() ? now : suffix.old_logprobs[t];
+      const double ratio = std::exp(now - old);
+      const bool is_cut =
+          suffix.advantage > 0 ? ratio > 1 + setting.clip : ratio < 1 - setting.clip;
+      if (is_cut)
+        loss =
+            loss - suffix.advantage * (suffix.advantage > 0 ? 1 + setting.clip : 1 - setting.clip);
+      else
+        loss = loss - (logprob - old).exp() * suffix.advantage;
+      found.push_back(now);
+    }
+    result.logprobs.push_back(found);
+  }
+  loss = loss / setting.denominator;
+  loss.backward();
+  result.loss = loss.item<double>();
+  result.gradient = row.grad().to(at::kCPU, at::kDouble);
+  return result;
+}
+
+}  // namespace pensive::testing
