@@ -123,6 +123,7 @@ class CallbackGuide final : public pensive::Guide {
 
   std::string_view name() const override { return name_; }
   std::vector<pensive::TokenId> watches() const override { return watches_; }
+  bool needs_markers() const override { return callbacks_.needs_markers == 1; }
 
   pensive::Action on_start(const pensive::Moment& moment) override {
     return callbacks_.on_start ? ask(callbacks_.on_start, view_of(moment), "on_start")
@@ -228,6 +229,7 @@ int32_t guide_new(const pensive_guide_callbacks* callbacks, pensive_guide** guid
     auto*& slot = out(guide, "guide");
     const auto given = struct_in(&need(callbacks, "callbacks"), "pensive_guide_callbacks");
     check_zero(given.reserved, "pensive_guide_callbacks.reserved");
+    flag_in(given.needs_markers, "pensive_guide_callbacks.needs_markers");
     need(given.on_token, "pensive_guide_callbacks.on_token");
     std::string name(text_in(given.name, "pensive_guide_callbacks.name"));
     if (name.empty()) refuse("a name", "an empty one", "pensive_guide_callbacks.name");

@@ -2,10 +2,11 @@
 
     python make.py files                          tokenizer, configuration, problems
     python make.py train --recipe stray           trains and writes model.safetensors (a GPU, minutes)
-    python make.py quick                          the main figures
-    python make.py check --part singles|pairs|marker|learn|habits
+    python make.py check                          the figures of README.md, as lines of JSON
+    python make.py verify                         the weights in transformers
 """
 import argparse
+import copy
 import json
 import math
 import multiprocessing
@@ -76,120 +77,136 @@ def rate_at(progress, step, top):
 
 
 def train(args, recipe, held_out, say):
-    """Gives the trained network. Data is made by worker processes while the training step compiles."""
+    """Gives the trained network. Worker processes make the data first."""
     began = time.time()
     jobs = [(seed, args.traces // 64, recipe, held_out) for seed in range(64)]
-    pool = multiprocessing.get_context("fork").Pool(args.workers)
-    pending = pool.map_async(task.shard, jobs, chunksize=1)
+    with multiprocessing.get_context("fork").Pool(args.workers) as pool:
+        shards = pool.map(task.shard, jobs, chunksize=1)
     torch.manual_seed(args.seed)
-    gpu = args.device == "cuda"
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass gives NaN for some lengths
+    torch.backends.cuda.enable_cudnn_sdp(False)
     net, data = network.Reasoner().to(args.device), Data(args.batch)
-    adam = torch.optim.AdamW(net.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=gpu)
-    torch._dynamo.config.automatic_dynamic_shapes = False
-    loss = torch.compile(loss_of) if gpu else loss_of
-    for edge, size in zip(data.edges, data.sizes):  # warm up: one compilation for each length
-        block = torch.randint(0, 32, (size, edge), device=args.device, dtype=torch.uint8)
-        with torch.autocast(args.device, torch.bfloat16, enabled=gpu):
-            loss(net, block).backward()
-    adam.zero_grad()
-    warm = time.time() - began
-    data.load(pending.get(), args.device)
-    pool.terminate()
-    say(data=dict(traces=args.traces, tokens=data.tokens, skipped=data.skipped, edges=data.edges, sizes=data.sizes,
-                  parameters=sum(p.numel() for p in net.parameters())), warm=round(warm), seconds=round(time.time() - began))
-    optimise(args, net, data, adam, loss, say)
+    data.load(shards, args.device)
+    say(data=dict(traces=args.traces, tokens=data.tokens, skipped=data.skipped, groups=[len(g) for g in data.groups],
+                  parameters=sum(p.numel() for p in net.parameters())), seconds=round(time.time() - began))
+    optimise(args, net, data, say)
     return net
 
 
-def optimise(args, net, data, adam, loss, say):
-    began, step, progress, gpu = time.time(), 0, 0.0, args.device == "cuda"
+def optimise(args, net, data, say):
+    """Adam on float32 weights; forward and backward through a copy in the type that ships."""
+    gpu, began, step, progress = args.device == "cuda", time.time(), 0, 0.0
+    twin = copy.deepcopy(net).to(torch.bfloat16 if gpu else torch.float32)
+    master, low = list(net.parameters()), list(twin.parameters())
+    adam = torch.optim.AdamW(master, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=gpu)
     mean = data.tokens / args.traces * args.batch * 0.8  # tokens with loss in a batch, about
     while progress < 1:
-        progress = max(step / args.steps, (time.time() - began) / args.seconds)
+        progress = max((step + 1) / args.steps, (time.time() - began) / args.seconds)
         for group in adam.param_groups:
             group["lr"] = rate_at(progress, step, args.rate)
         total = 0.0
         for block in data.draw():
-            with torch.autocast(args.device, torch.bfloat16, enabled=gpu):
-                part = loss(net, block) / mean
+            part = loss_of(twin, block) / mean
             part.backward()
             total = total + part.detach()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for wide, narrow in zip(master, low):
+            wide.grad, narrow.grad = narrow.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(master, 1.0)
         adam.step()
-        adam.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_copy_(low, master)
         step += 1
-        if step % 500 == 0 or progress >= 1:
+        if step in (20, 100) or step % 500 == 0 or progress >= 1:
             say(train=step, loss=round(float(total), 4), seconds=round(time.time() - began, 1))
+            if not math.isfinite(float(total)):
+                raise SystemExit("the loss is not finite")
 
 
 def habits(bench, problems, say):
+    """The three habits as they are, and brakes on thorough."""
     for habit in task.HABITS:
         bench.policy("nothing", problems, habit=habit)
-    for margin in (0.2, 0.4, 0.6, 0.9, 1.2, 1.6, 2.0, 2.4):
+    for margin in (0.2, 0.4, 0.6, 0.9, 1.2, 1.6, 2.0):
         bench.policy(f"margin {margin}", problems, habit="thorough", margin=margin)
-    for budget in (100, 150, 200, 250, 300, 350):
+    for budget in (120, 160, 200, 250, 300):
         bench.policy(f"budget {budget}", problems, habit="thorough", budget=budget)
     bench.policy("greedy", problems, habit="thorough", temperature=1e-3)
 
 
-def fixed(bench, dev, test, say, wide):
-    """Single words and pairs on dev, the best again on more problems x1 to x3. Gives all fixed figures on test."""
-    found = [f for times in (1, 2, 3) for f in bench.sweep(leverage.singles(), dev[:wide], times, 1024)]
-    for times in (1, 2, 3):
-        best = sorted((f for f in found if f["times"] == times), key=lambda f: -f["right"])[:6]
-        say(singles=times, best=best)
+def best_of(figures, count):
+    return sorted(figures, key=lambda f: -f["right"])[:count]
+
+
+def candidates(bench, dev, say, wide):
+    """Words, pairs and marker-led triples that do best on a part of dev, with the three markers: {name: phrases}."""
     every = [i for i in range(len(task.TOKENS)) if i not in (task.PAD, task.UNK, task.END_THINK, task.EOS)]
-    pairs = leverage.phrases_of(every, every)
-    ranked = sorted(zip(bench.sweep(pairs, dev[:wide // 4], 1, 512), pairs), key=lambda p: -p[0]["right"])
-    say(pairs=len(pairs), best=[f for f, _ in ranked[:10]])
-    names = [p for _, p in ranked[:12]]
-    names += [s for s in leverage.singles() if s[0] in task.MARKERS or s[0] in {f["name"] for f in best}]
-    names += leverage.in_turn()[:1]
-    out = []
+    markers = [task.ID[marker] for marker in task.MARKERS]
+    known = dict(leverage.singles())
+    again = list(known)
+    for label, lists, part in (("pairs", (every, every), wide // 4), ("triples", (markers, every, every), wide // 10)):
+        phrases = leverage.phrases_of(*lists)
+        figures = bench.sweep(phrases, dev[:part], 1, 512)
+        known |= dict(phrases)
+        say(scan=label, phrases=len(phrases), problems=part, best=best_of(figures, 10))
+        again += [f["name"] for f in best_of(figures, 30)]
+    turns = dict(leverage.in_turn())
+    known |= turns
+    chosen = {name: known[name] for name in task.MARKERS}
     for times in (1, 2, 3):
-        out += bench.sweep(names, dev, times, 1024)
-    for figure in sorted(out, key=lambda f: -f["right"]):
-        say(fixed=figure)
-    return out
+        names = again + (list(turns) if times > 1 else [])
+        figures = bench.sweep([(name, known[name]) for name in names], dev[:wide], times, 512 + 192 * (times - 1))
+        say(scan="again", times=times, problems=wide, best=best_of(figures, 10))
+        chosen |= {f["name"]: known[f["name"]] for f in best_of(figures, 7)}
+    return chosen
 
 
-def compare(learned, fixed_figures, say, label):
-    """Share of errors removed against the best fixed policy that uses at least as many tokens, and the best of all."""
-    dear = [f for f in fixed_figures if f["tokens"] >= learned["tokens"]]
-    best = max(fixed_figures, key=lambda f: f["right"])
-    result = {"learned": learned["right"], "tokens": learned["tokens"]}
-    for name, rival in (("dearer", max(dear, key=lambda f: f["right"]) if dear else None), ("best", best)):
-        if rival:
+def fixed(bench, dev, test, say, wide):
+    """Chooses fixed words and phrases on dev, measures them on test. Gives their figures."""
+    chosen = candidates(bench, dev, say, wide)
+    ranked = {t: best_of(bench.sweep(list(chosen.items()), dev, t, 1024), len(chosen)) for t in (1, 2, 3)}
+    figures = []
+    for times, found in ranked.items():
+        say(dev=times, best=found[:8])
+        names = [f["name"] for f in found[:3]]
+        for figure in found:
+            if figure["name"] in names + task.MARKERS:
+                tested = bench.policy(figure["name"], test, chosen[figure["name"]], times)
+                figures.append(tested | {"dev": figure["right"]})
+    return figures
+
+
+def compare(learned, figures, say):
+    """Share of errors removed, against the fixed policy that did best on dev: of those that use at least as many
+    tokens, of those that use at most as many, and of all."""
+    groups = {"as_dear": [f for f in figures if f["tokens"] >= learned["tokens"]],
+              "as_cheap": [f for f in figures if f["tokens"] <= learned["tokens"]], "any": figures}
+    result = {}
+    for name, group in groups.items():
+        if group:
+            rival = max(group, key=lambda f: f["dev"])
             removed = 1 - (1 - learned["right"]) / (1 - rival["right"])
-            result[name] = dict(name=rival["name"], times=rival["times"], right=rival["right"],
-                                tokens=rival["tokens"], removed=round(removed, 3))
-    say(compare=label, **result)
-    return result
+            result[name] = {k: rival[k] for k in ("name", "times", "right", "tokens")} | {"removed": round(removed, 3)}
+    say(compare=learned["name"], times=learned["times"], right=learned["right"], tokens=learned["tokens"], rivals=result)
 
 
-def quick(args, bench, problems, say):
-    """A short look at a design: habits, learned rows, fixed words and pairs."""
-    dev, test, wide = problems["dev"][:args.n], problems["test"][:args.n], args.wide
-    for habit in task.HABITS:
-        bench.policy("nothing", dev, habit=habit)
-    for times in (1, 2, 3):
-        bench.policy("Wait", dev, leverage.alike([task.ID["Wait, "]]), times)
-    learned = []
-    for setting in json.loads(args.settings):
+def check(args, bench, small, problems, say):
+    """Everything the model card states."""
+    dev, test = problems["dev"][:args.n], problems["test"][:args.n]
+    bench.policy("nothing", test)
+    settings, figures = json.loads(args.settings), None
+    for number, setting in enumerate(settings):
         row, _ = leverage.grpo(bench, problems["train"], **setting)
-        for times in (1, 2, 3):
-            learned.append((str(setting), bench.policy(f"learned {setting}", dev, None, times, row=row)))
-    figures = fixed(bench, dev, test, say, wide)
-    for label, figure in learned:
-        compare(figure, figures, say, f"{label} x{figure['times']}")
-    habits(bench, dev, say)
+        np.save(f"{args.log}.row{number}.npy", row.cpu().numpy()) if args.keep_rows else None
+        learned = [bench.policy(f"learned {setting}", test, None, times, row=row) for times in (1, 2, 3)]
+        if figures is None:
+            figures = fixed(bench, dev, test, say, args.wide)
+            habits(small, dev, say)
+        for figure in learned:
+            compare(figure, figures, say)
 
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["files", "train", "quick", "verify"])
+    parser.add_argument("what", choices=["files", "train", "check", "verify"])
     parser.add_argument("--recipe", default="stray", choices=sorted(task.RECIPES))
     parser.add_argument("--no-careful", action="store_true")
     parser.add_argument("--folder", type=pathlib.Path, default=HERE)
@@ -201,13 +218,14 @@ def arguments():
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--seconds", type=float, default=170)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=14)
-    parser.add_argument("--n", type=int, default=4000)
+    parser.add_argument("--n", type=int, default=8000)
     parser.add_argument("--wide", type=int, default=512)
-    parser.add_argument("--decode", type=int, default=4096)
+    parser.add_argument("--decode", type=int, default=8192)
     parser.add_argument("--settings", default='[{"seed": 1}]')
-    parser.add_argument("--then-quick", action="store_true")
+    parser.add_argument("--then-check", action="store_true")
+    parser.add_argument("--keep-rows", action="store_true")
     return parser.parse_args()
 
 
@@ -228,9 +246,10 @@ def main():
         held_out = frozenset(task.fingerprint(task.question(*p)) for part in problems.values() for p in part)
         net = train(args, recipe, held_out, say)
         files.write_weights(net, weights)
-    if args.what == "quick" or args.then_quick:
-        bench = leverage.Bench(files.read_weights(weights, args.device), args.decode, say)
-        quick(args, bench, problems, say)
+    if args.what == "check" or args.then_check:
+        net = files.read_weights(weights, args.device)
+        bench, small = leverage.Bench(net, args.decode, say), leverage.Bench(net, args.decode // 4, say)
+        check(args, bench, small, problems, say)
 
 
 if __name__ == "__main__":

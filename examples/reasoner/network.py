@@ -232,7 +232,7 @@ class Decoder:
                 self.graphs[window].replay()
             else:
                 self.step(window)
-            if i % 32 == 31 and bool(self.ended.all()):
+            if i % 32 == 31 and self.ended.float().mean().item() >= 0.9995:
                 break
         return self.ids.clone(), self.length.clone()
 

@@ -1,0 +1,203 @@
+#include "pensive/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/inside.h"
+#include "engine/parts.h"
+
+namespace pensive {
+
+Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptions& given_options,
+                     int pages)
+    : model(std::move(given_model)),
+      options(given_options),
+      scheduler(PagePool(pages, options.page_tokens, model->vocab_size()),
+                {options.max_live_sequences, options.max_tokens_per_step, options.reuse_prefixes}),
+      runner(model, options.arithmetic, pages, options.page_tokens),
+      tokenizer_(model->tokenizer()) {}
+
+std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
+  if (!options.soft || options.soft->size() == named_rows_) return tokenizer_;
+  std::vector<std::pair<TokenId, std::string>> names;
+  for (TokenId row = 0; row < options.soft->size(); ++row)
+    names.emplace_back(model->vocab_size() + row, options.soft->name(model->vocab_size() + row));
+  named_rows_ = static_cast<int>(names.size());
+  tokenizer_ = model->tokenizer()->with_names(names);
+  return tokenizer_;
+}
+
+std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
+  sweep();
+  auto sequence = make_sequence(shared_from_this(), request);
+  sequences_.push_back(sequence);
+  scheduler.add(sequence->record.lane);
+  sequence->guidance.start(sequence->record);
+  attend(*sequence);
+  return sequence;
+}
+
+std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
+  require(is_open, ErrorCode::invalid_argument, "an engine that still exists", "none", "fork");
+  sweep();
+  auto sequence = std::make_shared<Sequence::Parts>(parent);
+  if (draws == Draws::fresh) {
+    sequence->record.trace.path.push_back(++parent.forks);
+    sequence->key = kernels::mix(parent.key, parent.forks);
+  }
+  sequences_.push_back(sequence);
+  scheduler.adopt(sequence->record.lane);
+  attend(*sequence);
+  return sequence;
+}
+
+void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tokens) {
+  constexpr auto bad = ErrorCode::invalid_argument;
+  require(is_open, bad, "an engine that still exists", "none", "feed");
+  require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
+          to_string(sequence.record.trace.stopped), "feed");
+  const TokenId limit = sequence.guidance.rules().id_limit;
+  for (TokenId id : tokens)
+    require(id >= 0 && id < limit, bad, fmt::format("ids from 0 to {}", limit - 1),
+            std::to_string(id), "feed");
+  sequence.guidance.feed(sequence.record, tokens);
+  attend(sequence);
+}
+
+int Engine::Parts::step() {
+  sweep();
+  const Plan& plan = scheduler.plan();
+  for (Lane* lane : plan.cut) {
+    lane->owner->record.seal(StopReason::length);
+    attend(*lane->owner);
+  }
+  if (!plan.chunks.empty()) compute(plan);
+  const int unfinished = scheduler.running() + scheduler.waiting();
+  require(unfinished == 0 || !plan.chunks.empty() || !plan.cut.empty(), ErrorCode::internal,
+          "something to compute", fmt::format("{} sequences that wait", unfinished), "engine");
+  return unfinished;
+}
+
+void Engine::Parts::compute(const Plan& plan) {
+  wishes_.rows.clear();
+  wishes_.draws.clear();
+  for (const Chunk& chunk : plan.chunks) {
+    const Sequence::Parts& sequence = *chunk.lane->owner;
+    wishes_.rows.push_back(sequence.rows.get());
+    if (!chunk.is_drawn) continue;
+    kernels::DrawRow& row = wishes_.draws.emplace_back(sequence.draw);
+    row.key = kernels::mix(sequence.key, sequence.record.trace.tokens.size());
+    for (const Bias& bias : sequence.guidance.biases()) {
+      row.bias_tokens.push_back(bias.token);
+      row.bias_logits.push_back(bias.logit);
+      row.bias_times_max_minus_mean.push_back(bias.times_max_minus_mean);
+    }
+    row.mask.assign(sequence.guidance.mask().begin(), sequence.guidance.mask().end());
+  }
+  std::vector<kernels::Drawn> drawn;
+  try {
+    quietly([&] { drawn = runner.run(plan, wishes_); });
+  } catch (...) {
+    scheduler.roll_back();
+    throw;
+  }
+  scheduler.commit();
+  ++counters_.steps;
+  counters_.computed_tokens += plan.tokens;
+  hand_out(plan, drawn);
+}
+
+void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
+  std::size_t next = 0;
+  for (const Chunk& chunk : plan.chunks) {
+    if (!chunk.is_drawn) continue;
+    Sequence::Parts& sequence = *chunk.lane->owner;
+    const kernels::Drawn& one = drawn[next++];
+    if (one.is_finite) {
+      const Stats stats{one.logprob,     one.drawn_logprob, one.entropy,
+                        one.top_token,   one.top_logprob,   one.watched};
+      sequence.guidance.sampled(sequence.record, one.token, stats);
+    } else {
+      sequence.record.seal(StopReason::error,
+                           "expected finite logits; found NaN or infinity (model)");
+    }
+    attend(sequence);
+  }
+}
+
+// After anything has happened to a sequence: does what only the engine can.
+void Engine::Parts::attend(Sequence::Parts& sequence) {
+  if (sequence.asker != nullptr) return attend_probe(sequence);
+  Record& record = sequence.record;
+  while (!record.is_sealed() && sequence.guidance.probe() != nullptr && !sequence.probe) {
+    if (start_probe(sequence)) continue;
+    ProbeReply refusal;
+    refusal.is_refused = true;
+    sequence.guidance.answer(record, refusal, 0);
+  }
+  if (!record.is_sealed()) return;
+  if (sequence.probe) scheduler.drop(sequence.probe->record.lane);
+  sequence.probe.reset();
+  if (record.lane.stage != Stage::ended) scheduler.end(record.lane);
+}
+
+// Where another thread has asked for something: sequences that were cancelled or dropped.
+void Engine::Parts::sweep() {
+  if (calls.exchange(0) == 0) return;
+  for (const auto& sequence : sequences_) {
+    if (!sequence->is_cancelled || sequence->is_dropped || sequence->record.is_sealed()) continue;
+    sequence->record.seal(StopReason::cancelled);
+    attend(*sequence);
+  }
+  std::erase_if(sequences_, [&](const std::shared_ptr<Sequence::Parts>& sequence) {
+    if (!sequence->is_dropped) return false;
+    if (sequence->probe) scheduler.drop(sequence->probe->record.lane);
+    scheduler.drop(sequence->record.lane);
+    return true;
+  });
+}
+
+EngineCounters Engine::Parts::count() const {
+  EngineCounters now = counters_;
+  now.reused_tokens = scheduler.reused_tokens();
+  now.preemptions = scheduler.preemptions();
+  now.live = scheduler.running();
+  now.waiting = scheduler.waiting();
+  now.pages = scheduler.pool().size();
+  now.free_pages = scheduler.pool().free();
+  return now;
+}
+
+void Engine::Parts::close() {
+  is_open = false;
+  sequences_.clear();
+}
+
+Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options) {
+  require(model != nullptr, ErrorCode::invalid_argument, "a model", "none", "Engine");
+  require(!options.soft || options.soft->model() == model, ErrorCode::invalid_argument,
+          "soft rows made for this very model", "those of another", "EngineOptions::soft");
+  const int pages = pages_of(*model, options);
+  quietly([&] { parts_ = std::make_shared<Parts>(std::move(model), options, pages); });
+}
+
+Engine::~Engine() { parts_->close(); }
+
+Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
+int Engine::step() { return parts_->step(); }
+
+void Engine::finish(std::span<Sequence> sequences) {
+  for (const Sequence& sequence : sequences)
+    require(sequence.parts() && sequence.parts()->engine == parts_, ErrorCode::invalid_argument,
+            "sequences of this engine", "one of another", "finish");
+  for (const Sequence& sequence : sequences)
+    while (!sequence.finished()) step();
+}
+
+void Engine::finish(Sequence& sequence) { finish(std::span(&sequence, 1)); }
+std::shared_ptr<const Model> Engine::model() const noexcept { return parts_->model; }
+const EngineOptions& Engine::options() const noexcept { return parts_->options; }
+EngineCounters Engine::counters() const noexcept { return parts_->count(); }
+void Engine::clear_prefixes() { parts_->scheduler.pool().forget_unused(); }
+
+}  // namespace pensive

@@ -155,7 +155,8 @@ typedef struct pensive_probe_reply {
  * PENSIVE_PROCEED without biases: what is not touched means "go on". */
 typedef struct pensive_guide_callbacks {
   uint32_t struct_size;
-  uint32_t reserved;      /* 0 */
+  uint8_t needs_markers;  /* 1: a request without thinking markers is refused */
+  uint8_t reserved[3];    /* 0 */
   const char* name;       /* what traces call it; copied; at least one character */
   const int32_t* watches; /* tokens whose logprobs every moment shall hold; copied; may be null */
   size_t watch_count;
@@ -174,8 +175,11 @@ typedef struct pensive_guide_callbacks {
   void* (*clone)(void* user);
   void (*destroy)(void* user); /* may be null */
 } pensive_guide_callbacks;
-#define PENSIVE_GUIDE_CALLBACKS_INIT \
-  { sizeof(pensive_guide_callbacks), 0, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+#define PENSIVE_GUIDE_CALLBACKS_INIT                                                            \
+  {                                                                                             \
+    sizeof(pensive_guide_callbacks), 0, {0, 0, 0}, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL                                                                              \
+  }
 PENSIVE_API int32_t pensive_guide_new(const pensive_guide_callbacks* callbacks,
                                       PENSIVE_OWN pensive_guide** guide, pensive_error** error);
 

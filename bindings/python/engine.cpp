@@ -1,0 +1,351 @@
+// Request, Engine, Sequence, Trace.
+#include "bind.h"
+
+#include <deque>
+
+namespace bind {
+
+namespace {
+
+using pensive::Request;
+using pensive::TokenId;
+using pensive::Trace;
+
+// Dropped without the interpreter's lock: the engine may be stepping in another thread, whose
+// guides want it.
+class SequenceHandle {
+ public:
+  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model)
+      : sequence_(new pensive::Sequence(std::move(sequence))), model_(std::move(model)) {}
+  SequenceHandle(const SequenceHandle&) = delete;
+  SequenceHandle& operator=(const SequenceHandle&) = delete;
+  ~SequenceHandle() {
+    const py::gil_scoped_release unlock;
+    sequence_.reset();
+  }
+  pensive::Sequence& operator*() const { return *sequence_; }
+  pensive::Sequence* operator->() const { return sequence_.get(); }
+  const std::shared_ptr<const pensive::Model>& model() const { return model_; }
+
+ private:
+  std::unique_ptr<pensive::Sequence> sequence_;
+  std::shared_ptr<const pensive::Model> model_;
+};
+
+int step(EngineHandle& engine) {
+  const Stepping stepping(engine);
+  const py::gil_scoped_release unlock;
+  return engine.engine.step();
+}
+
+void check_signals() {
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences) {
+  for (SequenceHandle* sequence : sequences)
+    while (!(*sequence)->finished()) {
+      step(engine);
+      check_signals();
+    }
+}
+
+// Steps as its reader asks for more.
+struct Stream {
+  std::shared_ptr<EngineHandle> engine;
+  std::shared_ptr<SequenceHandle> sequence;
+  std::deque<pensive::TextEvent> events{};
+
+  pensive::TextEvent next() {
+    for (;;) {
+      for (pensive::TextEvent& event : (*sequence)->take_events())
+        events.push_back(std::move(event));
+      if (!events.empty()) break;
+      if ((*sequence)->finished()) throw py::stop_iteration();
+      step(*engine);
+      check_signals();
+    }
+    pensive::TextEvent event = std::move(events.front());
+    events.pop_front();
+    return event;
+  }
+};
+
+pensive::Markers markers_of(const py::dict& given) {
+  pensive::Markers markers;
+  for (const auto& [key, value] : given) {
+    const auto name = py::cast<std::string>(key);
+    auto ids = py::cast<std::vector<TokenId>>(value);
+    if (name == "think_open")
+      markers.think_open = std::move(ids);
+    else if (name == "think_close")
+      markers.think_close = std::move(ids);
+    else if (name == "answer_open")
+      markers.answer_open = std::move(ids);
+    else if (name == "answer_close")
+      markers.answer_close = std::move(ids);
+    else
+      refuse("think_open, think_close, answer_open or answer_close", name, "markers");
+  }
+  return markers;
+}
+
+std::vector<TokenId> prompt_ids(const py::object& prompt, const pensive::Tokenizer* tokenizer) {
+  if (!py::isinstance<py::str>(prompt)) return py::cast<std::vector<TokenId>>(prompt);
+  if (!tokenizer) refuse("a prompt of ids", "a text", "Request");
+  return tokenizer->encode(py::cast<std::string>(prompt));
+}
+
+// Sets one field; false where a request has none of this name.
+bool set_field(Request& request, const std::string& name, const py::object& value) {
+  const auto ids = [&] { return py::cast<std::vector<TokenId>>(value); };
+  if (name == "temperature")
+    request.sampling.temperature = py::cast<float>(value);
+  else if (name == "top_p")
+    request.sampling.top_p = py::cast<float>(value);
+  else if (name == "top_k")
+    request.sampling.top_k = py::cast<int>(value);
+  else if (name == "seed")
+    request.sampling.seed = py::cast<std::uint64_t>(value);
+  else if (name == "max_new_tokens")
+    request.max_new_tokens = py::cast<int>(value);
+  else if (name == "guides")
+    for (const py::handle& guide : py::cast<py::iterable>(value))
+      request.guides.push_back(guide_of(py::reinterpret_borrow<py::object>(guide)));
+  else if (name == "markers")
+    request.markers = markers_of(py::cast<py::dict>(value));
+  else if (name == "closing")
+    request.closing = ids();
+  else if (name == "begins_in")
+    request.begins_in = segment_of(py::cast<std::string>(value));
+  else if (name == "extra_stop_tokens")
+    request.extra_stop_tokens = ids();
+  else if (name == "ignore_end_tokens")
+    request.ignore_end_tokens = py::cast<bool>(value);
+  else if (name == "sample")
+    request.sample = py::cast<std::uint32_t>(value);
+  else
+    return false;
+  return true;
+}
+
+pensive::EngineOptions options_of(const py::kwargs& fields) {
+  pensive::EngineOptions options;
+  for (const auto& [key, value] : fields) {
+    const auto name = py::cast<std::string>(key);
+    if (value.is_none()) continue;
+    if (name == "soft")
+      options.soft = py::cast<std::shared_ptr<pensive::SoftVocab>>(value);
+    else if (name == "row_invariant")
+      options.arithmetic =
+          py::cast<bool>(value) ? pensive::Arithmetic::row_invariant : pensive::Arithmetic::fast;
+    else if (name == "page_tokens")
+      options.page_tokens = py::cast<int>(value);
+    else if (name == "cache_tokens")
+      options.cache_tokens = py::cast<std::int64_t>(value);
+    else if (name == "max_live_sequences")
+      options.max_live_sequences = py::cast<int>(value);
+    else if (name == "max_tokens_per_step")
+      options.max_tokens_per_step = py::cast<int>(value);
+    else if (name == "reuse_prefixes")
+      options.reuse_prefixes = py::cast<bool>(value);
+    else if (name == "log")
+      options.log = log_of(py::reinterpret_borrow<py::object>(value));
+    else
+      refuse("an option of engines", name, "Engine");
+  }
+  return options;
+}
+
+void add_sequence(py::module_& module) {
+  using Handle = SequenceHandle;
+  py::class_<pensive::TextEvent>(module, "TextEvent", "One piece of streamed text.")
+      .def_property_readonly("segment",
+                             [](const pensive::TextEvent& event) {
+                               return std::string(pensive::to_string(event.segment));
+                             })
+      .def_readonly("index", &pensive::TextEvent::index)
+      .def_property_readonly("text",
+                             [](const pensive::TextEvent& event) { return text_of(event.text); })
+      .def("__repr__", [](const pensive::TextEvent& event) {
+        return "TextEvent(" + std::string(pensive::to_string(event.segment)) + " " +
+               std::to_string(event.index) + ": " + repr(text_of(event.text)) + ")";
+      });
+  py::class_<Handle, std::shared_ptr<Handle>>(module, "Sequence",
+                                              "One live path through an engine's cache.")
+      .def_property_readonly("finished", [](const Handle& self) { return self->finished(); })
+      .def_property_readonly(
+          "trace", [](const Handle& self) -> const Trace& { return self->trace(); },
+          py::return_value_policy::reference_internal, "What happened, in columns; a live view.")
+      .def_property_readonly(
+          "response",
+          [](const Handle& self) {
+            return pensive::respond(self->trace(), *self.model()->tokenizer());
+          },
+          "The texts as a judge sees them.")
+      .def(
+          "take_events", [](Handle& self) { return self->take_events(); },
+          "Text since the last call, as a list of TextEvent.")
+      .def(
+          "fork",
+          [](const Handle& self, const std::string& draws) {
+            if (draws != "same" && draws != "fresh") refuse("same or fresh", draws, "draws");
+            return std::make_shared<Handle>(
+                self->fork(draws == "same" ? pensive::Draws::same : pensive::Draws::fresh),
+                self.model());
+          },
+          py::arg("draws") = "fresh", "A second path that shares every page so far.")
+      .def(
+          "feed", [](Handle& self, const std::vector<TokenId>& ids) { self->feed(ids); },
+          py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def(
+          "cancel", [](Handle& self) { self->cancel(); },
+          "Ends the sequence at the next step. From any thread.");
+}
+
+}  // namespace
+
+Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) {
+  Request request;
+  py::object variables = py::none();
+  py::object chat = py::none();
+  for (const auto& [key, item] : fields) {
+    const auto name = py::cast<std::string>(key);
+    const auto value = py::reinterpret_borrow<py::object>(item);
+    if (value.is_none()) continue;
+    if (name == "prompt")
+      request.prompt = prompt_ids(value, tokenizer);
+    else if (name == "chat")
+      chat = value;
+    else if (name == "chat_variables")
+      variables = value;
+    else if (!set_field(request, name, value))
+      refuse("a field of requests", name, "Request");
+  }
+  if (chat.is_none()) {
+    if (!variables.is_none()) refuse("a chat beside chat_variables", "none", "Request");
+    return request;
+  }
+  if (!request.prompt.empty()) refuse("a prompt or a chat", "both", "Request");
+  if (!tokenizer) refuse("a prompt of ids", "a chat", "Request");
+  request.prompt = tokenizer->encode_chat(chat_of(chat), {true, json_of(variables)});
+  return request;
+}
+
+Request request_of(const py::object& request) {
+  if (request.is_none()) return {};
+  if (py::isinstance<Request>(request)) return py::cast<Request>(request);
+  return request_of(py::cast<py::dict>(request), nullptr);
+}
+
+void add_trace(py::module_& module) {
+  using pensive::TraceAction;
+  py::class_<TraceAction>(module, "TraceAction", "One thing a guide had done.")
+      .def_readonly("position", &TraceAction::position)
+      .def_readonly("guide", &TraceAction::guide)
+      .def_readonly("kind", &TraceAction::kind)
+      .def_readonly("reason", &TraceAction::reason)
+      .def_readonly("tokens", &TraceAction::tokens)
+      .def_readonly("taken_back", &TraceAction::taken_back);
+  const auto segments = [](const Trace& trace) {
+    std::vector<std::string> names;
+    for (const auto segment : trace.segments) names.emplace_back(pensive::to_string(segment));
+    return names;
+  };
+  const auto origins = [](const Trace& trace) {
+    std::vector<std::string> names;
+    for (const auto origin : trace.origins) names.emplace_back(name_of(origin));
+    return names;
+  };
+  py::class_<Trace>(module, "Trace", "Everything that happened to one sequence; columns are lists.")
+      .def_readonly("prompt_tokens", &Trace::prompt_tokens)
+      .def_readonly("tokens", &Trace::tokens)
+      .def_readonly("logprobs", &Trace::logprobs)
+      .def_readonly("drawn_logprobs", &Trace::drawn_logprobs)
+      .def_readonly("entropies_nats", &Trace::entropies_nats)
+      .def_property_readonly("segments", segments)
+      .def_property_readonly("origins", origins)
+      .def_readonly("is_marker", &Trace::is_marker)
+      .def_readonly("is_taken_back", &Trace::is_taken_back)
+      .def_readonly("actions", &Trace::actions)
+      .def_readonly("probe_tokens", &Trace::probe_tokens)
+      .def_property_readonly(
+          "stopped",
+          [](const Trace& trace) { return std::string(pensive::to_string(trace.stopped)); })
+      .def_property_readonly("error", [](const Trace& trace) { return text_of(trace.error); })
+      .def_readonly("seed", &Trace::seed)
+      .def_readonly("path", &Trace::path)
+      .def("kept", &Trace::kept, "The prompt and every token that was kept.")
+      .def("decoded_tokens", &Trace::decoded_tokens)
+      .def(
+          "count",
+          [](const Trace& trace, const std::string& segment) {
+            return trace.count(segment_of(segment));
+          },
+          py::arg("segment"));
+  module.def(
+      "save_traces",
+      [](const std::vector<Trace>& traces, const std::filesystem::path& path, bool append) {
+        pensive::save(traces, path,
+                      append ? pensive::IfExists::append : pensive::IfExists::replace);
+      },
+      py::arg("traces"), py::arg("path"), py::kw_only(), py::arg("append") = false,
+      "Writes JSON lines, one trace a line.");
+  module.def("load_traces", &pensive::load_traces, py::arg("path"));
+}
+
+void add_engine(py::module_& module) {
+  py::class_<Request>(module, "Request", "What to generate; fields as keyword arguments.")
+      .def(py::init([](const py::kwargs& fields) { return request_of(fields, nullptr); }));
+  add_sequence(module);
+  py::class_<Stream>(module, "Stream", "The text of a sequence as it comes.")
+      .def("__iter__", [](Stream& self) -> Stream& { return self; })
+      .def("__next__", &Stream::next);
+  using Counters = pensive::EngineCounters;
+  py::class_<Counters>(module, "EngineCounters")
+      .def_readonly("steps", &Counters::steps)
+      .def_readonly("computed_tokens", &Counters::computed_tokens)
+      .def_readonly("reused_tokens", &Counters::reused_tokens)
+      .def_readonly("preemptions", &Counters::preemptions)
+      .def_readonly("live", &Counters::live)
+      .def_readonly("waiting", &Counters::waiting)
+      .def_readonly("pages", &Counters::pages)
+      .def_readonly("free_pages", &Counters::free_pages);
+  using Handle = EngineHandle;
+  const auto start = [](Handle& self, const py::object& request, const py::kwargs& fields) {
+    const auto tokenizer = self.engine.model()->tokenizer();
+    if (!request.is_none() && py::len(fields) > 0) refuse("a request or fields", "both", "start");
+    const Request wanted =
+        request.is_none() ? request_of(fields, tokenizer.get()) : request_of(request);
+    const Stepping stepping(self);
+    return std::make_shared<SequenceHandle>(self.engine.start(wanted), self.engine.model());
+  };
+  py::class_<Handle, std::shared_ptr<Handle>>(
+      module, "Engine", "Advances every live sequence together. One thread at a time.")
+      .def(py::init([](std::shared_ptr<pensive::Model> model, const py::kwargs& fields) {
+             const pensive::EngineOptions options = options_of(fields);
+             const py::gil_scoped_release unlock;
+             return std::make_shared<Handle>(std::move(model), options);
+           }),
+           py::arg("model"))
+      .def("start", start, py::arg("request") = py::none(),
+           "Queues a Request, or the one that the keyword arguments describe.")
+      .def("step", &step, "Computes one batch; returns how many sequences are not finished.")
+      .def(
+          "finish", [](Handle& self, SequenceHandle& sequence) { finish(self, {&sequence}); },
+          py::arg("sequence"), "Steps until these are finished.")
+      .def("finish", &finish, py::arg("sequences"))
+      .def(
+          "stream",
+          [](std::shared_ptr<Handle> self, std::shared_ptr<SequenceHandle> sequence) {
+            return Stream{std::move(self), std::move(sequence)};
+          },
+          py::arg("sequence"), "Yields a sequence's text as it comes, stepping as needed.")
+      .def("clear_prefixes", [](Handle& self) { self.engine.clear_prefixes(); })
+      .def_property_readonly("counters", [](const Handle& self) { return self.engine.counters(); })
+      .def_property_readonly("model", [](const Handle& self) {
+        return std::const_pointer_cast<pensive::Model>(self.engine.model());
+      });
+}
+
+}  // namespace bind

@@ -1,0 +1,254 @@
+// Judges, the trainer, the exam.
+#include "bind.h"
+
+namespace bind {
+
+namespace {
+
+using pensive::Problem;
+using pensive::Response;
+using pensive::TokenId;
+
+class PythonJudge final : public pensive::Judge {
+ public:
+  explicit PythonJudge(const py::object& callable) : callable_(callable) {}
+  double score(const Problem& problem, const Response& response) const override {
+    const py::gil_scoped_acquire lock;
+    return py::cast<double>(callable_.get()(problem, response));
+  }
+
+ private:
+  Kept callable_;
+};
+
+// The trainer borrows the engine, which must outlive it.
+struct TrainerHandle {
+  std::shared_ptr<EngineHandle> engine;
+  pensive::Trainer trainer;
+};
+
+std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine,
+                                            std::shared_ptr<pensive::SoftVocab> soft, TokenId row,
+                                            const py::object& judge, const py::kwargs& fields) {
+  pensive::TrainOptions options;
+  py::object system = py::none();
+  py::object prompt = py::none();
+  for (const auto& [key, item] : fields) {
+    const auto name = py::cast<std::string>(key);
+    const auto value = py::reinterpret_borrow<py::object>(item);
+    if (value.is_none()) continue;
+    if (name == "rollout")
+      options.rollout = request_of(value);
+    else if (name == "system")
+      system = value;
+    else if (name == "prompt_of")
+      prompt = value;
+    else if (name == "group_size")
+      options.group_size = py::cast<int>(value);
+    else if (name == "learning_rate")
+      options.learning_rate = py::cast<double>(value);
+    else if (name == "total_steps")
+      options.total_steps = py::cast<int>(value);
+    else if (name == "clip")
+      options.clip = py::cast<double>(value);
+    else if (name == "inner_steps")
+      options.inner_steps = py::cast<int>(value);
+    else if (name == "max_gradient_norm")
+      options.max_gradient_norm = py::cast<double>(value);
+    else if (name == "seed")
+      options.seed = py::cast<std::uint64_t>(value);
+    else if (name == "max_batch_tokens")
+      options.max_batch_tokens = py::cast<int>(value);
+    else
+      refuse("an option of trainers", name, "Trainer");
+  }
+  options.prompt_of = prompt_of(system, prompt, engine->engine.model()->tokenizer());
+  pensive::Trainer trainer(engine->engine, std::move(soft), row, judge_of(judge), options);
+  return std::shared_ptr<TrainerHandle>(new TrainerHandle{std::move(engine), std::move(trainer)});
+}
+
+pensive::ExamResult examine(EngineHandle& engine, const std::vector<Problem>& problems,
+                            const py::object& judge, const py::object& request, int samples,
+                            std::uint64_t seed, const py::object& system, const py::object& prompt,
+                            const py::object& progress, const std::filesystem::path& samples_file) {
+  pensive::ExamOptions options;
+  options.request = request_of(request);
+  options.prompt_of = prompt_of(system, prompt, engine.engine.model()->tokenizer());
+  options.samples = samples;
+  options.seed = seed;
+  options.samples_file = samples_file;
+  options.progress = [&progress](int done, int of) {
+    const py::gil_scoped_acquire lock;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!progress.is_none()) progress(done, of);
+  };
+  const auto scorer = judge_of(judge);
+  const Stepping stepping(engine);
+  const py::gil_scoped_release unlock;
+  return pensive::examine(engine.engine, problems, *scorer, options);
+}
+
+void add_results(py::module_& module) {
+  using pensive::ExamResult;
+  using pensive::ExamSample;
+  using pensive::Paired;
+  py::class_<ExamSample>(module, "ExamSample", "One sampled answer.")
+      .def_readonly("problem", &ExamSample::problem)
+      .def_readonly("sample", &ExamSample::sample)
+      .def_readonly("score", &ExamSample::score)
+      .def_readonly("tokens", &ExamSample::tokens)
+      .def_readonly("first_answer", &ExamSample::first_answer)
+      .def_property_readonly("stopped", [](const ExamSample& sample) {
+        return std::string(pensive::to_string(sample.stopped));
+      });
+  py::class_<ExamResult>(module, "ExamResult", "Accuracy, tokens, and a 95% interval.")
+      .def_readonly("samples", &ExamResult::samples)
+      .def_readonly("problems", &ExamResult::problems)
+      .def_readonly("accuracy", &ExamResult::accuracy)
+      .def_readonly("standard_error", &ExamResult::standard_error)
+      .def_readonly("low", &ExamResult::low)
+      .def_readonly("high", &ExamResult::high)
+      .def_readonly("mean_tokens", &ExamResult::mean_tokens)
+      .def_readonly("mean_first_answer", &ExamResult::mean_first_answer)
+      .def_readonly("truncated_share", &ExamResult::truncated_share);
+  py::class_<Paired>(module, "Paired", "Two arms over the same problems, b against a.")
+      .def_readonly("difference", &Paired::difference)
+      .def_readonly("low", &Paired::low)
+      .def_readonly("high", &Paired::high)
+      .def_readonly("token_difference", &Paired::token_difference)
+      .def_readonly("errors_removed", &Paired::errors_removed)
+      .def_readonly("errors_low", &Paired::errors_low)
+      .def_readonly("errors_high", &Paired::errors_high);
+}
+
+}  // namespace
+
+std::shared_ptr<const pensive::Judge> judge_of(const py::object& judge) {
+  if (py::isinstance<JudgeHandle>(judge)) return py::cast<const JudgeHandle&>(judge).judge;
+  if (!PyCallable_Check(judge.ptr())) refuse("a judge or a callable", repr(judge), "judge");
+  return std::make_shared<PythonJudge>(judge);
+}
+
+pensive::PromptOf prompt_of(const py::object& system, const py::object& callable,
+                            std::shared_ptr<const pensive::Tokenizer> tokenizer) {
+  if (!system.is_none() && !callable.is_none()) refuse("system or prompt_of", "both", "prompt_of");
+  if (!system.is_none())
+    return pensive::chat_prompt(std::move(tokenizer), py::cast<std::string>(system));
+  if (callable.is_none()) return {};
+  return [kept = Kept(callable)](const Problem& problem) {
+    const py::gil_scoped_acquire lock;
+    return py::cast<std::vector<TokenId>>(kept.get()(problem));
+  };
+}
+
+void add_judge(py::module_& module) {
+  py::class_<Problem>(module, "Problem", "A question and its right answer.")
+      .def(py::init([](std::string question, std::string reference, std::string id) {
+             return Problem{std::move(id), std::move(question), std::move(reference)};
+           }),
+           py::arg("question"), py::arg("reference"), py::arg("id") = "")
+      .def_readonly("id", &Problem::id)
+      .def_readonly("question", &Problem::question)
+      .def_readonly("reference", &Problem::reference)
+      .def("__repr__", [](const Problem& problem) {
+        return "Problem(" + repr(text_of(problem.question)) + ", " +
+               repr(text_of(problem.reference)) + ")";
+      });
+  py::class_<Response>(module, "Response", "What a judge sees of a finished sequence.")
+      .def_property_readonly("text", [](const Response& self) { return text_of(self.text); })
+      .def_property_readonly("thinking",
+                             [](const Response& self) { return text_of(self.thinking); })
+      .def_property_readonly("answer", [](const Response& self) { return text_of(self.answer); })
+      .def_readonly("think_tokens", &Response::think_tokens)
+      .def_readonly("answer_tokens", &Response::answer_tokens)
+      .def_readonly("is_truncated", &Response::is_truncated);
+  py::class_<JudgeHandle>(module, "Judge", "Gives a response a number; call it to ask.")
+      .def(
+          "__call__",
+          [](const JudgeHandle& self, const Problem& problem, const Response& response) {
+            const py::gil_scoped_release unlock;
+            return self.judge->score(problem, response);
+          },
+          py::arg("problem"), py::arg("response"));
+  module.def(
+      "correct", [] { return JudgeHandle{pensive::correct()}; },
+      "1 when the final answer is the reference, else 0.");
+  module.def(
+      "boxed", [] { return JudgeHandle{pensive::boxed()}; },
+      "1 when the response holds a \\boxed answer, else 0.");
+  module.def(
+      "sum_judges",
+      [](const py::object& first, const py::object& second, double weight) {
+        return JudgeHandle{pensive::sum(judge_of(first), judge_of(second), weight)};
+      },
+      py::arg("first"), py::arg("second"), py::arg("weight") = 1.0,
+      "The first plus `weight` times the second.");
+  module.def("find_answer", &pensive::find_answer, py::arg("response"),
+             "The final answer written in a text, or None.");
+  module.def("same_answer", &pensive::same_answer, py::arg("a"), py::arg("b"),
+             "Whether two answers are the same number or text, exactly.");
+}
+
+void add_train(py::module_& module) {
+  using Report = pensive::TrainReport;
+  py::class_<Report>(module, "TrainReport", "What one training step did.")
+      .def_readonly("step", &Report::step)
+      .def_readonly("mean_reward", &Report::mean_reward)
+      .def_readonly("mean_tokens", &Report::mean_tokens)
+      .def_readonly("spread_share", &Report::spread_share)
+      .def_readonly("loss", &Report::loss)
+      .def_readonly("gradient_norm", &Report::gradient_norm)
+      .def_readonly("clip_share", &Report::clip_share)
+      .def_readonly("row_norm", &Report::row_norm)
+      .def_readonly("row_distance", &Report::row_distance)
+      .def_readonly("mean_logprob_gap", &Report::mean_logprob_gap)
+      .def_readonly("max_logprob_gap", &Report::max_logprob_gap)
+      .def_readonly("rollout_seconds", &Report::rollout_seconds)
+      .def_readonly("update_seconds", &Report::update_seconds);
+  py::class_<TrainerHandle, std::shared_ptr<TrainerHandle>>(
+      module, "Trainer", "Improves one soft row by reinforcement; the model never changes.")
+      .def(py::init(&make_trainer), py::arg("engine"), py::arg("soft"), py::arg("row"),
+           py::arg("judge"))
+      .def(
+          "step",
+          [](TrainerHandle& self, const std::vector<Problem>& problems) {
+            const Stepping stepping(*self.engine);
+            const py::gil_scoped_release unlock;
+            return self.trainer.step(problems);
+          },
+          py::arg("problems"), "Rolls out, judges, and updates the row once.")
+      .def_property_readonly("steps_done",
+                             [](const TrainerHandle& self) { return self.trainer.steps_done(); })
+      .def(
+          "save_checkpoint",
+          [](const TrainerHandle& self, const std::filesystem::path& path) {
+            self.trainer.save_checkpoint(path);
+          },
+          py::arg("path"))
+      .def(
+          "resume",
+          [](TrainerHandle& self, const std::filesystem::path& path) { self.trainer.resume(path); },
+          py::arg("path"));
+}
+
+void add_exam(py::module_& module) {
+  add_results(module);
+  module.def(
+      "load_problems",
+      [](const std::filesystem::path& path, const std::string& question, const std::string& answer,
+         const std::string& id, const std::string& answer_after) {
+        return pensive::load_problems(path, {question, answer, id, answer_after});
+      },
+      py::arg("path"), py::kw_only(), py::arg("question") = "question",
+      py::arg("answer") = "answer", py::arg("id") = "id", py::arg("answer_after") = "",
+      "Reads JSON lines; the arguments name the fields.");
+  module.def("examine", &examine, py::arg("engine"), py::arg("problems"), py::arg("judge"),
+             py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
+             py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),
+             py::arg("progress") = py::none(), py::arg("samples_file") = std::filesystem::path(),
+             "Asks all problems, judges the answers, sums up.");
+  module.def("compare", &pensive::compare, py::arg("a"), py::arg("b"),
+             "Two arms over the same problems, paired.");
+}
+
+}  // namespace bind
