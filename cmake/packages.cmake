@@ -31,6 +31,13 @@ add_library(pensive_torch INTERFACE)
 target_include_directories(pensive_torch SYSTEM INTERFACE ${PENSIVE_TORCH}/include)
 target_link_libraries(pensive_torch INTERFACE ${PENSIVE_TORCH}/lib/libtorch_cpu.so
                                               ${PENSIVE_TORCH}/lib/libc10.so)
+# at::parallel_for is compiled into its caller, and serial without OpenMP; the pool must be torch's.
+target_compile_options(pensive_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+if(EXISTS ${PENSIVE_TORCH}/lib/libgomp.so.1)
+  target_link_libraries(pensive_torch INTERFACE ${PENSIVE_TORCH}/lib/libgomp.so.1)
+else()
+  target_link_libraries(pensive_torch INTERFACE gomp)
+endif()
 message(STATUS "torch ${PENSIVE_TORCH_VERSION}: ${PENSIVE_TORCH}")
 
 # One precompiled ATen for all rooms that use it: seven seconds a file otherwise.

@@ -54,8 +54,8 @@ TEST(Utf8, MeasuresTheFirstCharacter) {
   EXPECT_EQ(utf8_length("é"), 2);
   EXPECT_EQ(utf8_length("€"), 3);
   EXPECT_EQ(utf8_length("😀x"), 4);
-  EXPECT_EQ(utf8_length("\xf0\x9f\x98"), 0);      // may go on
-  EXPECT_EQ(utf8_length("\xf0\x9f\x98x"), -3);    // does not
+  EXPECT_EQ(utf8_length("\xf0\x9f\x98"), 0);    // may go on
+  EXPECT_EQ(utf8_length("\xf0\x9f\x98x"), -3);  // does not
   EXPECT_EQ(utf8_length("\x80"), -1);
   EXPECT_EQ(utf8_length("\xc0\x80"), -1);          // overlong
   EXPECT_EQ(utf8_length("\xe0\x80\x80"), -1);      // overlong
@@ -150,8 +150,8 @@ TEST(ParseJson, KeepsOrderAndTypes) {
 }
 
 TEST(ParseJson, RefusesBrokenText) {
-  for (const char* text : {"", "{", "[1,]", "{\"a\":}", "nul", "1 2", "{'a':1}", "// x\n1", "\"\xff\"",
-                           "1e999", "NaN", "\"\\ud800\"", "{\"a\" 1}", "[1", "\"a"})
+  for (const char* text : {"", "{", "[1,]", "{\"a\":}", "nul", "1 2", "{'a':1}", "// x\n1",
+                           "\"\xff\"", "1e999", "NaN", "\"\\ud800\"", "{\"a\" 1}", "[1", "\"a"})
     EXPECT_ERROR(parse_json(text, "some.json"), ErrorCode::corrupt_file, "some.json");
 }
 

@@ -78,8 +78,9 @@ inline AttentionCase attention_case(const AttentionShape& shape, const std::vect
       int here = std::min(shape.page_tokens, parts[s].length - p * shape.page_tokens);
       tables[static_cast<int64_t>(s)][p] = page;
       for (at::Tensor* cache : {&made.key_pages, &made.value_pages}) {
-        (*cache)[page].narrow(0, 0, here).copy_(
-            random({here, shape.kv_heads, shape.head_dim}, scalar));
+        (*cache)[page]
+            .narrow(0, 0, here)
+            .copy_(random({here, shape.kv_heads, shape.head_dim}, scalar));
       }
     }
   }
@@ -107,14 +108,12 @@ inline at::Tensor naive_attention(const AttentionCase& made) {
     int64_t n = made.parts[s].queries, length = made.parts[s].length;
     at::Tensor keys = gathered(made, made.key_pages, s);
     at::Tensor values = gathered(made, made.value_pages, s);
-    for (int64_t r = 0; r < n; ++r) {
-      int64_t sees = length - n + r + 1;
-      for (int64_t h = 0; h < made.queries.size(1); ++h) {
-        at::Tensor query = made.queries[first + r][h].to(at::kDouble);
-        at::Tensor k = keys.select(1, h / group).narrow(0, 0, sees);
-        at::Tensor weights = at::softmax(at::mv(k, query) * made.scale, 0);
-        out[first + r][h] = at::mv(values.select(1, h / group).narrow(0, 0, sees).t(), weights);
-      }
+    at::Tensor hidden = at::ones({n, length}, at::kBool).triu(length - n + 1);
+    for (int64_t h = 0; h < made.queries.size(1); ++h) {
+      at::Tensor query = made.queries.narrow(0, first, n).select(1, h).to(at::kDouble);
+      at::Tensor scores = at::matmul(query, keys.select(1, h / group).t()) * made.scale;
+      at::Tensor weights = at::softmax(scores.masked_fill(hidden, -INFINITY), 1);
+      out.narrow(0, first, n).select(1, h).copy_(at::matmul(weights, values.select(1, h / group)));
     }
     first += n;
   }

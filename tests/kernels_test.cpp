@@ -20,8 +20,8 @@ struct Shape {
   int64_t out, in;
 };
 // The reasoner's and SmolLM2's products, and odd ones.
-const Shape shapes[] = {{320, 192}, {1024, 192}, {192, 512}, {33, 192},  {960, 576},
-                        {576, 1536}, {7, 5},     {1, 1},     {100, 259}, {65, 1000}};
+const Shape shapes[] = {{320, 192},  {1024, 192}, {192, 512}, {33, 192},  {960, 576},
+                        {576, 1536}, {7, 5},      {1, 1},     {100, 259}, {65, 1000}};
 
 TEST(Linear, EqualsTheNaiveProductInBothArithmetics) {
   at::manual_seed(1);
@@ -47,15 +47,27 @@ TEST(Linear, RowInvariantRowsHaveTheSameBitsInAnyCompany) {
   at::manual_seed(2);
   int threads = at::get_num_threads();
   for (at::ScalarType scalar : all_types) {
-    for (Shape shape : {Shape{320, 192}, {1024, 192}, {192, 512}, {33, 192}, {960, 576},
-                        {576, 1536}, {3000, 576}, {100, 259}}) {
+    for (Shape shape : {Shape{320, 192},
+                        {1024, 192},
+                        {192, 512},
+                        {33, 192},
+                        {960, 576},
+                        {576, 1536},
+                        {3000, 576},
+                        {100, 259}}) {
       at::Tensor x = random({300, shape.in}, scalar);
       at::Tensor weight = random({shape.out, shape.in}, scalar);
       at::Tensor whole = linear(x, weight, {}, Arithmetic::row_invariant);
-      for (auto [first, count] : {std::pair{0, 1}, {1, 1}, {299, 1}, {5, 2}, {16, 16}, {3, 17},
-                                  {77, 100}, {130, 64}, {1, 257}}) {
-        at::Tensor part =
-            linear(x.narrow(0, first, count), weight, {}, Arithmetic::row_invariant);
+      for (auto [first, count] : {std::pair{0, 1},
+                                  {1, 1},
+                                  {299, 1},
+                                  {5, 2},
+                                  {16, 16},
+                                  {3, 17},
+                                  {77, 100},
+                                  {130, 64},
+                                  {1, 257}}) {
+        at::Tensor part = linear(x.narrow(0, first, count), weight, {}, Arithmetic::row_invariant);
         ASSERT_TRUE(same_bits(part, whole.narrow(0, first, count)))
             << shape.out << " x " << shape.in << " rows " << first << " + " << count;
         at::set_num_threads(1);
@@ -208,14 +220,27 @@ TEST(Loops, EveryWidthComputesTheSame) {
              made.batch.starts.const_data_ptr<int>(),
              made.batch.lengths.const_data_ptr<int>(),
              made.batch.tables.size(1),
-             6, 2, 40, 16, made.scale, Scalar::float32};
+             6,
+             2,
+             40,
+             16,
+             made.scale,
+             Scalar::float32};
     at::Tensor scratch = at::full({copy->attend_scratch(a, 70 * 3, 150)}, NAN);
-    for (int head = 0; head < 2; ++head) copy->attend(a, {0, head, 0, 70}, scratch.mutable_data_ptr());
+    for (int head = 0; head < 2; ++head)
+      copy->attend(a, {0, head, 0, 70}, scratch.mutable_data_ptr());
     EXPECT_LT(error(out, expected), 2e-6);
 
     at::Tensor y = at::full({50, 100}, NAN);
-    Product p{x.const_data_ptr(), weight.const_data_ptr(), nullptr, y.mutable_data_ptr(),
-              50, 259, 100, 32, Scalar::float32};
+    Product p{x.const_data_ptr(),
+              weight.const_data_ptr(),
+              nullptr,
+              y.mutable_data_ptr(),
+              50,
+              259,
+              100,
+              32,
+              Scalar::float32};
     int64_t panels = (100 + copy->panel_outputs(p.scalar) - 1) / copy->panel_outputs(p.scalar);
     scratch = at::full({copy->product_scratch(p)}, NAN);
     copy->product(p, 0, 2 * panels, scratch.mutable_data_ptr());

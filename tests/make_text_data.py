@@ -1,8 +1,8 @@
 """Makes tests/data/text: tiny tokenizers, chat templates, and what Transformers does with them.
 
-    python tests/make_text_data.py
+    python tests/make_text_data.py [SMOLLM2_FOLDER]
 
-Needs transformers, tokenizers and jinja2. Everything here was written for these tests.
+With a folder of SmolLM2-135M-Instruct also records what its tokenizer and template do. Needs transformers, tokenizers and jinja2. Everything here was written for these tests.
 """
 
 import json
@@ -216,7 +216,28 @@ def write_renderings():
     write(FOLDER / "rendered.json", cases)
 
 
+def write_smollm2(folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    literal = PreTrainedTokenizerFast.from_pretrained(folder, split_special_tokens=True)
+    texts = []
+    for text in TEXTS + CORPUS[:5]:
+        ids = tokenizer.encode(text)
+        texts.append({"text": text, "ids": ids,
+                      "literal": literal.encode(text, add_special_tokens=False),
+                      "kept": tokenizer.decode(ids, clean_up_tokenization_spaces=False)})
+    chats = []
+    for chat in (CHAT, CHAT[1:2], CHAT[:3]):
+        for prompt in (True, False):
+            options = {"tokenize": False, "add_generation_prompt": prompt}
+            text = tokenizer.apply_chat_template(chat, **options)
+            chats.append({"chat": chat, "prompt": prompt, "rendered": text,
+                          "ids": tokenizer.encode(text, add_special_tokens=False)})
+    write(FOLDER / "smollm2.json", {"texts": texts, "chats": chats})
+
+
 if __name__ == "__main__":
     write_tokenizers()
     write_renderings()
+    if len(sys.argv) > 1:
+        write_smollm2(sys.argv[1])
     print(f"wrote {FOLDER}", file=sys.stderr)

@@ -64,13 +64,13 @@ std::optional<Error> error_of(Call&& call) {
 }
 
 // Expects an Error of this code whose message holds this text.
-#define EXPECT_ERROR(call, wanted_code, text)                                      \
-  do {                                                                             \
-    const auto thrown = ::pensive::testing::error_of([&] { (void)(call); });       \
-    ASSERT_TRUE(thrown.has_value()) << #call " threw nothing";                     \
+#define EXPECT_ERROR(call, wanted_code, text)                                          \
+  do {                                                                                 \
+    const auto thrown = ::pensive::testing::error_of([&] { (void)(call); });           \
+    ASSERT_TRUE(thrown.has_value()) << #call " threw nothing";                         \
     EXPECT_EQ(::pensive::to_string(thrown->code()), ::pensive::to_string(wanted_code)) \
-        << thrown->what();                                                         \
-    EXPECT_THAT(thrown->what(), ::testing::HasSubstr(text));                       \
+        << thrown->what();                                                             \
+    EXPECT_THAT(thrown->what(), ::testing::HasSubstr(text));                           \
   } while (false)
 
 }  // namespace pensive::testing

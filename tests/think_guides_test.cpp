@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -40,15 +41,17 @@ Moment answering(int think_tokens) {
 
 // "-" for Proceed, else the action with its numbers.
 std::string told(const Action& action) {
+  std::ostringstream text;
   if (const auto* close = std::get_if<Close>(&action))
-    return "close " + std::string(to_string(close->reason)) + " -" +
-           std::to_string(close->replaces_last) + " in " + std::to_string(close->within_tokens);
-  if (const auto* force = std::get_if<Force>(&action)) {
-    std::string text = "force -" + std::to_string(force->replaces_last);
-    for (const TokenId id : force->tokens) text += " " + std::to_string(id);
-    return text;
+    text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
+         << close->within_tokens;
+  else if (const auto* force = std::get_if<Force>(&action)) {
+    text << "force -" << force->replaces_last;
+    for (const TokenId id : force->tokens) text << ' ' << id;
+  } else {
+    text << (std::holds_alternative<Proceed>(action) ? "-" : "?");
   }
-  return std::holds_alternative<Proceed>(action) ? "-" : "?";
+  return text.str();
 }
 
 // A guide as the engine drives it: what it asks for is done, unless `is_done` says otherwise.

@@ -73,7 +73,7 @@ class Stepping {
 [[noreturn]] void refuse(const std::string& expected, const std::string& found,
                          const std::string& where);
 
-std::string repr(const py::handle& object);
+std::string shown(const py::handle& object);
 pensive::LogSink log_of(const py::object& callable);  // None: nobody listens
 std::string json_of(const py::object& value);         // None: ""
 py::str text_of(std::string_view text);               // broken characters become U+FFFD

@@ -43,11 +43,13 @@ void check_signals() {
 }
 
 void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences) {
-  for (SequenceHandle* sequence : sequences)
+  for (SequenceHandle* sequence : sequences) {
+    if (!sequence) refuse("a sequence", "None", "finish");
     while (!(*sequence)->finished()) {
       step(engine);
       check_signals();
     }
+  }
 }
 
 // Steps as its reader asks for more.
@@ -169,7 +171,7 @@ void add_sequence(py::module_& module) {
                              [](const pensive::TextEvent& event) { return text_of(event.text); })
       .def("__repr__", [](const pensive::TextEvent& event) {
         return "TextEvent(" + std::string(pensive::to_string(event.segment)) + " " +
-               std::to_string(event.index) + ": " + repr(text_of(event.text)) + ")";
+               std::to_string(event.index) + ": " + shown(text_of(event.text)) + ")";
       });
   py::class_<Handle, std::shared_ptr<Handle>>(module, "Sequence",
                                               "One live path through an engine's cache.")
@@ -327,7 +329,7 @@ void add_engine(py::module_& module) {
              const py::gil_scoped_release unlock;
              return std::make_shared<Handle>(std::move(model), options);
            }),
-           py::arg("model"))
+           py::arg("model").none(false))
       .def("start", start, py::arg("request") = py::none(),
            "Queues a Request, or the one that the keyword arguments describe.")
       .def("step", &step, "Computes one batch; returns how many sequences are not finished.")
@@ -340,7 +342,8 @@ void add_engine(py::module_& module) {
           [](std::shared_ptr<Handle> self, std::shared_ptr<SequenceHandle> sequence) {
             return Stream{std::move(self), std::move(sequence)};
           },
-          py::arg("sequence"), "Yields a sequence's text as it comes, stepping as needed.")
+          py::arg("sequence").none(false),
+          "Yields a sequence's text as it comes, stepping as needed.")
       .def("clear_prefixes", [](Handle& self) { self.engine.clear_prefixes(); })
       .def_property_readonly("counters", [](const Handle& self) { return self.engine.counters(); })
       .def_property_readonly("model", [](const Handle& self) {

@@ -63,8 +63,10 @@ std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine
       refuse("an option of trainers", name, "Trainer");
   }
   options.prompt_of = prompt_of(system, prompt, engine->engine.model()->tokenizer());
-  pensive::Trainer trainer(engine->engine, std::move(soft), row, judge_of(judge), options);
-  return std::shared_ptr<TrainerHandle>(new TrainerHandle{std::move(engine), std::move(trainer)});
+  pensive::Engine& borrowed = engine->engine;
+  return std::shared_ptr<TrainerHandle>(new TrainerHandle{
+      std::move(engine),
+      pensive::Trainer(borrowed, std::move(soft), row, judge_of(judge), options)});
 }
 
 pensive::ExamResult examine(EngineHandle& engine, const std::vector<Problem>& problems,
@@ -125,7 +127,7 @@ void add_results(py::module_& module) {
 
 std::shared_ptr<const pensive::Judge> judge_of(const py::object& judge) {
   if (py::isinstance<JudgeHandle>(judge)) return py::cast<const JudgeHandle&>(judge).judge;
-  if (!PyCallable_Check(judge.ptr())) refuse("a judge or a callable", repr(judge), "judge");
+  if (!PyCallable_Check(judge.ptr())) refuse("a judge or a callable", shown(judge), "judge");
   return std::make_shared<PythonJudge>(judge);
 }
 
@@ -151,8 +153,8 @@ void add_judge(py::module_& module) {
       .def_readonly("question", &Problem::question)
       .def_readonly("reference", &Problem::reference)
       .def("__repr__", [](const Problem& problem) {
-        return "Problem(" + repr(text_of(problem.question)) + ", " +
-               repr(text_of(problem.reference)) + ")";
+        return "Problem(" + shown(text_of(problem.question)) + ", " +
+               shown(text_of(problem.reference)) + ")";
       });
   py::class_<Response>(module, "Response", "What a judge sees of a finished sequence.")
       .def_property_readonly("text", [](const Response& self) { return text_of(self.text); })
@@ -207,8 +209,8 @@ void add_train(py::module_& module) {
       .def_readonly("update_seconds", &Report::update_seconds);
   py::class_<TrainerHandle, std::shared_ptr<TrainerHandle>>(
       module, "Trainer", "Improves one soft row by reinforcement; the model never changes.")
-      .def(py::init(&make_trainer), py::arg("engine"), py::arg("soft"), py::arg("row"),
-           py::arg("judge"))
+      .def(py::init(&make_trainer), py::arg("engine").none(false), py::arg("soft").none(false),
+           py::arg("row"), py::arg("judge"))
       .def(
           "step",
           [](TrainerHandle& self, const std::vector<Problem>& problems) {

@@ -79,13 +79,14 @@ void add_soft(py::module_& module) {
   soft.def(py::init([](std::shared_ptr<Model> model) {
              return std::make_shared<SoftVocab>(std::move(model));
            }),
-           py::arg("model"))
+           py::arg("model").none(false))
       .def_static(
           "load",
           [](std::shared_ptr<Model> model, const std::filesystem::path& path) {
             return SoftVocab::load(std::move(model), path);
           },
-          py::arg("model"), py::arg("path"), "Reads what save() wrote for the same model.")
+          py::arg("model").none(false), py::arg("path"),
+          "Reads what save() wrote for the same model.")
       .def(
           "save",
           [](const SoftVocab& rows, const std::filesystem::path& path, const py::object& training) {
@@ -149,7 +150,7 @@ std::vector<pensive::Message> chat_of(const py::iterable& chat) {
   for (const py::handle& item : chat) {
     if (!py::isinstance<py::dict>(item) || py::len(item) != 2 || !item.contains("role") ||
         !item.contains("content"))
-      refuse("a dict of role and content", repr(item), "chat");
+      refuse("a dict of role and content", shown(item), "chat");
     messages.push_back({py::cast<std::string>(item[py::str("role")]),
                         py::cast<std::string>(item[py::str("content")])});
   }

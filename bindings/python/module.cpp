@@ -8,7 +8,7 @@ void refuse(const std::string& expected, const std::string& found, const std::st
                        "expected " + expected + "; found " + found + " (" + where + ")");
 }
 
-std::string repr(const py::handle& object) { return py::cast<std::string>(py::repr(object)); }
+std::string shown(const py::handle& object) { return py::cast<std::string>(py::repr(object)); }
 
 pensive::LogSink log_of(const py::object& callable) {
   if (callable.is_none()) return {};

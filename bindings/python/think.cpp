@@ -197,7 +197,7 @@ std::shared_ptr<const pensive::Guide> guide_of(const py::object& guide) {
   if (py::isinstance<GuideHandle>(guide)) return py::cast<const GuideHandle&>(guide).guide;
   for (const char* member :
        {"name", "watches", "needs_markers", "on_start", "on_token", "on_probe", "on_done", "clone"})
-    if (!py::hasattr(guide, member)) refuse("a guide", repr(guide), "guides");
+    if (!py::hasattr(guide, member)) refuse("a guide", shown(guide), "guides");
   return std::make_shared<PythonGuide>(guide);
 }
 

@@ -205,7 +205,7 @@ class Decoder:
         return (self.ids, self.length, self.left, self.used, self.inside, self.ended, self.place)
 
     @torch.no_grad()
-    def run(self, prompts, phrases=None, times=0, temperature=0.6, row=None, budget=LIMIT, margin=-1.0, limit=LIMIT):
+    def run(self, prompts, phrases=None, times=0, temperature=0.6, row=None, budget=LIMIT, margin=-1e9, limit=LIMIT):
         """prompts: lists of ids. phrases: for each sequence its phrase for every continuation, three lists of ids.
         Gives the ids [batch, LIMIT] and their lengths, prompts included."""
         ids = torch.zeros(self.batch, LIMIT, dtype=torch.long)

@@ -37,7 +37,7 @@ struct ChatOptions {
   // End with the opening of the assistant's turn, so that the model answers.
   bool add_generation_prompt = true;
   // A JSON object whose members become template variables, for example {"enable_thinking": false}.
-  // Empty means none.
+  // Empty means none. The names `messages` and `add_generation_prompt` are taken.
   std::string variables_json;
 };
 
@@ -52,11 +52,13 @@ class PENSIVE_EXPORT Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
+  // Throws invalid_argument for text that is not UTF-8.
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
   // Renders the conversation with the checkpoint's template and encodes it. A rendered chat
   // holds its own special tokens, so none are added. Throws unsupported where the checkpoint has
-  // no template, invalid_argument where the template refuses the conversation.
+  // no template, corrupt_file where the template is broken or does not end, invalid_argument
+  // where it refuses the conversation.
   std::vector<TokenId> encode_chat(std::span<const Message> chat,
                                    const ChatOptions& options = {}) const;
   std::string render_chat(std::span<const Message> chat, const ChatOptions& options = {}) const;
@@ -72,12 +74,15 @@ class PENSIVE_EXPORT Tokenizer {
   std::optional<std::string> spelling(TokenId id) const;
   bool is_special(TokenId id) const noexcept;
 
-  // Number of ids the tokenizer knows. Checkpoints pad: the embedding may have more rows.
+  // Number of ids the tokenizer knows, names not counted. Checkpoints pad: the embedding may have
+  // more rows.
   int size() const noexcept;
   std::optional<TokenId> bos() const noexcept;
   std::optional<TokenId> eos() const noexcept;
 
-  // The same tokenizer that also prints these ids by name, such as a SoftVocab's rows.
+  // The same tokenizer that also prints these ids by name, such as a SoftVocab's rows. Names are
+  // never special and never come out of encode(). Throws invalid_argument for an id that the
+  // tokenizer has of its own, or a name that is not UTF-8.
   std::shared_ptr<const Tokenizer> with_names(
       std::span<const std::pair<TokenId, std::string>> names) const;
 

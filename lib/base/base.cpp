@@ -25,17 +25,21 @@ Device Device::parse(std::string_view text) {
 
 std::string to_string(const Device& device) {
   switch (device.kind) {
-    case DeviceKind::automatic: return "auto";
-    case DeviceKind::cpu: return "cpu";
-    case DeviceKind::cuda: return fmt::format("cuda:{}", device.index);
+    case DeviceKind::automatic:
+      return "auto";
+    case DeviceKind::cpu:
+      return "cpu";
+    case DeviceKind::cuda:
+      return fmt::format("cuda:{}", device.index);
   }
   return "unknown";
 }
 
 std::string_view to_string(ErrorCode code) {
   constexpr std::array<std::string_view, 12> names = {
-      "invalid_argument", "unsupported", "corrupt_file", "not_found", "io",           "out_of_memory",
-      "device",           "cancelled",   "deadline",     "busy",      "abi_mismatch", "internal"};
+      "invalid_argument", "unsupported", "corrupt_file", "not_found", "io",
+      "out_of_memory",    "device",      "cancelled",    "deadline",  "busy",
+      "abi_mismatch",     "internal"};
   const auto index = static_cast<std::size_t>(code);
   return index < names.size() ? names[index] : "unknown";
 }

@@ -114,8 +114,8 @@ void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>
     Sequence::Parts& sequence = *chunk.lane->owner;
     const kernels::Drawn& one = drawn[next++];
     if (one.is_finite) {
-      const Stats stats{one.logprob,     one.drawn_logprob, one.entropy,
-                        one.top_token,   one.top_logprob,   one.watched};
+      const Stats stats{one.logprob,   one.drawn_logprob, one.entropy,
+                        one.top_token, one.top_logprob,   one.watched};
       sequence.guidance.sampled(sequence.record, one.token, stats);
     } else {
       sequence.record.seal(StopReason::error,

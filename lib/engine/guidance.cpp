@@ -238,8 +238,7 @@ void Guidance::act(Record& record, const Close& close) {
 void Guidance::act(Record& record, const Probe& probe) {
   require(!was_refused_, ErrorCode::invalid_argument, "another action after a refused probe",
           "a probe", "Probe");
-  require(probe.from_back >= 0 && probe.from_back < record.lane.size(),
-          ErrorCode::invalid_argument,
+  require(probe.from_back >= 0 && probe.from_back < record.lane.size(), ErrorCode::invalid_argument,
           fmt::format("a probe from less than {} tokens back", record.lane.size()),
           std::to_string(probe.from_back), "Probe");
   require_ids(probe.tokens);

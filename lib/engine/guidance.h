@@ -82,17 +82,17 @@ class Guidance {
   std::vector<Bias> biases_;
   std::vector<std::uint32_t> mask_;
   bool is_masked_ = false;
-  std::optional<Action> chosen_;    // about the last token
-  std::size_t chooser_ = nobody;    // whose wish that was
-  std::size_t speaking_ = nobody;   // for errors
-  std::deque<TokenId> queue_;       // still to be fed
+  std::optional<Action> chosen_;   // about the last token
+  std::size_t chooser_ = nobody;   // whose wish that was
+  std::size_t speaking_ = nobody;  // for errors
+  std::deque<TokenId> queue_;      // still to be fed
   std::optional<Probe> probe_;
   std::size_t prober_ = nobody;
   bool was_refused_ = false;
   Closing closing_;
-  std::size_t closer_ = nobody;     // who asked for it
-  int closing_back_ = 0;            // tokens taken back on its behalf
-  bool is_closing_ = false;         // the closing text is being fed
+  std::size_t closer_ = nobody;  // who asked for it
+  int closing_back_ = 0;         // tokens taken back on its behalf
+  bool is_closing_ = false;      // the closing text is being fed
 };
 
 }  // namespace pensive

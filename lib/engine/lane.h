@@ -24,10 +24,10 @@ struct Lane {
   std::vector<int> pages;       // in order; may reach beyond `cached`
   std::vector<Chain> chain;     // names of the full pages
   std::uint64_t soft_version = 0;
-  std::uint64_t order = 0;      // first come, first served
+  std::uint64_t order = 0;  // first come, first served
   Stage stage = Stage::idle;
-  bool is_paused = false;       // waits for the answer to a probe
-  bool is_probe = false;        // such an answer; runs in its asker's place
+  bool is_paused = false;  // waits for the answer to a probe
+  bool is_probe = false;   // such an answer; runs in its asker's place
   Sequence::Parts* owner = nullptr;
 
   int size() const noexcept { return static_cast<int>(tokens.size()); }

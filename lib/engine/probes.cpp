@@ -71,8 +71,9 @@ void Engine::Parts::attend_probe(Sequence::Parts& probe) {
   const std::shared_ptr<Sequence::Parts> alive = std::exchange(asker.probe, nullptr);
   scheduler.drop(record.lane);
   asker.record.lane.is_paused = false;
-  const auto first = std::min(static_cast<std::size_t>(record.trace.prompt_tokens + probe.fed_tokens),
-                              record.trace.tokens.size());
+  const auto first =
+      std::min(static_cast<std::size_t>(record.trace.prompt_tokens + probe.fed_tokens),
+               record.trace.tokens.size());
   if (record.trace.stopped == StopReason::error) {
     asker.record.seal(StopReason::error, "probe: " + record.trace.error);
   } else {

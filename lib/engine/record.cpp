@@ -43,8 +43,7 @@ int Record::decoded() const noexcept {
 }
 
 bool Record::ends_sampled() const noexcept {
-  return !rows_.empty() &&
-         trace.origins[static_cast<std::size_t>(rows_.back())] == Origin::sampled;
+  return !rows_.empty() && trace.origins[static_cast<std::size_t>(rows_.back())] == Origin::sampled;
 }
 
 // Ids that the tokenizer does not know, such as the rows that pad an embedding, have no text.

@@ -30,7 +30,8 @@ struct Stats {
 class Record {
  public:
   // `tokenizer` may be null: then there is no text.
-  Record(std::vector<TokenId> prompt, Segments segments, std::shared_ptr<const Tokenizer> tokenizer);
+  Record(std::vector<TokenId> prompt, Segments segments,
+         std::shared_ptr<const Tokenizer> tokenizer);
 
   Lane lane;
   Trace trace;
@@ -42,7 +43,7 @@ class Record {
 
   bool is_sealed() const noexcept { return trace.stopped != StopReason::running; }
   int new_tokens() const noexcept { return static_cast<int>(rows_.size()); }  // kept
-  int decoded() const noexcept;  // taken back ones too
+  int decoded() const noexcept;                                               // taken back ones too
   const Segments& segments() const noexcept { return segments_; }
   // Whether the last token was drawn, and kept.
   bool ends_sampled() const noexcept;

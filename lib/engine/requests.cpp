@@ -47,10 +47,10 @@ void check_prompt(const Engine::Parts& engine, const Request& request, TokenId i
   const auto size = static_cast<std::int64_t>(request.prompt.size());
   require(size > 0, bad, "a prompt of at least one token", "none", "Request::prompt");
   require_ids(request.prompt, id_limit, "Request::prompt");
-  require(size <= engine.model->max_positions(), bad,
-          fmt::format("a prompt of at most the model's {} positions",
-                      engine.model->max_positions()),
-          fmt::format("{} tokens", size), "Request::prompt");
+  require(
+      size <= engine.model->max_positions(), bad,
+      fmt::format("a prompt of at most the model's {} positions", engine.model->max_positions()),
+      fmt::format("{} tokens", size), "Request::prompt");
   const auto room = static_cast<std::int64_t>(pool.size()) * pool.page_tokens();
   require(size <= room, bad, fmt::format("a prompt of at most the cache's {} positions", room),
           fmt::format("{} tokens", size), "Request::prompt; EngineOptions::cache_tokens");
@@ -85,12 +85,12 @@ std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request
   rules->closing = request.closing;
   if (request.closing.empty()) rules->closing.assign(closer.begin(), closer.end());
   require_ids(request.closing, id_limit, "Request::closing");
-  require(request.closing.empty() || (!closer.empty() && !std::ranges::search(request.closing, closer).empty()),
+  require(request.closing.empty() ||
+              (!closer.empty() && !std::ranges::search(request.closing, closer).empty()),
           bad, "a closing that contains the markers' think_close", "none in it",
           "Request::closing");
   check_guides(request, !closer.empty(), engine.model->vocab_size());
-  require_ids(request.extra_stop_tokens, engine.model->vocab_size(),
-              "Request::extra_stop_tokens");
+  require_ids(request.extra_stop_tokens, engine.model->vocab_size(), "Request::extra_stop_tokens");
   rules->stop_tokens = request.extra_stop_tokens;
   const auto ends = engine.model->stop_tokens();
   if (!request.ignore_end_tokens)

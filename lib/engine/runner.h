@@ -48,8 +48,8 @@ class Runner {
   std::shared_ptr<const Model> model_;
   Arithmetic arithmetic_;
   Cache cache_;
-  at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts, lengths,
-                      // tables
+  at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts,
+                      // lengths, tables
   std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;
   int longest_query_ = 1, longest_length_ = 1;
 };

@@ -8,9 +8,9 @@ namespace {
 
 template <class Lanes>
 void insert_by_order(Lanes& lanes, Lane& lane) {
-  const auto place = std::upper_bound(
-      lanes.begin(), lanes.end(), &lane,
-      [](const Lane* a, const Lane* b) { return a->order < b->order; });
+  const auto place =
+      std::upper_bound(lanes.begin(), lanes.end(), &lane,
+                       [](const Lane* a, const Lane* b) { return a->order < b->order; });
   lanes.insert(place, &lane);
 }
 
@@ -108,8 +108,9 @@ void Scheduler::plan_decodes() {
     }
     if (make_room(lane)) put(lane, 1);
     // It left, or older paused ones did: what stood behind it moved up.
-    i = static_cast<std::size_t>(
-        std::ranges::upper_bound(running_, lane.order, {}, &Lane::order) - running_.begin()) - 1;
+    i = static_cast<std::size_t>(std::ranges::upper_bound(running_, lane.order, {}, &Lane::order) -
+                                 running_.begin()) -
+        1;
   }
 }
 
@@ -181,7 +182,8 @@ bool Scheduler::admit(Lane& lane) {
 // then waiting one step turns the work into a prefix hit.
 bool Scheduler::is_flying(const Lane& lane) {
   const auto width = static_cast<std::size_t>(pool_.page_tokens());
-  const std::size_t index = std::min(lane.chain.size(), static_cast<std::size_t>(lane.cached) / width);
+  const std::size_t index =
+      std::min(lane.chain.size(), static_cast<std::size_t>(lane.cached) / width);
   if (!limits_.reuse_prefixes || (index + 1) * width >= lane.tokens.size()) return false;
   const Chain before = index > 0 ? lane.chain[index - 1] : Chain{};
   const auto page = std::span(lane.tokens).subspan(index * width, width);
@@ -245,7 +247,8 @@ bool Scheduler::copies_first(const Lane& lane) const {
 }
 
 int Scheduler::fitting(const Lane& lane) const {
-  const int pages = static_cast<int>(lane.pages.size()) + pool_.free() - (copies_first(lane) ? 1 : 0);
+  const int pages =
+      static_cast<int>(lane.pages.size()) + pool_.free() - (copies_first(lane) ? 1 : 0);
   return pages * pool_.page_tokens() - lane.cached;
 }
 

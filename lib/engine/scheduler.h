@@ -35,7 +35,7 @@ struct Plan {
 };
 
 struct Limits {
-  int lanes = 256;            // running at once
+  int lanes = 256;  // running at once
   int tokens_per_step = 2048;
   bool reuse_prefixes = true;
 };
@@ -91,9 +91,9 @@ class Scheduler {
   PagePool pool_;
   Limits limits_;
   Plan plan_;
-  std::vector<Lane*> running_;  // by order
-  std::deque<Lane*> waiting_;   // by order
-  std::deque<Lane*> ended_;     // that still have pages, oldest first
+  std::vector<Lane*> running_;                // by order
+  std::deque<Lane*> waiting_;                 // by order
+  std::deque<Lane*> ended_;                   // that still have pages, oldest first
   std::unordered_set<std::uint64_t> flying_;  // names of pages that this plan is about to fill
   std::uint64_t orders_ = 0;
   std::int64_t reused_ = 0;

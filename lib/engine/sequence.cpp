@@ -49,7 +49,9 @@ void Sequence::cancel() noexcept {
   ++parts_->engine->calls;
 }
 
-Sequence Sequence::fork(Draws draws) const { return Sequence(parts_->engine->fork(*parts_, draws)); }
+Sequence Sequence::fork(Draws draws) const {
+  return Sequence(parts_->engine->fork(*parts_, draws));
+}
 void Sequence::feed(std::span<const TokenId> tokens) { parts_->engine->feed(*parts_, tokens); }
 
 std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length) {

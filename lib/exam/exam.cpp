@@ -159,7 +159,7 @@ class Exam {
     const Problem& problem = problems_[flight.problem];
     const Trace& trace = flight.sequence.trace();
     if (trace.stopped == StopReason::error)
-      fail(ErrorCode::invalid_argument, "guides that do not throw", trace.error,
+      fail(ErrorCode::invalid_argument, "a sample without an error", trace.error,
            fmt::format("sample {} of problem {}", flight.sample, problem.id));
     const Response response = respond(trace, *tokenizer_);
     const ExamSample sample{

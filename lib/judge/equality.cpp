@@ -67,9 +67,10 @@ std::optional<Decimal> read_decimal(std::string_view text) {
   const std::size_t point = text.find('.');
   std::optional<std::string> whole = whole_digits(text.substr(0, point));
   if (!whole) return std::nullopt;
-  std::string_view after = point == std::string_view::npos ? "" : text.substr(point + 1);
+  const bool has_point = point != std::string_view::npos;
+  std::string_view after = has_point ? text.substr(point + 1) : "";
   if (!std::all_of(after.begin(), after.end(), is_digit)) return std::nullopt;
-  if (whole->empty() && after.empty()) return std::nullopt;
+  if (after.empty() && (has_point || whole->empty())) return std::nullopt;
   after = after.substr(0, after.find_last_not_of('0') + 1);
   Decimal decimal{*whole + std::string(after), after.size()};
   decimal.digits.erase(0, std::min(decimal.digits.find_first_not_of('0'), decimal.digits.size()));

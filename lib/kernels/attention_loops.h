@@ -14,15 +14,6 @@ PENSIVE_INLINE std::int64_t round_up(std::int64_t n, std::int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
-// Row `position` of one key-value head in the pages.
-template <class S>
-PENSIVE_INLINE const S* cached(const Attend& a, const void* pages, const AttendTask& task,
-                               std::int64_t position) {
-  std::int64_t page = a.tables[task.sequence * a.most_pages + position / a.page_tokens];
-  std::int64_t slot = page * a.page_tokens + position % a.page_tokens;
-  return static_cast<const S*>(pages) + (slot * a.kv_heads + task.kv_head) * a.head_dim;
-}
-
 // Where one task's numbers lie in its scratch.
 template <class T>
 struct AttendRoom {
@@ -31,6 +22,7 @@ struct AttendRoom {
   std::int64_t scores;  // [vectors, padded]
   std::int64_t values;  // [value_depth, panel_width]
   std::int64_t out;     // [vectors, panel_width]
+  std::int64_t places;  // int64 [length]: where each position's row starts in the pages
   std::int64_t end;
 
   AttendRoom(std::int64_t vectors, std::int64_t head_dim, std::int64_t length)
@@ -39,7 +31,8 @@ struct AttendRoom {
         scores(panel + head_dim * panel_width<T>),
         values(scores + vectors * padded),
         out(values + value_depth * panel_width<T>),
-        end(out + vectors * panel_width<T>) {}
+        places(out + vectors * panel_width<T>),
+        end(places + padded * static_cast<std::int64_t>(sizeof(std::int64_t) / sizeof(T))) {}
 };
 
 // Turns scores[0, limit) into exponentials with zeros behind them; returns one over their sum.
@@ -87,6 +80,7 @@ struct AttendWork {
 
   // Rows whose last position comes before `at` need nothing from there on.
   std::int64_t skipped(std::int64_t at) const { return at > before ? (at - before) * group : 0; }
+  std::int64_t* places() const { return reinterpret_cast<std::int64_t*>(scratch + room.places); }
   std::int64_t length() const { return before + task.rows; }
   std::int64_t vectors() const { return task.rows * group; }
   // Where query vector v stands in rows of heads * head_dim values, `stride` apart.
@@ -94,6 +88,21 @@ struct AttendWork {
     return (first + v / group) * stride + (task.kv_head * group + v % group) * a.head_dim;
   }
 };
+
+template <class S, class T>
+void find_places(const AttendWork<S, T>& work) {
+  const Attend& a = work.a;
+  const std::int32_t* table = a.tables + work.task.sequence * a.most_pages;
+  std::int64_t row = static_cast<std::int64_t>(a.kv_heads) * a.head_dim;
+  std::int64_t* places = work.places();
+  for (std::int64_t at = 0; at < work.length(); ++table) {
+    std::int64_t place =
+        static_cast<std::int64_t>(*table) * a.page_tokens * row + work.task.kv_head * a.head_dim;
+    for (std::int64_t i = 0; i < a.page_tokens && at < work.length(); ++i, ++at, place += row) {
+      places[at] = place;
+    }
+  }
+}
 
 template <class S, class T>
 void take_queries(const AttendWork<S, T>& work) {
@@ -113,10 +122,12 @@ void score_keys(const AttendWork<S, T>& work) {
   T* panel = work.scratch + work.room.panel;
   T* scores = work.scratch + work.room.scores;
   std::int64_t padded = work.room.padded;
+  const S* pages = static_cast<const S*>(a.key_pages);
+  const std::int64_t* places = work.places();
   for (std::int64_t at = 0; at < work.length(); at += width) {
     const S* keys[width];
     for (int i = 0; i < width; ++i) {
-      keys[i] = at + i < work.length() ? cached<S>(a, a.key_pages, work.task, at + i) : nullptr;
+      keys[i] = at + i < work.length() ? pages + places[at + i] : nullptr;
     }
     fill_panel(keys, a.head_dim, panel);
     std::int64_t skipped = work.skipped(at);
@@ -133,10 +144,12 @@ void weigh_values(const AttendWork<S, T>& work, std::int64_t column) {
   T* scores = work.scratch + work.room.scores;
   T* out = work.scratch + work.room.out;
   std::int64_t padded = work.room.padded, columns = a.head_dim - column;
+  const S* pages = static_cast<const S*>(a.value_pages);
+  const std::int64_t* places = work.places();
   for (std::int64_t at = 0; at < work.length(); at += value_depth) {
     std::int64_t left = work.length() - at, depth = left < value_depth ? left : value_depth;
     for (std::int64_t i = 0; i < depth; ++i) {
-      const S* value = cached<S>(a, a.value_pages, work.task, at + i) + column;
+      const S* value = pages + places[at + i] + column;
       for (int half = 0; half < 2; ++half, value += lanes) {
         std::int64_t here = columns - half * lanes;
         store(panel + i * width + half * lanes, here >= lanes ? load(value)
@@ -162,6 +175,7 @@ void attend_task(const Attend& a, const AttendTask& task, void* scratch) {
                      group,
                      a.starts[task.sequence] + task.first_row,
                      before};
+  find_places(work);
   take_queries(work);
   score_keys(work);
   T* inverse = work.scratch;  // the queries have done their work
@@ -176,7 +190,13 @@ void attend_task(const Attend& a, const AttendTask& task, void* scratch) {
     for (std::int64_t v = 0; v < work.vectors(); ++v) {
       const T* from = work.scratch + work.room.out + v * panel_width<T>;
       S* to = static_cast<S*>(a.out) + work.place(v, a.heads * a.head_dim) + column;
-      for (std::int64_t c = 0; c < columns; ++c) narrow(from[c] * inverse[v], to + c);
+      constexpr int lanes = WideOf<T>::lanes;
+      if (columns == panel_width<T>) {
+        store(to, load(from) * inverse[v]);
+        store(to + lanes, load(from + lanes) * inverse[v]);
+      } else {
+        for (std::int64_t c = 0; c < columns; ++c) narrow(from[c] * inverse[v], to + c);
+      }
     }
   }
 }

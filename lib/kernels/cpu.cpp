@@ -24,6 +24,7 @@ const Loops& loops() {
 namespace cpu {
 namespace {
 
+constexpr int64_t few_rows = 4;      // as many as Loops::few_rows takes
 constexpr int64_t few_work = 32768;  // operations that are not worth waking a thread for
 
 // Rows a thread should take at least, for rows of that much work.
@@ -64,12 +65,19 @@ ProductTensors prepare(const at::Tensor& x, const at::Tensor& weight, const at::
 
 }  // namespace
 
-bool is_few(const at::Tensor& x, const at::Tensor& weight) {
-  return x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 &&
-         x.size(0) > 0 && x.size(0) <= 4;
+// libtorch's bfloat16 products are fast only where the processor multiplies bfloat16 itself.
+bool is_slow_brief(const at::Tensor& x, const at::Tensor& weight) {
+  if (x.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16) return false;
+#if defined(__x86_64__)
+  static const bool has_brief = __builtin_cpu_supports("avx512bf16");
+  return x.size(0) <= few_rows || !has_brief;
+#else
+  return x.size(0) <= few_rows;
+#endif
 }
 
-at::Tensor linear_few(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor linear_brief(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.size(0) > few_rows || x.size(0) == 0) return linear_invariant(x, weight, bias);
   ProductTensors t = prepare(x, weight, bias);
   at::parallel_for(0, t.product.out, grain(t.product.in),
                    [&](int64_t first, int64_t last) { loops().few_rows(t.product, first, last); });

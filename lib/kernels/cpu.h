@@ -16,9 +16,9 @@ Scalar scalar_of(const at::Tensor& tensor);
 at::ScalarType wide_of(const at::Tensor& tensor);
 
 namespace cpu {
-// Whether linear_few() is the faster way through these weights.
-bool is_few(const at::Tensor& x, const at::Tensor& weight);
-at::Tensor linear_few(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// Whether linear_brief() is faster than libtorch for these.
+bool is_slow_brief(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor linear_brief(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);

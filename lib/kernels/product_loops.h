@@ -106,8 +106,18 @@ void product_task(const Product& p, std::int64_t panel_index, std::int64_t first
   }
   for (std::int64_t row = 0; row < rows; ++row) {
     S* y = static_cast<S*>(p.y) + (first_row + row) * p.out + output;
-    for (std::int64_t i = 0; i < outputs; ++i) {
-      narrow(sums[row * width + i] + (bias ? widen(bias[output + i]) : T(0)), y + i);
+    const T* sum = sums + row * width;
+    constexpr int lanes = WideOf<T>::lanes;
+    if (outputs == width && !bias) {
+      store(y, load(sum));
+      store(y + lanes, load(sum + lanes));
+    } else if (outputs == width) {
+      store(y, load(sum) + load(bias + output));
+      store(y + lanes, load(sum + lanes) + load(bias + output + lanes));
+    } else {
+      for (std::int64_t i = 0; i < outputs; ++i) {
+        narrow(sum[i] + (bias ? widen(bias[output + i]) : T(0)), y + i);
+      }
     }
   }
 }

@@ -26,7 +26,10 @@ void rms_norm(const void* from, const void* weights, void* to, std::int64_t rows
     }
     T mean = sum_of<T>(squares) / static_cast<T>(width) + static_cast<T>(epsilon);
     T scale = T(1) / static_cast<T>(__builtin_sqrt(mean));
-    for (i = 0; i < width; ++i) narrow(widen(x[i]) * scale * widen(weight[i]), out + i);
+    for (i = 0; i + lanes <= width; i += lanes) {
+      store(out + i, load(x + i) * scale * load(weight + i));
+    }
+    for (; i < width; ++i) narrow(widen(x[i]) * scale * widen(weight[i]), out + i);
   }
 }
 
@@ -43,10 +46,25 @@ void silu_mul(const void* from, void* to, std::int64_t rows, std::int64_t inner)
       // Beyond 80 the exponential no longer matters, and must not overflow.
       Wide<T> most = Wide<T>{} + T(80), minus = -g;
       Wide<T> y = g / (T(1) + exp_of(minus > most ? most : minus)) * up;
-      T values[lanes];
-      __builtin_memcpy(values, &y, sizeof y);
-      for (std::int64_t j = 0; j < left; ++j) narrow(values[j], out + i + j);
+      left == lanes ? store(out + i, y) : store_some(out + i, y, left);
     }
+  }
+}
+
+// One head: the first half against the second.
+template <class S, class T = Compute<S>>
+PENSIVE_INLINE void rotate_head(const S* x, const T* c, const T* s, S* out, std::int64_t half) {
+  constexpr int lanes = WideOf<T>::lanes;
+  std::int64_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    Wide<T> a = load(x + i), b = load(x + half + i), cosine = load(c + i), sine = load(s + i);
+    store(out + i, a * cosine - b * sine);
+    store(out + half + i, b * cosine + a * sine);
+  }
+  for (; i < half; ++i) {
+    T a = widen(x[i]), b = widen(x[i + half]);
+    narrow(a * c[i] - b * s[i], out + i);
+    narrow(b * c[i] + a * s[i], out + i + half);
   }
 }
 
@@ -59,12 +77,7 @@ void rotate(const void* from, std::int64_t x_stride, const void* cosines, const 
     const T* s = static_cast<const T*>(sines) + token * half;
     for (std::int64_t head = 0; head < heads; ++head) {
       const S* x = static_cast<const S*>(from) + token * x_stride + head * head_dim;
-      S* out = static_cast<S*>(to) + (token * heads + head) * head_dim;
-      for (std::int64_t i = 0; i < half; ++i) {
-        T a = widen(x[i]), b = widen(x[i + half]);
-        narrow(a * c[i] - b * s[i], out + i);
-        narrow(b * c[i] + a * s[i], out + i + half);
-      }
+      rotate_head(x, c, s, static_cast<S*>(to) + (token * heads + head) * head_dim, half);
     }
   }
 }
@@ -144,8 +157,15 @@ void scale(const T* x, T* z, std::int64_t count, double top, double temperature)
 
 template <class T>
 std::int64_t first_equal(const T* x, std::int64_t count, double value) {
+  constexpr std::int64_t stretch = 64;  // looked through without a branch
   T wanted = static_cast<T>(value);
-  for (std::int64_t i = 0; i < count; ++i) {
+  std::int64_t i = 0;
+  for (bool is_near = false; i + stretch <= count && !is_near; i += is_near ? 0 : stretch) {
+    int found = 0;
+    for (std::int64_t j = 0; j < stretch; ++j) found |= x[i + j] == wanted;
+    is_near = found != 0;
+  }
+  for (; i < count; ++i) {
     if (x[i] == wanted) return i;
   }
   return -1;

@@ -1,20 +1,39 @@
 // What runs where gradients are recorded, made of libtorch's differentiable operations.
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/cpu.h"
 
 namespace pensive::kernels::twin {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// The forward of Arithmetic::row_invariant itself, so that training sees the engine's bits.
+struct InvariantProduct : torch::autograd::Function<InvariantProduct> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias) {
+    context->save_for_backward({x, weight});
+    return x.is_cuda() ? cuda::linear_invariant(x, weight, bias)
+                       : cpu::linear_invariant(x, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& pulls) {
+    const at::Tensor& pull = pulls[0];
+    variable_list saved = context->get_saved_variables();
+    variable_list gradients(3);
+    if (context->needs_input_grad(0)) gradients[0] = at::matmul(pull, saved[1]);
+    if (context->needs_input_grad(1)) gradients[1] = at::matmul(pull.t(), saved[0]);
+    if (context->needs_input_grad(2)) gradients[2] = pull.sum(0);
+    return gradients;
+  }
+};
+
+}  // namespace
 
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  int64_t rows = x.size(0);
-  at::Tensor padded = at::constant_pad_nd(x, {0, 0, 0, (16 - rows % 16) % 16});
-  std::vector<at::Tensor> tiles;
-  for (int64_t row = 0; row < rows; row += 16) {
-    at::Tensor tile = padded.narrow(0, row, 16);
-    tiles.push_back(bias.defined() ? at::linear(tile, weight, bias) : at::linear(tile, weight));
-  }
-  if (tiles.empty()) return at::linear(x, weight);
-  return at::cat(tiles).narrow(0, 0, rows);
+  return InvariantProduct::apply(x, weight, bias);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {

@@ -90,12 +90,25 @@ template <class T>
 PENSIVE_INLINE void store(T* to, Wide<T> value) {
   __builtin_memcpy(to, &value, sizeof value);
 }
+PENSIVE_INLINE void store(Brief* to, Wide<float> value) {  // rounds as narrow() does
+  typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
+  typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+  Words bits = (Words)value, nan = (Words)(value != value);
+  Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  Halves halves = __builtin_convertvector((rounded & ~nan) | (nan & 0x7FC0u), Halves);
+  __builtin_memcpy(to, &halves, sizeof halves);
+}
 // The first `count` values, then zeros.
 template <class S>
 PENSIVE_INLINE Wide<Compute<S>> load_some(const S* from, std::int64_t count) {
   Wide<Compute<S>> value = {};
   for (std::int64_t i = 0; i < count; ++i) value[i] = widen(from[i]);
   return value;
+}
+
+template <class S>
+PENSIVE_INLINE void store_some(S* to, Wide<Compute<S>> value, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) narrow(value[i], to + i);
 }
 
 template <class T>

@@ -204,12 +204,26 @@ void Checkpoint::add_shards(const std::filesystem::path& directory,
 }
 
 void copy_values(const StoredTensor& from, const std::string& name, at::Tensor out) {
-  const bool is_same = from.scalar == out.scalar_type();
-  at::Tensor raw = is_same ? out : at::empty(out.sizes(), out.options().dtype(from.scalar));
-  // Stored bytes may lie at any alignment.
-  if (!from.bytes.empty()) std::memcpy(raw.data_ptr(), from.bytes.data(), from.bytes.size());
-  if (is_same) return;
-  out.copy_(raw);
+  if (from.bytes.empty()) return;
+  if (from.scalar == out.scalar_type()) {
+    std::memcpy(out.mutable_data_ptr(), from.bytes.data(), from.bytes.size());
+    return;
+  }
+  const auto options = out.options().dtype(from.scalar);
+  const std::size_t alignment = c10::elementSize(from.scalar);
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(from.bytes.data()) % alignment == 0;
+  // Read only, though from_blob cannot say so.
+  auto* data = const_cast<std::byte*>(from.bytes.data());
+  at::Tensor raw =
+      is_aligned ? at::from_blob(data, out.sizes(), options) : at::empty(out.sizes(), options);
+  if (!is_aligned) std::memcpy(raw.mutable_data_ptr(), data, from.bytes.size());
+  // Small enough that libtorch wakes no threads: on a busy machine waiting for them takes longer.
+  constexpr std::int64_t piece = 1 << 14;
+  const at::Tensor flat_raw = raw.view(-1), flat_out = out.view(-1);
+  for (std::int64_t i = 0; i < flat_raw.numel(); i += piece) {
+    const std::int64_t count = std::min(piece, flat_raw.numel() - i);
+    flat_out.narrow(0, i, count).copy_(flat_raw.narrow(0, i, count));
+  }
   const bool can_overflow = raw.element_size() > out.element_size();
   if (can_overflow && !at::isfinite(out).all().item<bool>())
     fail_corrupt(fmt::format("values of {} that {} can hold", in_quotes(name),

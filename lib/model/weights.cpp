@@ -21,6 +21,18 @@ class Reader {
     for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
   }
 
+  // Memory that is promised and not there would end the process instead of a call.
+  void expect_room(const Device& device) const {
+    std::int64_t values = 0;
+    for (const auto& [name, tensor] : checkpoint_.tensors())
+      values += static_cast<std::int64_t>(tensor.bytes.size() / c10::elementSize(tensor.scalar));
+    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_));
+    const std::int64_t free = kernels::memory(device).free_bytes;
+    require(bytes <= free, ErrorCode::out_of_memory,
+            fmt::format("{} MB free for the weights", bytes >> 20),
+            fmt::format("{} MB", free >> 20), where_ + ", " + to_string(device));
+  }
+
   // The named tensors, each [rows, columns], one above the other; without columns each [rows].
   struct Part {
     std::string name;
@@ -164,6 +176,7 @@ Weights read_weights(const std::filesystem::path& directory, const Config& confi
   const PlainTensors plain;
   const std::string embedding = "model.embed_tokens.weight";
   Reader reader(directory, to_scalar(precision), kernels::to_torch(device));
+  reader.expect_room(device);
   Weights weights;
   weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
   for (int layer = 0; layer < config.layers; ++layer)

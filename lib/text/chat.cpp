@@ -67,7 +67,8 @@ Json template_variables(const ChatFormat& format, std::span<const Message> chat,
   Json all = format.special_tokens;
   all["tools"] = nullptr;
   all["documents"] = nullptr;
-  for (auto& [key, value] : parse_variables(options.variables_json).items()) {
+  const Json variables = parse_variables(options.variables_json);
+  for (const auto& [key, value] : variables.items()) {
     require(key != "messages" && key != "add_generation_prompt", ErrorCode::invalid_argument,
             "names of other variables", key, "ChatOptions::variables_json");
     all[key] = value;

@@ -9,11 +9,14 @@ namespace {
 // Throws what the door reports of a call; `expected` is what the call was to be given.
 void check(int status, std::string_view expected, const DoorText& error, std::string_view where) {
   switch (status) {
-    case pensive_door_ok: return;
-    case pensive_door_bad_file: fail(ErrorCode::corrupt_file, expected, error.view(), where);
+    case pensive_door_ok:
+      return;
+    case pensive_door_bad_file:
+      fail(ErrorCode::corrupt_file, expected, error.view(), where);
     case pensive_door_bad_argument:
       fail(ErrorCode::invalid_argument, expected, error.view(), where);
-    default: fail(ErrorCode::internal, expected, error.view(), where);
+    default:
+      fail(ErrorCode::internal, expected, error.view(), where);
   }
 }
 
@@ -43,8 +46,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& di
   PensiveDoor* door = nullptr;
   PensiveDoorVocabulary vocabulary{};
   DoorText error;
-  const int status =
-      pensive_door_open(json.data(), json.size(), &door, &vocabulary, error.out());
+  const int status = pensive_door_open(json.data(), json.size(), &door, &vocabulary, error.out());
   check(status == pensive_door_internal ? pensive_door_bad_file : status,
         "a tokenizer of Hugging Face's format", error, parts->where);
   parts->door = std::shared_ptr<PensiveDoor>(door, pensive_door_close);

@@ -244,7 +244,7 @@ at::Tensor Trainer::Parts::judge_all(std::span<const Problem> problems,
     const std::size_t sample = i % options.group_size;
     const Trace& trace = sequences[i].trace();
     if (trace.stopped == StopReason::error)
-      fail(ErrorCode::invalid_argument, "guides that do not throw", trace.error,
+      fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error,
            name_of(problem, sample));
     rewards.push_back(judge->score(problem, respond(trace, *tokenizer)));
     require(std::isfinite(rewards.back()), ErrorCode::invalid_argument, "a finite reward",

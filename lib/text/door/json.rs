@@ -25,7 +25,8 @@ pub fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Res
         Some(pair) if !pair.is_none() => {
             let pair: Vec<String> = pair.try_iter()?.map(|part| part.to_string()).collect();
             let pair: Result<[String; 2], _> = pair.try_into();
-            let [between, after_key] = pair.map_err(|_| refuse("separators that are no pair".into()))?;
+            let [between, after_key] =
+                pair.map_err(|_| refuse("separators that are no pair".into()))?;
             Some((between, after_key))
         }
         _ => None,

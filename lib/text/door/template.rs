@@ -24,7 +24,8 @@ pub fn render(source: &str, context: &str) -> Outcome<String> {
         let thread = thread
             .spawn_scoped(scope, || run(source, context))
             .map_err(|error| Trouble::Internal(format!("a thread to render on: {error}")))?;
-        thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        let panicked = |_| Err(Trouble::BadArgument("what the template engine cannot do".into()));
+        thread.join().unwrap_or_else(panicked)
     })
 }
 
@@ -37,8 +38,11 @@ fn run(source: &str, context: &str) -> Outcome<String> {
         .template_from_str(&source)
         .map_err(|error| Trouble::BadFile(describe(&error)))?;
     template.render(variables).map_err(|error| match error.kind() {
-        ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
-        | ErrorKind::UnknownMethod | ErrorKind::OutOfFuel => Trouble::BadFile(describe(&error)),
+        ErrorKind::UnknownFilter
+        | ErrorKind::UnknownTest
+        | ErrorKind::UnknownFunction
+        | ErrorKind::UnknownMethod
+        | ErrorKind::OutOfFuel => Trouble::BadFile(describe(&error)),
         _ => Trouble::BadArgument(describe(&error)),
     })
 }
@@ -74,7 +78,8 @@ fn describe(error: &Error) -> String {
 fn strftime_now(format: String) -> Result<String, Error> {
     let refuse = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_string());
     // The blank tells an empty result from one that does not fit.
-    let format = CString::new(format + " ").map_err(|_| refuse("a time format with a zero byte"))?;
+    let format =
+        CString::new(format + " ").map_err(|_| refuse("a time format with a zero byte"))?;
     let mut out = vec![0u8; 4096];
     let written = unsafe {
         let mut now: libc::time_t = 0;
@@ -94,27 +99,61 @@ fn without_generation(source: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%").into_iter().chain(rest.find("{#")).min() {
-        let is_comment = rest[start..].starts_with("{#");
-        let closer = if is_comment { "#}" } else { "%}" };
-        let Some(end) = rest[start + 2..].find(closer).map(|at| start + 2 + at) else { break };
-        let tag = &rest[start + 2..end];
-        let lead = if tag.starts_with(['-', '+']) { &tag[..1] } else { "" };
-        let tag = &tag[lead.len()..];
-        let trail = if tag.ends_with(['-', '+']) { &tag[tag.len() - 1..] } else { "" };
-        let tag = &tag[..tag.len() - trail.len()];
-        let word = match tag.trim() {
-            "generation" if !is_comment => Some("with"),
-            "endgeneration" if !is_comment => Some("endwith"),
-            _ => None,
+    while let Some(start) = rest.find('{') {
+        let Some(end) = tag_end(rest.as_bytes(), start) else {
+            out.push_str(&rest[..=start]);
+            rest = &rest[start + 1..];
+            continue;
         };
+        let tag = rest[start..end].strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}"));
         out.push_str(&rest[..start]);
-        match word {
-            Some(word) => out.push_str(&format!("{{%{lead} {word} {trail}%}}")),
-            None => out.push_str(&rest[start..end + 2]),
+        match tag.and_then(scope_tag) {
+            Some(scope) => out.push_str(&scope),
+            None => out.push_str(&rest[start..end]),
         }
-        rest = &rest[end + 2..];
+        rest = &rest[end..];
+        if tag.is_some_and(|tag| tag.trim_matches(['-', '+']).trim() == "raw") {
+            let end = rest.find("endraw").unwrap_or(rest.len());
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// Where the tag that begins at `start` ends: past its closing bracket, quoted ones aside.
+fn tag_end(text: &[u8], start: usize) -> Option<usize> {
+    let closer: &[u8] = match text.get(start + 1)? {
+        b'%' => b"%}",
+        b'#' => b"#}",
+        b'{' => b"}}",
+        _ => return None,
+    };
+    let mut quote = None;
+    let mut at = start + 2;
+    while at < text.len() {
+        match (quote, text[at]) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), byte) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, byte @ (b'"' | b'\'')) if closer != b"#}" => quote = Some(byte),
+            (None, _) if text[at..].starts_with(closer) => return Some(at + 2),
+            (None, _) => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// `{%- generation %}` as `{%- with %}`, which opens a scope and does nothing else.
+fn scope_tag(tag: &str) -> Option<String> {
+    let lead = if tag.starts_with(['-', '+']) { &tag[..1] } else { "" };
+    let tag = &tag[lead.len()..];
+    let trail = if tag.ends_with(['-', '+']) { &tag[tag.len() - 1..] } else { "" };
+    match tag[..tag.len() - trail.len()].trim() {
+        "generation" => Some(format!("{{%{lead} with {trail}%}}")),
+        "endgeneration" => Some(format!("{{%{lead} endwith {trail}%}}")),
+        _ => None,
+    }
 }

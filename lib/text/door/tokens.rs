@@ -81,7 +81,9 @@ impl Door {
             if got != Some(token.id) && !token.content.is_empty() {
                 let got = got.map_or("none".to_string(), |id| id.to_string());
                 let (content, id) = (token.content, token.id);
-                return Err(bad_file(format!("added token {content:?} with id {id}, which gets {got}")));
+                return Err(bad_file(format!(
+                    "added token {content:?} with id {id}, which gets {got}"
+                )));
             }
         }
         let pieces = Pieces::of(tokenizer.get_decoder());
@@ -114,7 +116,8 @@ impl Door {
             let mut flags = 0;
             if let Some(token) = tokenizer.id_to_token(id) {
                 flags = 1;
-                flags |= if tokenizer.get_added_vocabulary().is_special_token(&token) { 2 } else { 0 };
+                flags |=
+                    if tokenizer.get_added_vocabulary().is_special_token(&token) { 2 } else { 0 };
                 flags |= if is_byte(&token) { 4 } else { 0 };
                 if pieces.join != Join::Windowed {
                     vocabulary.bytes.extend(pieces.bytes(token)?);
@@ -216,7 +219,8 @@ fn literal(source: &[u8]) -> Result<Tokenizer, String> {
         }
         for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
             if token["content"].as_str().is_some_and(|content| specials.contains(content)) {
-                token["content"] = Value::String(renamed(token["content"].as_str().unwrap_or_default()));
+                token["content"] =
+                    Value::String(renamed(token["content"].as_str().unwrap_or_default()));
             }
         }
     }

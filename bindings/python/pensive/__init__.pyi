@@ -1,0 +1,449 @@
+from os import PathLike
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, Protocol, Sequence as _Seq
+from typing import overload
+
+__version__: str
+
+Path = str | PathLike[str]
+Ids = _Seq[int]
+Log = Callable[[str, str], None]
+SegmentName = Literal["prompt", "think", "answer"]
+StopName = Literal["running", "end_token", "length", "guide", "cancelled", "error"]
+OriginName = Literal["prompt", "sampled", "forced"]
+
+class Error(RuntimeError):
+    code: str
+
+class ModelInfo:
+    family: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_positions: int
+    is_tied: bool
+    parameters: int
+    weight_bytes: int
+    precision: str
+    device: str
+    fingerprint: int
+
+class Model:
+    @staticmethod
+    def load(
+        path: Path,
+        device: str = "auto",
+        precision: Literal["as_stored", "float32", "bfloat16", "float64"] = "as_stored",
+        log: Log | None = None,
+    ) -> Model: ...
+    @property
+    def info(self) -> ModelInfo: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def max_positions(self) -> int: ...
+    @property
+    def stop_tokens(self) -> list[int]: ...
+    @property
+    def defaults(self) -> dict[str, float]: ...
+
+class Tokenizer:
+    @staticmethod
+    def load(path: Path) -> Tokenizer: ...
+    def encode(
+        self, text: str, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]: ...
+    def encode_chat(
+        self,
+        chat: Iterable[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | str | None = None,
+    ) -> list[int]: ...
+    def render_chat(
+        self,
+        chat: Iterable[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | str | None = None,
+    ) -> str: ...
+    def decode(self, ids: Ids, *, keep_special: bool = False) -> str: ...
+    def find(self, token: str) -> int | None: ...
+    def spelling(self, id: int) -> str | None: ...
+    def is_special(self, id: int) -> bool: ...
+    def __len__(self) -> int: ...
+    @property
+    def bos(self) -> int | None: ...
+    @property
+    def eos(self) -> int | None: ...
+    @property
+    def has_chat_template(self) -> bool: ...
+    def with_names(self, names: Mapping[int, str]) -> Tokenizer: ...
+
+class SoftVocab:
+    def __init__(self, model: Model) -> None: ...
+    @staticmethod
+    def load(model: Model, path: Path) -> SoftVocab: ...
+    def save(self, path: Path, training: Mapping[str, Any] | str | None = None) -> None: ...
+    def add(self, name: str, start_at_mean_of: Ids) -> int: ...
+    def find(self, name: str) -> int | None: ...
+    def name(self, id: int) -> str: ...
+    def row(self, id: int) -> list[float]: ...
+    def set_row(self, id: int, values: _Seq[float]) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def model(self) -> Model: ...
+
+class Moment:
+    tokens: list[int]
+    prompt_tokens: int
+    token: int
+    text: str
+    tail: str
+    segment: SegmentName
+    origin: OriginName
+    completes: Literal["none", "think_open", "think_close", "answer_open", "answer_close"]
+    marker_tokens: int
+    think_tokens: int
+    new_tokens: int
+    logprob: float
+    entropy_nats: float
+    top_token: int
+    top_logprob: float
+    watched: list[float]
+
+class Bias:
+    def __init__(
+        self, token: int, logit: float = 0.0, times_max_minus_mean: float = 0.0
+    ) -> None: ...
+    token: int
+    logit: float
+    times_max_minus_mean: float
+
+class Proceed:
+    def __init__(self, biases: list[Bias] = ...) -> None: ...
+    biases: list[Bias]
+
+class Allow:
+    def __init__(self, tokens: Ids) -> None: ...
+    mask: list[int]
+
+class Force:
+    def __init__(self, tokens: Ids = ..., replaces_last: int = 0) -> None: ...
+    tokens: list[int]
+    replaces_last: int
+
+class Close:
+    def __init__(
+        self,
+        reason: Literal["budget", "brake", "other"] = "other",
+        replaces_last: int = 0,
+        within_tokens: int = 0,
+    ) -> None: ...
+    reason: str
+    replaces_last: int
+    within_tokens: int
+
+class Probe:
+    def __init__(
+        self,
+        *,
+        from_back: int = 0,
+        tokens: Ids = ...,
+        stop_texts: list[str] = ...,
+        temperature: float = 0.0,
+        max_new_tokens: int = 16,
+    ) -> None: ...
+    from_back: int
+    tokens: list[int]
+    stop_texts: list[str]
+    temperature: float
+    max_new_tokens: int
+
+class Stop:
+    def __init__(self) -> None: ...
+
+Action = Proceed | Allow | Force | Close | Probe | Stop
+
+class ProbeReply(Protocol):
+    tokens: list[int]
+    logprobs: list[float]
+    text: str
+    is_refused: bool
+
+class BuiltinGuide:
+    @property
+    def name(self) -> str: ...
+
+class Guide:
+    watches: Ids
+    needs_markers: bool
+    @property
+    def name(self) -> str: ...
+    def on_start(self, moment: Moment) -> Action | None: ...
+    def on_token(self, moment: Moment) -> Action | None: ...
+    def on_probe(self, reply: ProbeReply) -> Action | None: ...
+    def on_done(self, action: Action, was_mine: bool) -> None: ...
+    def clone(self) -> Guide: ...
+
+def budget(max_think_tokens: int = 2048, *, window_tokens: int = 32) -> BuiltinGuide: ...
+def continue_thinking(
+    with_: Ids, times: int = 1, *, max_think_tokens: int = ...
+) -> BuiltinGuide: ...
+def margin_brake(
+    closer: Ids, *, max_margin_nats: float = 0.1, min_think_tokens: int = 0
+) -> BuiltinGuide: ...
+def find_markers(tokenizer: Tokenizer) -> dict[str, list[int]] | None: ...
+def is_sentence_end(text: str) -> bool: ...
+
+class Request:
+    def __init__(
+        self,
+        *,
+        prompt: Ids | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        guides: Iterable[BuiltinGuide | Guide] | None = None,
+        markers: Mapping[str, Ids] | None = None,
+        closing: Ids | None = None,
+        begins_in: SegmentName | None = None,
+        extra_stop_tokens: Ids | None = None,
+        ignore_end_tokens: bool | None = None,
+        sample: int | None = None,
+    ) -> None: ...
+
+class TextEvent:
+    segment: SegmentName
+    index: int
+    text: str
+
+class TraceAction:
+    position: int
+    guide: str
+    kind: str
+    reason: str
+    tokens: int
+    taken_back: int
+
+class Trace:
+    prompt_tokens: int
+    tokens: list[int]
+    logprobs: list[float]
+    drawn_logprobs: list[float]
+    entropies_nats: list[float]
+    segments: list[SegmentName]
+    origins: list[OriginName]
+    is_marker: list[int]
+    is_taken_back: list[int]
+    actions: list[TraceAction]
+    probe_tokens: int
+    stopped: StopName
+    error: str
+    seed: int
+    path: list[int]
+    def kept(self) -> list[int]: ...
+    def decoded_tokens(self) -> int: ...
+    def count(self, segment: SegmentName) -> int: ...
+
+def save_traces(traces: Iterable[Trace], path: Path, *, append: bool = False) -> None: ...
+def load_traces(path: Path) -> list[Trace]: ...
+
+class Sequence:
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def trace(self) -> Trace: ...
+    @property
+    def response(self) -> Response: ...
+    def take_events(self) -> list[TextEvent]: ...
+    def fork(self, draws: Literal["same", "fresh"] = "fresh") -> Sequence: ...
+    def feed(self, ids: Ids) -> None: ...
+    def cancel(self) -> None: ...
+
+class Stream(Iterator[TextEvent]):
+    def __iter__(self) -> Stream: ...
+    def __next__(self) -> TextEvent: ...
+
+class EngineCounters:
+    steps: int
+    computed_tokens: int
+    reused_tokens: int
+    preemptions: int
+    live: int
+    waiting: int
+    pages: int
+    free_pages: int
+
+class Engine:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        soft: SoftVocab | None = None,
+        row_invariant: bool = False,
+        page_tokens: int = 16,
+        cache_tokens: int = 0,
+        max_live_sequences: int = 256,
+        max_tokens_per_step: int = 2048,
+        reuse_prefixes: bool = True,
+        log: Log | None = None,
+    ) -> None: ...
+    @overload
+    def start(self, request: Request) -> Sequence: ...
+    @overload
+    def start(
+        self,
+        *,
+        prompt: str | Ids | None = None,
+        chat: Iterable[Mapping[str, str]] | None = None,
+        chat_variables: Mapping[str, Any] | str | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        guides: Iterable[BuiltinGuide | Guide] | None = None,
+        markers: Mapping[str, Ids] | None = None,
+        closing: Ids | None = None,
+        begins_in: SegmentName | None = None,
+        extra_stop_tokens: Ids | None = None,
+        ignore_end_tokens: bool | None = None,
+        sample: int | None = None,
+    ) -> Sequence: ...
+    def step(self) -> int: ...
+    @overload
+    def finish(self, sequence: Sequence) -> None: ...
+    @overload
+    def finish(self, sequences: list[Sequence]) -> None: ...
+    def stream(self, sequence: Sequence) -> Stream: ...
+    def clear_prefixes(self) -> None: ...
+    @property
+    def counters(self) -> EngineCounters: ...
+    @property
+    def model(self) -> Model: ...
+
+class Problem:
+    def __init__(self, question: str, reference: str, id: str = "") -> None: ...
+    id: str
+    question: str
+    reference: str
+
+class Response:
+    text: str
+    thinking: str
+    answer: str
+    think_tokens: int
+    answer_tokens: int
+    is_truncated: bool
+
+class Judge:
+    def __call__(self, problem: Problem, response: Response) -> float: ...
+
+AnyJudge = Judge | Callable[[Problem, Response], float]
+
+def correct() -> Judge: ...
+def boxed() -> Judge: ...
+def sum_judges(first: AnyJudge, second: AnyJudge, weight: float = 1.0) -> Judge: ...
+def find_answer(response: str) -> str | None: ...
+def same_answer(a: str, b: str) -> bool: ...
+
+class TrainReport:
+    step: int
+    mean_reward: float
+    mean_tokens: float
+    spread_share: float
+    loss: float
+    gradient_norm: float
+    clip_share: float
+    row_norm: float
+    row_distance: float
+    mean_logprob_gap: float
+    max_logprob_gap: float
+    rollout_seconds: float
+    update_seconds: float
+
+class Trainer:
+    def __init__(
+        self,
+        engine: Engine,
+        soft: SoftVocab,
+        row: int,
+        judge: AnyJudge,
+        *,
+        rollout: Request | Mapping[str, Any] | None = None,
+        system: str | None = None,
+        prompt_of: Callable[[Problem], Ids] | None = None,
+        group_size: int = 16,
+        learning_rate: float = 0.02,
+        total_steps: int = 0,
+        clip: float = 0.2,
+        inner_steps: int = 1,
+        max_gradient_norm: float = 0.0,
+        seed: int = 0,
+        max_batch_tokens: int = 16384,
+    ) -> None: ...
+    def step(self, problems: list[Problem]) -> TrainReport: ...
+    @property
+    def steps_done(self) -> int: ...
+    def save_checkpoint(self, path: Path) -> None: ...
+    def resume(self, path: Path) -> None: ...
+
+class ExamSample:
+    problem: int
+    sample: int
+    score: float
+    tokens: int
+    first_answer: float
+    stopped: StopName
+
+class ExamResult:
+    samples: list[ExamSample]
+    problems: int
+    accuracy: float
+    standard_error: float
+    low: float
+    high: float
+    mean_tokens: float
+    mean_first_answer: float
+    truncated_share: float
+
+class Paired:
+    difference: float
+    low: float
+    high: float
+    token_difference: float
+    errors_removed: float
+    errors_low: float
+    errors_high: float
+
+def load_problems(
+    path: Path,
+    *,
+    question: str = "question",
+    answer: str = "answer",
+    id: str = "id",
+    answer_after: str = "",
+) -> list[Problem]: ...
+def examine(
+    engine: Engine,
+    problems: list[Problem],
+    judge: AnyJudge,
+    *,
+    request: Request | Mapping[str, Any] | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    system: str | None = None,
+    prompt_of: Callable[[Problem], Ids] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    samples_file: Path = "",
+) -> ExamResult: ...
+def compare(a: ExamResult, b: ExamResult) -> Paired: ...

@@ -1,0 +1,382 @@
+"""The Python door: the whole path on the embedded model. python test_pensive.py"""
+
+import gc
+import importlib.util
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+import weakref
+
+import pensive
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REASONER = pathlib.Path(os.environ.get("PENSIVE_TEST_MODEL") or ROOT / "examples" / "reasoner")
+HAS_MODEL = (REASONER / "model.safetensors").exists()
+CHAT = [{"role": "user", "content": "12 + 3 * 4"}]
+
+
+class Forcer(pensive.Guide):
+    """Counts tokens and forces one after the third."""
+
+    def __init__(self, token):
+        self.token = token
+        self.watches = [token]
+        self.seen = 0
+        self.done = []
+
+    def on_token(self, moment):
+        self.seen += 1
+        assert moment.token == moment.tokens[-1]
+        assert moment.origin != "sampled" or moment.watched[0] <= 0
+        return pensive.Force([self.token]) if self.seen == 3 else None
+
+    def on_done(self, action, was_mine):
+        self.done.append((type(action).__name__, was_mine))
+
+
+class Careless(pensive.Guide):
+    kept = []
+
+    def on_token(self, moment):
+        self.kept.append(moment)
+        raise ValueError("too careless")
+
+
+class Asker(pensive.Guide):
+    """Asks on the side once, and stops on the reply."""
+
+    replies = []
+    asked = False
+
+    def on_token(self, moment):
+        if self.asked:
+            return None
+        self.asked = True
+        return pensive.Probe(max_new_tokens=4)
+
+    def on_probe(self, reply):
+        self.replies.append((reply.tokens, reply.logprobs, reply.is_refused))
+        return pensive.Stop()
+
+
+class Plain(unittest.TestCase):
+    """What needs no model."""
+
+    def test_judging_answers(self):
+        self.assertEqual(pensive.find_answer(r"so \boxed{42}."), "42")
+        self.assertIsNone(pensive.find_answer("I do not know"))
+        self.assertTrue(pensive.same_answer("1,000.0", "1000"))
+        self.assertTrue(pensive.is_sentence_end("so.\n"))
+
+    def test_errors_say_their_kind(self):
+        with self.assertRaises(pensive.Error) as caught:
+            pensive.Model.load("/nonexistent")
+        self.assertEqual(caught.exception.code, "not_found")
+        self.assertIn("/nonexistent", str(caught.exception))
+        with self.assertRaises(pensive.Error) as caught:
+            pensive.Model.load("/nonexistent", device="abacus")
+        self.assertEqual(caught.exception.code, "invalid_argument")
+        with self.assertRaises(pensive.Error):
+            pensive.Model.load("/nonexistent", precision="double")
+        with self.assertRaises(pensive.Error):
+            pensive.Request(max_tokens=3)
+        with self.assertRaises(pensive.Error):
+            pensive.Request(guides=[print])
+        with self.assertRaises(TypeError):
+            pensive.Engine(None, cache=3)
+
+    def test_stubs_name_everything(self):
+        stub = pathlib.Path(pensive.__file__).with_suffix(".pyi").read_text()
+        for name in pensive.__all__:
+            self.assertRegex(stub, rf"(class|def) {name}\b|{name}: ", name)
+
+
+@unittest.skipUnless(HAS_MODEL, f"there is no model in {REASONER}")
+class WithModel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = pensive.Model.load(REASONER, device="cpu")
+        cls.text = cls.model.tokenizer
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.path = pathlib.Path(cls.folder.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def make(self, **options):
+        soft = pensive.SoftVocab(self.model)
+        row = soft.add("again", self.text.encode("Wait, "))
+        engine = pensive.Engine(self.model, soft=soft, cache_tokens=8192, **options)
+        return soft, row, engine
+
+    def test_model_and_text(self):
+        info = self.model.info
+        self.assertEqual(info.vocab_size, self.model.vocab_size)
+        self.assertEqual(info.device, "cpu")
+        ids = self.text.encode("12 + 3", add_special=False)
+        self.assertEqual(self.text.decode(ids), "12 + 3")
+        self.assertEqual(self.text.encode_chat(CHAT)[-1], self.text.find("<think>"))
+        self.assertIn("12 + 3", self.text.render_chat(CHAT))
+        self.assertIsNone(self.text.find("no such token"))
+        markers = pensive.find_markers(self.text)
+        self.assertEqual(markers["think_close"], [self.text.find("</think>")])
+        with self.assertRaises(pensive.Error):
+            self.text.encode_chat([{"role": "user"}])
+        with self.assertRaises(pensive.Error):
+            self.text.decode([10**6])
+
+    def test_generate_and_stream_with_guides(self):
+        _, row, engine = self.make()
+        closer = pensive.find_markers(self.text)["think_close"]
+        sequence = engine.start(
+            chat=CHAT,
+            max_new_tokens=64,
+            temperature=1.0,
+            seed=7,
+            guides=[
+                pensive.continue_thinking(with_=[row], times=1),
+                pensive.margin_brake(closer, max_margin_nats=0.0),
+                pensive.budget(max_think_tokens=24),
+            ],
+        )
+        self.assertFalse(sequence.finished)
+        events = list(engine.stream(sequence))
+        self.assertTrue(sequence.finished)
+        self.assertTrue(events)
+        thinking = "".join(event.text for event in events if event.segment == "think")
+        answer = "".join(event.text for event in events if event.segment == "answer")
+        self.assertEqual(thinking, sequence.response.thinking)
+        self.assertEqual(answer, sequence.response.answer)
+
+        trace = sequence.trace
+        self.assertEqual(len(trace.tokens), len(trace.logprobs))
+        self.assertEqual(trace.seed, 7)
+        self.assertLessEqual(trace.count("think"), 40)
+        sampled = [i for i, origin in enumerate(trace.origins) if origin == "sampled"]
+        self.assertTrue(all(trace.logprobs[i] <= 0 for i in sampled))
+        self.assertTrue(math.isnan(trace.logprobs[0]))
+        file = self.path / "traces.jsonl"
+        pensive.save_traces([trace], file)
+        pensive.save_traces([trace], file, append=True)
+        again = pensive.load_traces(file)
+        self.assertEqual([t.tokens for t in again], [trace.tokens] * 2)
+
+    def test_guide_in_python(self):
+        _, row, engine = self.make()
+        guide = Forcer(row)
+        sequence = engine.start(chat=CHAT, max_new_tokens=16, seed=1, guides=[guide])
+        prompt = sequence.trace.prompt_tokens
+        engine.finish(sequence)
+        self.assertEqual(sequence.trace.error, "")
+        self.assertEqual(sequence.trace.tokens[prompt + 3], row)
+        self.assertEqual(sequence.trace.origins[prompt + 3], "forced")
+        self.assertEqual(sequence.trace.actions[0].guide, "Forcer")
+        self.assertEqual((guide.seen, guide.done), (0, []))  # a prototype is never touched
+
+    def test_failing_guide_ends_its_own_sequence(self):
+        _, _, engine = self.make()
+        Careless.kept.clear()
+        bad = engine.start(chat=CHAT, max_new_tokens=16, guides=[Careless()])
+        good = engine.start(chat=CHAT, max_new_tokens=16)
+        engine.finish([bad, good])
+        self.assertEqual(bad.trace.stopped, "error")
+        self.assertIn("too careless", bad.trace.error)
+        self.assertNotEqual(good.trace.stopped, "error")
+        with self.assertRaises(RuntimeError):
+            Careless.kept[0].token  # a moment lives for its call
+
+    def test_probing_guide(self):
+        _, _, engine = self.make()
+        Asker.replies.clear()
+        sequence = engine.start(chat=CHAT, max_new_tokens=16, guides=[Asker()])
+        engine.finish(sequence)
+        self.assertEqual(sequence.trace.error, "")
+        tokens, logprobs, is_refused = Asker.replies[0]
+        self.assertFalse(is_refused)
+        self.assertEqual(len(tokens), len(logprobs))
+        self.assertEqual(sequence.trace.stopped, "guide")
+
+    def test_fork_feed_cancel(self):
+        _, row, engine = self.make()
+        whole = engine.start(prompt=self.text.encode_chat(CHAT), seed=3, max_new_tokens=24,
+                             ignore_end_tokens=True)
+        for _ in range(4):
+            engine.step()
+        same, fresh = whole.fork("same"), whole.fork()
+        fresh.feed([row])
+        engine.step()
+        fresh.cancel()
+        engine.finish([whole, same, fresh])
+        self.assertEqual(whole.trace.tokens, same.trace.tokens)
+        self.assertEqual(fresh.trace.stopped, "cancelled")
+        with self.assertRaises(pensive.Error):
+            fresh.feed([row])
+        self.assertGreater(engine.counters.steps, 0)
+
+    def test_bad_requests(self):
+        _, row, engine = self.make()
+        for fields in ({}, {"prompt": [row + 1]}, {"prompt": [1], "chat": CHAT},
+                       {"prompt": [1], "max_tokens": 3}, {"prompt": [1], "top_p": 7.0},
+                       {"prompt": [1], "begins_in": "dreams"}):
+            with self.assertRaises(pensive.Error, msg=str(fields)) as caught:
+                engine.start(**fields)
+            self.assertEqual(caught.exception.code, "invalid_argument")
+
+    def test_one_caller_at_a_time(self):
+        _, _, engine = self.make()
+        codes = []
+
+        class Reenters(pensive.Guide):
+            def clone(self):
+                return self
+
+            def on_token(self, moment):
+                try:
+                    engine.step()
+                except pensive.Error as error:
+                    codes.append(error.code)
+                return pensive.Stop()
+
+        engine.finish(engine.start(chat=CHAT, guides=[Reenters()]))
+        self.assertEqual(codes, ["busy"])
+
+    def test_sequences_may_be_dropped_by_other_threads(self):
+        _, row, engine = self.make()
+        sequences = [engine.start(chat=CHAT, max_new_tokens=200, guides=[Forcer(row)],
+                                  ignore_end_tokens=True) for _ in range(8)]
+        last = sequences.pop()
+        thread = threading.Thread(target=sequences.clear)
+        for _ in range(4):
+            engine.step()
+        thread.start()
+        engine.finish(last)
+        thread.join()
+        engine.step()
+        self.assertEqual((engine.counters.live, engine.counters.waiting), (0, 0))
+
+    def test_nothing_is_kept_alive(self):
+        _, row, engine = self.make()
+        guide = Forcer(row)
+        seen = weakref.ref(guide)
+        sequence = engine.start(chat=CHAT, max_new_tokens=8, guides=[guide])
+        engine.finish(sequence)
+        del guide, sequence
+        engine.step()
+        gc.collect()
+        self.assertIsNone(seen())
+
+    def test_rows(self):
+        soft, row, _ = self.make()
+        values = soft.row(row)
+        version = soft.version
+        values[0] += 1
+        soft.set_row(row, values)
+        self.assertNotEqual(soft.version, version)
+        soft.save(self.path / "row.safetensors", training={"steps": 2})
+        loaded = pensive.SoftVocab.load(self.model, self.path / "row.safetensors")
+        self.assertEqual(loaded.row(loaded.find("again")), soft.row(row))
+        self.assertEqual((len(loaded), loaded.name(row)), (1, "again"))
+        self.assertEqual(self.text.with_names({row: "<again>"}).decode([row], keep_special=True),
+                         "<again>")
+        with self.assertRaises(pensive.Error):
+            soft.set_row(row, values[1:])
+        with self.assertRaises(pensive.Error):
+            pensive.SoftVocab.load(self.model, "/nonexistent")
+
+    def test_train_two_steps(self):
+        soft, row, engine = self.make()
+        asked = []
+
+        def judge(problem, response):
+            asked.append(problem.id)
+            return float(response.think_tokens % 2)
+
+        problems = [pensive.Problem("12 + 3 * 4", "24", "a"), pensive.Problem("7 * 8", "56", "b")]
+        options = dict(rollout=dict(guides=[pensive.continue_thinking([row])], max_new_tokens=96,
+                                    temperature=1.0), group_size=4, seed=5)
+        trainer = pensive.Trainer(engine, soft, row, judge, **options)
+        version = soft.version
+        for step in (1, 2):
+            report = trainer.step(problems)
+            self.assertEqual(report.step, step)
+            self.assertGreater(report.mean_tokens, 0)
+        self.assertEqual(len(asked), 16)
+        self.assertEqual(soft.version != version, report.row_distance > 0)
+        trainer.save_checkpoint(self.path / "checkpoint")
+        second = pensive.Trainer(engine, soft, row, pensive.correct(), **options)
+        second.resume(self.path / "checkpoint")
+        self.assertEqual(second.steps_done, 2)
+
+        def fails(problem, response):
+            raise KeyError("no judgement")
+
+        with self.assertRaises(KeyError):
+            pensive.Trainer(engine, soft, row, fails, **options).step(problems)
+        with self.assertRaises(pensive.Error):
+            pensive.Trainer(engine, soft, row, judge, groups=4)
+        with self.assertRaises(pensive.Error):
+            pensive.Trainer(engine, soft, row + 1, judge)
+
+    def test_exam_on_twenty_problems(self):
+        _, _, engine = self.make()
+        problems = pensive.load_problems(REASONER / "problems" / "dev.jsonl")[:20]
+        self.assertEqual(len(problems), 20)
+        seen = []
+        request = pensive.Request(max_new_tokens=200, guides=[pensive.budget(150)])
+        first = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
+                                seed=1, progress=lambda done, of: seen.append((done, of)))
+        self.assertEqual(first.problems, 20)
+        self.assertEqual(len(first.samples), 40)
+        self.assertEqual(seen[-1], (40, 40))
+        self.assertTrue(first.low <= first.accuracy <= first.high)
+        second = pensive.examine(engine, problems, lambda p, r: 1.0, samples=2, seed=1,
+                                 request={"max_new_tokens": 100}, system="brief")
+        paired = pensive.compare(first, second)
+        self.assertAlmostEqual(paired.difference, 1.0 - first.accuracy)
+        with self.assertRaises(pensive.Error):
+            pensive.load_problems(REASONER / "config.json")
+
+
+@unittest.skipUnless(importlib.util.find_spec("torch"), "there is no torch to import")
+class BesideTorch(unittest.TestCase):
+    def run_python(self, program):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
+
+    USE = "assert torch.ones(2).sum() == 2; assert pensive.same_answer('1', '1.0');"
+
+    def test_does_not_import_torch(self):
+        self.assertEqual(
+            self.run_python("import pensive, sys; print('torch' in sys.modules)"), "False")
+
+    def test_torch_first(self):
+        self.run_python("import torch, pensive;" + self.USE)
+
+    def test_torch_after(self):
+        self.run_python("import pensive, torch;" + self.USE)
+
+    @unittest.skipUnless(HAS_MODEL, "there is no model")
+    def test_training_inside_no_grad(self):
+        self.run_python(
+            "import torch, pensive\n"
+            "with torch.inference_mode():\n"
+            f"    model = pensive.Model.load({str(REASONER)!r}, device='cpu')\n"
+            "    soft = pensive.SoftVocab(model)\n"
+            "    row = soft.add('again', model.tokenizer.encode('Wait, '))\n"
+            "    engine = pensive.Engine(model, soft=soft, cache_tokens=4096)\n"
+            "    guides = [pensive.continue_thinking([row])]\n"
+            "    trainer = pensive.Trainer(engine, soft, row, lambda p, r: r.think_tokens % 2,\n"
+            "        rollout=dict(guides=guides, max_new_tokens=64), group_size=4)\n"
+            "    trainer.step([pensive.Problem('1 + 2', '3')])\n"
+            "    assert torch.is_inference_mode_enabled()\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,225 @@
+/* The C door's second half: judges, training a row, keeping it, examining it. */
+#include "capi_test.h"
+
+/* Rewards an even number of thinking tokens: something that differs within a group. */
+static int32_t score_even(void* user, const pensive_problem* problem,
+                          const pensive_response* response, double* score) {
+  CHECK(problem->question && response->text[response->text_size] == '\0');
+  ++*(int*)user;
+  *score = response->think_tokens % 2 == 0;
+  return PENSIVE_OK;
+}
+static int32_t score_refuses(void* user, const pensive_problem* problem,
+                             const pensive_response* response, double* score) {
+  (void)user, (void)problem, (void)response, (void)score;
+  return PENSIVE_DEADLINE;
+}
+
+static pensive_judge* judge_of(int32_t (*score)(void*, const pensive_problem*,
+                                                const pensive_response*, double*),
+                               void* user) {
+  pensive_judge_callbacks callbacks = PENSIVE_JUDGE_CALLBACKS_INIT;
+  callbacks.user = user;
+  callbacks.score = score;
+  pensive_judge* judge = NULL;
+  CHECK_OK(pensive_judge_new(&callbacks, &judge, &error));
+  return judge;
+}
+
+static void test_answers(void) {
+  char* answer = NULL;
+  int32_t same = -1;
+  CHECK_OK(pensive_find_answer("so \\boxed{42}.", PENSIVE_ZERO_TERMINATED, &answer, &error));
+  CHECK(answer && strcmp(answer, "42") == 0);
+  pensive_free(answer);
+  CHECK_OK(pensive_find_answer("I do not know", PENSIVE_ZERO_TERMINATED, &answer, &error));
+  CHECK(!answer);
+  CHECK_OK(pensive_same_answer("1,000.0", "1000", &same, &error));
+  CHECK(same == 1);
+  CHECK_OK(pensive_same_answer("41", "42", &same, &error));
+  CHECK(same == 0);
+}
+
+static void test_rows(const World* world) {
+  char file[320];
+  pensive_soft* loaded = NULL;
+  float* values = NULL;
+  float* again = NULL;
+  size_t width = 0;
+  size_t count = 0;
+  char* name = NULL;
+  int32_t id = 0;
+  snprintf(file, sizeof file, "%s/row.safetensors", world->folder);
+  CHECK_OK(pensive_soft_get_row(world->soft, world->row, &values, &width, &error));
+  CHECK(width > 0);
+  const uint64_t before = pensive_soft_version(world->soft);
+  values[0] += 1;
+  CHECK_OK(pensive_soft_set_row(world->soft, world->row, values, width, &error));
+  CHECK(pensive_soft_version(world->soft) != before);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "",
+              pensive_soft_set_row(world->soft, world->row, values, width - 1, &error));
+  CHECK_OK(pensive_soft_save(world->soft, file, "{\"steps\": 2}", &error));
+  CHECK_OK(pensive_soft_load(world->model, file, &loaded, &error));
+  CHECK_OK(pensive_soft_find(loaded, "again", &id, &error));
+  CHECK(id == world->row && pensive_soft_size(loaded) == 1);
+  CHECK_OK(pensive_soft_get_row(loaded, id, &again, &count, &error));
+  CHECK(count == width && memcmp(values, again, width * sizeof *values) == 0);
+  CHECK(pensive_soft_version(loaded) == pensive_soft_version(world->soft));
+  CHECK_OK(pensive_soft_get_name(loaded, id, &name, &error));
+  CHECK(strcmp(name, "again") == 0);
+  CHECK_OK(pensive_soft_find(loaded, "nobody", &id, &error));
+  CHECK(id == -1);
+  pensive_free(name);
+  pensive_free(values);
+  pensive_free(again);
+  pensive_soft_free(loaded);
+}
+
+static int32_t prompt_of(void* user, const pensive_problem* problem, const int32_t** ids,
+                         size_t* count) {
+  static int32_t prompt[256];
+  int32_t* asked = ask(user, problem->question, count);
+  CHECK(*count <= 256);
+  memcpy(prompt, asked, *count * sizeof *prompt);
+  pensive_free(asked);
+  *ids = prompt;
+  return PENSIVE_OK;
+}
+
+/* The options of a small training run; `guide` feeds the row wherever the thinking would end. */
+static pensive_train_options training(const World* world, pensive_request* rollout,
+                                      pensive_prompting* prompting, pensive_guide** guide) {
+  pensive_continue_options again = PENSIVE_CONTINUE_OPTIONS_INIT;
+  again.with = &world->row;
+  again.with_count = 1;
+  CHECK_OK(pensive_guide_new_continue(&again, guide, &error));
+  rollout->guides = guide;
+  rollout->guide_count = 1;
+  rollout->max_new_tokens = 96;
+  rollout->given = PENSIVE_GIVEN_TEMPERATURE;
+  rollout->temperature = 1;
+  prompting->user = (void*)world;
+  prompting->prompt_of = prompt_of;
+  pensive_train_options options = PENSIVE_TRAIN_OPTIONS_INIT;
+  options.rollout = rollout;
+  options.prompting = prompting;
+  options.group_size = 4;
+  options.seed = 5;
+  return options;
+}
+
+static void test_training(const World* world, const pensive_problems* problems) {
+  int asked = 0;
+  pensive_judge* judge = judge_of(score_even, &asked);
+  pensive_judge* refusing = judge_of(score_refuses, NULL);
+  pensive_request rollout = PENSIVE_REQUEST_INIT;
+  pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
+  pensive_guide* guide = NULL;
+  const pensive_train_options options = training(world, &rollout, &prompting, &guide);
+  pensive_trainer* trainer = NULL;
+  pensive_trainer* second = NULL;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "",
+              pensive_trainer_new(world->engine, world->soft, world->row + 9, judge, &options,
+                                  &trainer, &error));
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &trainer,
+                               &error));
+  pensive_train_report report = PENSIVE_TRAIN_REPORT_INIT;
+  const uint64_t before = pensive_soft_version(world->soft);
+  for (int step = 1; step <= 2; ++step) {
+    CHECK_OK(pensive_trainer_step(trainer, problems, &report, &error));
+    CHECK(report.step == step && report.mean_tokens > 0 && report.row_norm > 0);
+    CHECK(report.mean_reward >= 0 && report.mean_reward <= 1);
+  }
+  CHECK(asked == 2 * 4 * (int)problems->count && pensive_trainer_steps_done(trainer) == 2);
+  CHECK((pensive_soft_version(world->soft) != before) == (report.row_distance > 0));
+
+  char file[320];
+  snprintf(file, sizeof file, "%s/checkpoint", world->folder);
+  CHECK_OK(pensive_trainer_save_checkpoint(trainer, file, &error));
+  pensive_trainer_free(trainer);
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,
+                               &error));
+  CHECK_OK(pensive_trainer_resume(second, file, &error));
+  CHECK(pensive_trainer_steps_done(second) == 2);
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_trainer_resume(second, "/nonexistent", &error));
+  pensive_trainer_free(second);
+
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, refusing, &options, &trainer,
+                               &error));
+  const uint64_t kept = pensive_soft_version(world->soft);
+  CHECK_FAILS(PENSIVE_DEADLINE, "score", pensive_trainer_step(trainer, problems, NULL, &error));
+  CHECK(pensive_trainer_steps_done(trainer) == 0 && pensive_soft_version(world->soft) == kept);
+  pensive_trainer_free(trainer);
+  pensive_guide_free(guide);
+  pensive_judge_free(judge);
+  pensive_judge_free(refusing);
+}
+
+static void count_progress(void* user, int32_t done, int32_t of) {
+  CHECK(done <= of);
+  *(int*)user = done;
+}
+
+static void test_exam(const World* world, const pensive_problems* problems) {
+  int done = 0;
+  pensive_judge* judge = NULL;
+  pensive_exam* exam = NULL;
+  pensive_request request = PENSIVE_REQUEST_INIT;
+  pensive_exam_options options = PENSIVE_EXAM_OPTIONS_INIT;
+  request.max_new_tokens = 64;
+  options.request = &request;
+  options.samples = 2;
+  options.user = &done;
+  options.progress = count_progress;
+  CHECK_OK(pensive_judge_new_correct(&judge, &error));
+  CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &exam, &error));
+  pensive_exam_result result = PENSIVE_EXAM_RESULT_INIT;
+  CHECK_OK(pensive_exam_get_result(exam, &result, &error));
+  const int32_t samples = 2 * (int32_t)problems->count;
+  CHECK(result.problems == (int32_t)problems->count && result.samples == samples);
+  CHECK(done == samples && result.mean_tokens > 0);
+  CHECK(result.low <= result.accuracy && result.accuracy <= result.high);
+  pensive_exam_sample sample = PENSIVE_EXAM_SAMPLE_INIT;
+  CHECK_OK(pensive_exam_get_sample(exam, samples - 1, &sample, &error));
+  CHECK(sample.problem == result.problems - 1 && sample.sample == 1);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "index",
+              pensive_exam_get_sample(exam, samples, &sample, &error));
+  pensive_exam_difference difference = PENSIVE_EXAM_DIFFERENCE_INIT;
+  CHECK_OK(pensive_exam_compare(exam, exam, &difference, &error));
+  CHECK(difference.difference == 0 && difference.token_difference == 0);
+  pensive_exam_free(exam);
+  pensive_judge_free(judge);
+}
+
+void test_learning(const World* world) {
+  test_answers();
+  test_rows(world);
+  const char* const questions[] = {"12 + 3 * 4", "7 * 8 - 5", "20 + 22"};
+  const char* const references[] = {"24", "51", "42"};
+  pensive_problems problems = PENSIVE_PROBLEMS_INIT;
+  problems.questions = questions;
+  problems.references = references;
+  problems.count = 3;
+  test_training(world, &problems);
+  test_exam(world, &problems);
+
+  char file[320];
+  snprintf(file, sizeof file, "%s/problems.jsonl", world->folder);
+  FILE* lines = fopen(file, "w");
+  CHECK(lines);
+  if (!lines) return;
+  fputs("{\"q\": \"1 + 1\", \"a\": \"two #### 2\"}\n{\"q\": \"2 + 2\", \"a\": \"#### 4\"}\n",
+        lines);
+  fclose(lines);
+  pensive_problem_fields fields = PENSIVE_PROBLEM_FIELDS_INIT;
+  fields.question = "q";
+  fields.answer = "a";
+  fields.answer_after = "#### ";
+  pensive_problem_file* read = NULL;
+  CHECK_OK(pensive_problem_file_load(file, &fields, &read, &error));
+  CHECK_OK(pensive_problem_file_get(read, &problems, &error));
+  CHECK(problems.count == 2 && strcmp(problems.references[0], "2") == 0);
+  pensive_problem_file_free(read);
+  CHECK_FAILS(PENSIVE_CORRUPT_FILE, "question",
+              pensive_problem_file_load(file, NULL, &read, &error));
+}

@@ -1,0 +1,251 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "pensive/judge.h"
+
+namespace pensive {
+namespace {
+
+std::string found(std::string_view text) { return find_answer(text).value_or("nothing"); }
+
+std::string repeated(std::string_view piece, int times) {
+  std::string text;
+  for (int i = 0; i < times; ++i) text += piece;
+  return text;
+}
+
+struct Row {
+  const char* text;
+  const char* answer;
+};
+
+void expect_found(const std::vector<Row>& rows) {
+  for (const Row& row : rows) EXPECT_EQ(found(row.text), row.answer) << row.text;
+}
+
+TEST(FindAnswer, InTheLastBox) {
+  expect_found({
+      {R"(so \boxed{42})", "42"},
+      {R"(\boxed{1} then \boxed{2}.)", "2"},
+      {R"($\boxed{ \frac{1}{2} }$)", R"(\frac{1}{2})"},
+      {R"(\boxed{\boxed{5}})", "5"},
+      {R"(\boxed{a{b{c}d}e})", "a{b{c}d}e"},
+      {R"(\boxed{\{1, 2\}})", R"(\{1, 2\})"},
+      {R"(\boxed{x\}y})", R"(x\}y)"},
+      {R"(\boxed{12} and \boxed{13)", "12"},
+      {R"(} { \boxed{7} })", "7"},
+      {R"(put it in \boxed{}: \boxed{3}, not \boxed{ })", "3"},
+      {R"(twice escaped \\boxed{8})", "8"},
+      {R"(\boxed{1} <answer>2</answer> #### 3)", "1"},
+  });
+}
+
+TEST(FindAnswer, ElseInTheLastTag) {
+  expect_found({
+      {"<answer>5</answer>", "5"},
+      {"<answer>1</answer> no, <answer> 2 \n</answer>", "2"},
+      {"<answer><answer>3</answer></answer>", "3"},
+      {"<answer>4</answer> and <answer>5", "4"},
+      {"</answer> <answer>6</answer> </answer>", "6"},
+      {"<answer>7</answer><answer> </answer>", "7"},
+      {"#### 1\n<answer>8</answer>\nthe answer is 2", "8"},
+      {R"(\boxed{1 <answer>9</answer>)", "9"},
+  });
+}
+
+TEST(FindAnswer, ElseAfterTheLastHashes) {
+  expect_found({
+      {"so 3 + 4 = 7\n#### 7", "7"},
+      {"#### 1\n#### 2 \nthe end", "2"},
+      {"#### 5\n#### \n", "5"},
+      {"####\n", "nothing"},
+      {"##### 6", "6"},
+      {"the answer is 1\n#### 1,234", "1,234"},
+  });
+}
+
+TEST(FindAnswer, ElseAfterTheLastPhrase) {
+  expect_found({
+      {"The answer is 42.", "42"},
+      {"the ANSWER is: 42", "42"},
+      {"The answer is 3.5. It was easy.", "3.5"},
+      {"Final Answer: -7\nDone.", "-7"},
+      {"**Final Answer**\n\n**12**\n", "12"},
+      {"The final answer is $\\$5$!", "\\$5"},
+      {"The final answer is \\( 1/2 \\).", "1/2"},
+      {"final answer = 9", "9"},
+      {"The answer is 1. No: the answer is 2. Final answer below", "below"},
+      {"The answer is 1. That is my final answer.", "1"},
+      {"the answer is 6\nMy final answers differ", "6"},
+      {"the answer is island", "island"},
+      {"the answer is", "nothing"},
+      {"", "nothing"},
+      {"42", "nothing"},
+  });
+}
+
+TEST(FindAnswer, StaysLinearWhateverIsSent) {
+  constexpr int many = 200'000;
+  EXPECT_EQ(found(repeated("{", many) + "\\boxed{5}" + repeated("}", many)), "5");
+  EXPECT_EQ(found(repeated("\\boxed{", many) + "5" + repeated("}", many)), "5");
+  EXPECT_EQ(found(repeated("\\boxed{", many)), "nothing");
+  EXPECT_EQ(found(repeated("\\boxed{}", many)), "nothing");
+  EXPECT_EQ(found(repeated("\\", many) + repeated("}", many)), "nothing");
+  EXPECT_EQ(found(repeated("<answer>", many)), "nothing");
+  EXPECT_EQ(found(repeated("<answer>", many) + "6" + repeated("</answer>", many)), "6");
+  EXPECT_EQ(found(repeated("<answer></answer>", many)), "nothing");
+  EXPECT_EQ(found(repeated("#### \n", many)), "nothing");
+  EXPECT_EQ(found("the answer is 7. " + repeated("final answer. ", many)), "7");
+  EXPECT_EQ(found("final answer: 8. " + repeated("the answer is. ", many)), "8");
+  EXPECT_EQ(found("the answer is" + std::string(many, ' ')), "nothing");
+}
+
+TEST(SameAnswer, NumbersByTheirValue) {
+  const std::vector<Row> same = {
+      {"42", "42"},       {" 42 ", "42\n"},
+      {"42.", "42"},      {"042", "42"},
+      {"+42", "42"},      {"-0", "0"},
+      {"42.00", "42"},    {"0.50", ".5"},
+      {"1,234", "1234"},  {"12,345,678.9", "12345678.90"},
+      {"$5", "5"},        {"\\$5", "5.0"},
+      {"-$5", "-5"},      {"$-5", "-5"},
+      {"€ 7", "7"},       {"50%", "50"},
+      {"50 \\%", "50"},   {"50%.", "50"},
+      {"−3", "-3"},       {"1/2", "0.5"},
+      {"1/2", "2/4"},     {"-1/2", "-0.50"},
+      {"3/1", "3"},       {"0/5", "0"},
+      {"-0/5", "0"},      {"1.5/3", "1/2"},
+      {"1/2", "0.5/1.0"}, {"1,000/3", "2000/6"},
+      {"200/2", "100"},   {"1/8", "0.125"},
+      {"1e5", "1E5"},     {"Paris ", " paris"},
+      {"", " "},          {"1/0", "1/0"},
+      {"x = 5", "X = 5"},
+  };
+  for (const Row& row : same) {
+    EXPECT_TRUE(same_answer(row.text, row.answer)) << row.text << " and " << row.answer;
+    EXPECT_TRUE(same_answer(row.answer, row.text)) << row.answer << " and " << row.text;
+  }
+}
+
+TEST(SameAnswer, NothingElse) {
+  const std::vector<Row> different = {
+      {"42", "43"},
+      {"42", "-42"},
+      {"0.1", "0.10000000000000001"},
+      {"1/3", "0.3333333333333333"},
+      {"1/3", "-1/3"},
+      {"1,23", "123"},
+      {"12,34,567", "1234567"},
+      {"1234,567", "1234567"},
+      {"0,123", "123"},
+      {",123", "123"},
+      {"1,234,", "1234"},
+      {"1.2.3", "1.23"},
+      {"5 apples", "5"},
+      {"1e2", "100"},
+      {"1/0", "2/0"},
+      {"0/0", "0"},
+      {"1/2/3", "1/6"},
+      {"--5", "5"},
+      {"", "0"},
+      {".", "0"},
+      {"-", "0"},
+      {"$", "0"},
+      {"%", "0"},
+      {"Paris", "London"},
+      {"50%", "0.5"},
+      {"9007199254740993", "9007199254740992"},
+      {"1 000", "1000"},
+      {"1/-2", "-1/2"},
+      {"7..", "7"},
+      {"nan", "0"},
+      {"inf", "1/0"},
+  };
+  for (const Row& row : different) {
+    EXPECT_FALSE(same_answer(row.text, row.answer)) << row.text << " and " << row.answer;
+    EXPECT_FALSE(same_answer(row.answer, row.text)) << row.answer << " and " << row.text;
+  }
+}
+
+TEST(SameAnswer, OfAnyLength) {
+  constexpr std::size_t many = 1'000'000;
+  const std::string nines(many, '9'), zeros(many, '0');
+  EXPECT_TRUE(same_answer(zeros + nines, nines + "." + zeros));
+  EXPECT_FALSE(same_answer(nines, nines + "9"));
+  EXPECT_FALSE(same_answer("0." + nines, "1"));
+  EXPECT_TRUE(same_answer("0." + zeros + "1", "." + zeros + "10"));
+  EXPECT_TRUE(same_answer("1" + zeros, "1" + zeros + "."));
+  // A third of 0.999… with a million nines; and the same but for the last digit.
+  const std::string threes(many, '3');
+  EXPECT_FALSE(same_answer("1/3", "0." + threes));
+  EXPECT_FALSE(same_answer(threes, "1/3"));
+  EXPECT_TRUE(same_answer(std::string(1000, '9') + "/3", std::string(1000, '3')));
+  EXPECT_FALSE(same_answer(std::string(1000, '9') + "/3", std::string(999, '3') + "4"));
+  EXPECT_TRUE(same_answer("1/1" + std::string(900, '0'), "." + std::string(899, '0') + "1"));
+  // Longer fractions are text: never wrong, and never slow.
+  EXPECT_TRUE(same_answer(nines + "/" + nines, nines + "/" + nines));
+  EXPECT_FALSE(same_answer(nines + "/" + nines, "1"));
+}
+
+Response answered(std::string answer) {
+  Response response;
+  response.text = "the answer is 1</think>" + answer;
+  response.thinking = "the answer is 1";
+  response.answer = std::move(answer);
+  return response;
+}
+
+const Problem forty_two{"p", "6 x 7?", "42"};
+
+TEST(Correct, ReadsTheAnswerSegment) {
+  const auto judge = correct();
+  for (const char* right : {"42", " 42.0\n", "So \\boxed{42}.", "It is so.\n#### 42",
+                            "The answer is 42.", "12\n\n42\n", "<answer>42</answer>"})
+    EXPECT_EQ(judge->score(forty_two, answered(right)), 1) << right;
+  for (const char* wrong : {"43", "42\n43", "\\boxed{41}\n42", "I do not know.", "42 apples"})
+    EXPECT_EQ(judge->score(forty_two, answered(wrong)), 0) << wrong;
+}
+
+TEST(Correct, ReadsTheWholeTextWhereNoAnswerWasOpened) {
+  Response response;
+  response.text = "Let me see. The answer is 42. Wait";
+  EXPECT_EQ(correct()->score(forty_two, response), 1);
+  response.text = "42";
+  EXPECT_EQ(correct()->score(forty_two, response), 0);
+  response.text.clear();
+  EXPECT_EQ(correct()->score(forty_two, response), 0);
+}
+
+TEST(Correct, AnswersThatAreNoNumbersAreComparedAsText) {
+  EXPECT_EQ(correct()->score({"p", "?", "Paris"}, answered("paris")), 1);
+  EXPECT_EQ(correct()->score({"p", "?", "Paris"}, answered("London")), 0);
+}
+
+TEST(Boxed, AsksForABoxWithSomethingInIt) {
+  Response response;
+  for (const auto& [text, score] : std::vector<std::pair<std::string, double>>{
+           {"\\boxed{1}", 1}, {"\\boxed{", 0}, {"\\boxed{}", 0}, {"boxed{1}", 0}, {"", 0}}) {
+    response.text = text;
+    EXPECT_EQ(boxed()->score(forty_two, response), score) << text;
+  }
+}
+
+TEST(Sum, AddsTheWeightedSecond) {
+  EXPECT_EQ(sum(correct(), boxed())->score(forty_two, answered("\\boxed{42}")), 2);
+  EXPECT_EQ(sum(correct(), boxed(), 0.5)->score(forty_two, answered("\\boxed{4}")), 0.5);
+  EXPECT_EQ(sum(correct(), boxed(), 0.5)->score(forty_two, answered("42")), 1);
+}
+
+TEST(Sum, RefusesWhatIsNoJudgeOrNoWeight) {
+  EXPECT_THROW(sum(nullptr, boxed()), Error);
+  EXPECT_THROW(sum(correct(), nullptr), Error);
+  EXPECT_THROW(sum(correct(), boxed(), std::nan("")), Error);
+  EXPECT_THROW(sum(correct(), boxed(), std::numeric_limits<double>::infinity()), Error);
+}
+
+}  // namespace
+}  // namespace pensive

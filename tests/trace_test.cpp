@@ -1,0 +1,328 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "pensive/trace.h"
+
+namespace pensive {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr float none = std::numeric_limits<float>::quiet_NaN();
+
+std::filesystem::path fresh(const std::string& name) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / ("pensive_trace_" + name);
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  return folder;
+}
+
+void add(Trace& trace, TokenId id, Segment segment, Origin origin, bool is_marker = false,
+         bool is_taken_back = false) {
+  const bool is_sampled = origin == Origin::sampled;
+  trace.tokens.push_back(id);
+  trace.logprobs.push_back(is_sampled ? -0.1f * static_cast<float>(id) : none);
+  trace.drawn_logprobs.push_back(is_sampled ? -0.2f : none);
+  trace.entropies_nats.push_back(is_sampled ? 1.5f : none);
+  trace.segments.push_back(segment);
+  trace.origins.push_back(origin);
+  trace.is_marker.push_back(is_marker);
+  trace.is_taken_back.push_back(is_taken_back);
+  if (origin == Origin::prompt) ++trace.prompt_tokens;
+}
+
+// Words of tokenizer() below. 100 is a soft row.
+enum : TokenId { unknown, think, end_think, end_turn, one, two, three, wait, answer, end_answer };
+
+std::shared_ptr<const Tokenizer> tokenizer() {
+  const auto folder = fresh("tokenizer");
+  std::ofstream file(folder / "tokenizer.json");
+  const char* words[] = {"<unk>", "<think>", "</think>", "<end>",    "1",
+                         "2",     "3",       "wait",     "<answer>", "</answer>"};
+  std::ostringstream added, vocabulary;
+  for (int id = 0; id < 10; ++id) {
+    vocabulary << (id > 0 ? "," : "") << '"' << words[id] << "\":" << id;
+    if (words[id][0] == '<')
+      added << (id > 0 ? "," : "") << R"({"id":)" << id << R"(,"content":")" << words[id]
+            << R"(","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,)"
+            << R"("special":true})";
+  }
+  file << R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[)" << added.str()
+       << R"(],"normalizer":null,"pre_tokenizer":null,"post_processor":null,)"
+       << R"("decoder":{"type":"Fuse"},"model":{"type":"WordLevel","unk_token":"<unk>","vocab":{)"
+       << vocabulary.str() << "}}}";
+  file.close();
+  return Tokenizer::load(folder);
+}
+
+// <think> | 1 </think>(taken back) wait 2 </think> <answer> 3 </answer> <end>
+Trace example() {
+  Trace trace;
+  add(trace, think, Segment::prompt, Origin::prompt, true);
+  add(trace, one, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true, true);
+  add(trace, wait, Segment::think, Origin::forced);
+  add(trace, two, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  add(trace, answer, Segment::answer, Origin::sampled, true);
+  add(trace, three, Segment::answer, Origin::sampled);
+  add(trace, end_answer, Segment::answer, Origin::sampled, true);
+  add(trace, end_turn, Segment::answer, Origin::sampled);
+  trace.actions.push_back({2, "continue_thinking", "force", "", 1, 1});
+  trace.probe_tokens = 4;
+  trace.stopped = StopReason::end_token;
+  trace.seed = std::numeric_limits<std::uint64_t>::max();
+  trace.path = {1, 0, std::numeric_limits<std::uint32_t>::max()};
+  return trace;
+}
+
+TEST(Trace, KeepsAllAndCountsWhatWasKept) {
+  const Trace trace = example();
+  EXPECT_THAT(trace.kept(),
+              ElementsAre(think, one, wait, two, end_think, answer, three, end_answer, end_turn));
+  EXPECT_EQ(trace.decoded_tokens(), 13) << "nine in the columns, four of probes";
+  EXPECT_EQ(trace.count(Segment::think), 3);
+  EXPECT_EQ(trace.count(Segment::answer), 2);
+  EXPECT_EQ(trace.count(Segment::prompt), 0);
+  EXPECT_TRUE(Trace{}.kept().empty());
+  EXPECT_EQ(Trace{}.decoded_tokens(), 0);
+}
+
+TEST(Respond, PartsThinkingAndAnswer) {
+  const Response response = respond(example(), *tokenizer());
+  EXPECT_EQ(response.text, "1wait2</think><answer>3</answer><end>");
+  EXPECT_EQ(response.thinking, "1wait2");
+  EXPECT_EQ(response.answer, "3") << "neither markers nor special tokens";
+  EXPECT_EQ(response.think_tokens, 3);
+  EXPECT_EQ(response.answer_tokens, 2);
+  EXPECT_FALSE(response.is_truncated);
+}
+
+TEST(Respond, JoinsSegmentsByLines) {
+  Trace trace;
+  for (const TokenId value : {one, two, three}) {
+    add(trace, think, Segment::think, Origin::sampled, true);
+    add(trace, wait, Segment::think, Origin::sampled);
+    add(trace, end_think, Segment::think, Origin::sampled, true);
+    add(trace, answer, Segment::answer, Origin::sampled, true);
+    add(trace, value, Segment::answer, Origin::sampled);
+    add(trace, end_answer, Segment::answer, Origin::sampled, true);
+  }
+  const Response response = respond(trace, *tokenizer());
+  EXPECT_EQ(response.thinking, "wait\nwait\nwait");
+  EXPECT_EQ(response.answer, "1\n2\n3");
+  EXPECT_EQ(correct()->score({"", "", "3"}, response), 1) << "the last answer is the final one";
+  EXPECT_EQ(correct()->score({"", "", "2"}, response), 0);
+}
+
+TEST(Respond, GivesUnknownIdsNoText) {
+  Trace trace = example();
+  trace.tokens[3] = 100;
+  EXPECT_EQ(respond(trace, *tokenizer()).thinking, "12");
+  const std::vector<std::pair<TokenId, std::string>> names = {{100, "<more>"}};
+  EXPECT_THAT(respond(trace, *tokenizer()->with_names(names)).text, HasSubstr("<more>"));
+}
+
+TEST(Respond, IsTruncatedWhereALimitEndedIt) {
+  for (const auto& [reason, is_truncated] :
+       std::vector<std::pair<StopReason, bool>>{{StopReason::end_token, false},
+                                                {StopReason::guide, false},
+                                                {StopReason::length, true},
+                                                {StopReason::cancelled, true},
+                                                {StopReason::error, true},
+                                                {StopReason::running, true}}) {
+    Trace trace = example();
+    trace.stopped = reason;
+    EXPECT_EQ(respond(trace, *tokenizer()).is_truncated, is_truncated) << to_string(reason);
+  }
+}
+
+TEST(Respond, RefusesColumnsOfUnequalLengths) {
+  Trace trace = example();
+  trace.segments.pop_back();
+  EXPECT_THROW(respond(trace, *tokenizer()), Error);
+  trace = example();
+  trace.prompt_tokens = 99;
+  EXPECT_THROW(respond(trace, *tokenizer()), Error);
+}
+
+std::vector<std::uint32_t> bits(const std::vector<float>& values) {
+  std::vector<std::uint32_t> all;
+  for (const float value : values) all.push_back(std::bit_cast<std::uint32_t>(value));
+  return all;
+}
+
+void expect_equal(const Trace& a, const Trace& b) {
+  EXPECT_EQ(a.prompt_tokens, b.prompt_tokens);
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(bits(a.logprobs), bits(b.logprobs));
+  EXPECT_EQ(bits(a.drawn_logprobs), bits(b.drawn_logprobs));
+  EXPECT_EQ(bits(a.entropies_nats), bits(b.entropies_nats));
+  EXPECT_EQ(a.segments, b.segments);
+  EXPECT_EQ(a.origins, b.origins);
+  EXPECT_EQ(a.is_marker, b.is_marker);
+  EXPECT_EQ(a.is_taken_back, b.is_taken_back);
+  EXPECT_EQ(a.probe_tokens, b.probe_tokens);
+  EXPECT_EQ(a.stopped, b.stopped);
+  EXPECT_EQ(a.error, b.error);
+  EXPECT_EQ(a.seed, b.seed);
+  EXPECT_EQ(a.path, b.path);
+  ASSERT_EQ(a.actions.size(), b.actions.size());
+  for (std::size_t i = 0; i < a.actions.size(); ++i) {
+    EXPECT_EQ(a.actions[i].position, b.actions[i].position);
+    EXPECT_EQ(a.actions[i].guide, b.actions[i].guide);
+    EXPECT_EQ(a.actions[i].kind, b.actions[i].kind);
+    EXPECT_EQ(a.actions[i].reason, b.actions[i].reason);
+    EXPECT_EQ(a.actions[i].tokens, b.actions[i].tokens);
+    EXPECT_EQ(a.actions[i].taken_back, b.actions[i].taken_back);
+  }
+}
+
+TEST(SaveAndLoad, GiveBackEveryField) {
+  const auto file = fresh("fields") / "traces.jsonl";
+  Trace failed = example();
+  failed.stopped = StopReason::error;
+  failed.error = "a \"guide\"\nthrew é";
+  const std::vector<Trace> traces = {example(), Trace{}, failed};
+  save(traces, file);
+  const std::vector<Trace> loaded = load_traces(file);
+  ASSERT_EQ(loaded.size(), 3U);
+  for (int i = 0; i < 3; ++i) expect_equal(loaded[i], traces[i]);
+}
+
+TEST(SaveAndLoad, GiveBackEveryFloatWithItsBits) {
+  const auto file = fresh("floats") / "traces.jsonl";
+  Trace trace;
+  std::uint32_t pattern = 1;
+  for (int i = 0; i < 20000; ++i) {
+    add(trace, 1, Segment::answer, Origin::forced);
+    pattern = pattern * 1664525U + 1013904223U;
+    const auto value = std::bit_cast<float>(pattern);
+    trace.logprobs.back() = std::isnan(value) ? none : value;
+  }
+  const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, FLT_MIN, FLT_MAX, FLT_TRUE_MIN, 0.1f};
+  for (std::size_t i = 0; i < std::size(special); ++i) trace.entropies_nats[i] = special[i];
+  save({&trace, 1}, file);
+  expect_equal(load_traces(file).at(0), trace);
+}
+
+TEST(SaveAndLoad, AppendAddsAndReplaceReplaces) {
+  const auto file = fresh("append") / "traces.jsonl";
+  const Trace trace = example();
+  save({&trace, 1}, file, IfExists::append);
+  save({&trace, 1}, file, IfExists::append);
+  EXPECT_EQ(load_traces(file).size(), 2U);
+  save({&trace, 1}, file);
+  EXPECT_EQ(load_traces(file).size(), 1U);
+  save({}, file);
+  EXPECT_TRUE(load_traces(file).empty());
+}
+
+std::string content_of(const std::filesystem::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+std::string message_of(const std::filesystem::path& file, ErrorCode code) {
+  try {
+    load_traces(file);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return {};
+}
+
+TEST(SaveAndLoad, ATornLineIsNamed) {
+  const auto file = fresh("torn") / "traces.jsonl";
+  const std::vector<Trace> traces = {example(), example(), example()};
+  save(traces, file);
+  const std::string whole = content_of(file);
+  std::filesystem::resize_file(file, whole.size() - 9);
+  EXPECT_THAT(message_of(file, ErrorCode::corrupt_file), HasSubstr("line 3"));
+  EXPECT_THROW(save(traces, file, IfExists::append), Error);
+  EXPECT_EQ(content_of(file), whole.substr(0, whole.size() - 9)) << "nothing was added";
+}
+
+TEST(SaveAndLoad, NewerKeysArePassedOverAndNewerVersionsRefused) {
+  const auto file = fresh("newer") / "traces.jsonl";
+  const Trace trace = example();
+  save({&trace, 1}, file);
+  std::string line = content_of(file);
+  std::ofstream(file) << R"({"mood":{"calm":[1]},)" << line.substr(1);
+  expect_equal(load_traces(file).at(0), trace);
+  line.replace(line.find("\"version\":1"), 11, "\"version\":2");
+  std::ofstream(file) << line;
+  message_of(file, ErrorCode::unsupported);
+}
+
+TEST(SaveAndLoad, DamagedLinesAreRefused) {
+  const auto file = fresh("damaged") / "traces.jsonl";
+  const Trace trace = example();
+  save({&trace, 1}, file);
+  const std::string line = content_of(file);
+  const std::pair<const char*, const char*> damages[] = {
+      {"\"prompt_tokens\":1", "\"prompt_tokens\":11"},
+      {"\"prompt_tokens\":1", "\"prompt_tokens\":-1"},
+      {"\"prompt_tokens\":1", "\"prompt_tokens\":1.5"},
+      {"\"tokens\":[1,", "\"tokens\":[1,1,"},
+      {"\"tokens\":[1,", "\"tokens\":[4294967297,"},
+      {"\"tokens\":[1,", "\"tokens\":[null,"},
+      {"\"logprobs\":[null", "\"logprobs\":[\"x\""},
+      {"\"segments\":\"p", "\"segments\":\"q"},
+      {"\"is_marker\":\"1", "\"is_marker\":\"2"},
+      {"\"stopped\":\"end_token\"", "\"stopped\":\"tired\""},
+      {"\"stopped\":\"end_token\"", "\"stopped\":3"},
+      {"\"seed\":18446744073709551615", "\"seed\":-1"},
+      {"\"path\":[1,0,4294967295]", "\"path\":[4294967296]"},
+      {"\"path\":[1,0,4294967295]", "\"path\":7"},
+      {"\"actions\":[{", "\"actions\":[5,{"},
+      {"\"probe_tokens\":4,", ""},
+      {"{\"version\":1,", "[{\"version\":1,"},
+  };
+  for (const auto& [before, after] : damages) {
+    std::string damaged = line;
+    const std::size_t at = damaged.find(before);
+    ASSERT_NE(at, std::string::npos) << before;
+    damaged.replace(at, std::string_view(before).size(), after);
+    std::ofstream(file) << line << damaged;
+    EXPECT_THAT(message_of(file, ErrorCode::corrupt_file), HasSubstr("line 2")) << after;
+  }
+}
+
+TEST(SaveAndLoad, PathsThatCannotBeAreErrors) {
+  const auto folder = fresh("paths");
+  message_of(folder / "none.jsonl", ErrorCode::not_found);
+  const Trace trace = example();
+  EXPECT_THROW(save({&trace, 1}, folder / "none" / "traces.jsonl"), Error);
+  EXPECT_THROW(save({&trace, 1}, folder / "none" / "traces.jsonl", IfExists::append), Error);
+  EXPECT_THROW(save({&trace, 1}, folder, IfExists::append), Error);
+}
+
+TEST(SaveAndLoad, WhatCannotBeSavedLeavesTheFileAsItWas) {
+  const auto file = fresh("refused") / "traces.jsonl";
+  std::vector<Trace> traces = {example()};
+  save(traces, file);
+  const std::string before = content_of(file);
+  traces.push_back(example());
+  traces.back().origins.pop_back();
+  EXPECT_THROW(save(traces, file), Error);
+  EXPECT_THROW(save(traces, file, IfExists::append), Error);
+  EXPECT_EQ(content_of(file), before);
+}
+
+}  // namespace
+}  // namespace pensive
