@@ -133,9 +133,10 @@ typedef struct {
 
 static int32_t on_token(void* user, const pensive_moment* moment, pensive_action* action) {
   Counter* counter = user;
-  CHECK(moment->struct_size == sizeof *moment && moment->watched_count == 1);
+  CHECK(moment->struct_size == sizeof *moment);
   CHECK(moment->tokens[moment->token_count - 1] == moment->token);
-  if (moment->origin == PENSIVE_ORIGIN_SAMPLED) CHECK(moment->watched[0] <= 0);
+  if (moment->origin == PENSIVE_ORIGIN_SAMPLED)
+    CHECK(moment->watched_count == 1 && moment->watched[0] <= 0);
   if (++counter->tokens != 3) return PENSIVE_OK;
   action->kind = PENSIVE_FORCE;
   action->tokens = &counter->force;
@@ -227,7 +228,7 @@ static void test_generating(const World* world) {
       CHECK(event.segment == PENSIVE_SEGMENT_THINK || event.segment == PENSIVE_SEGMENT_ANSWER);
       shown += event.size;
     }
-  } while (!pensive_sequence_finished(sequence) && failures == 0);
+  } while (!pensive_sequence_finished(sequence));
   CHECK(shown > 0);
   check_trace(world, sequence, count);
 

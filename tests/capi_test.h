@@ -17,17 +17,16 @@ extern int failures;
     }                                                                           \
   } while (0)
 
-/* The call succeeds and leaves no error. */
+/* The call succeeds and leaves no error; nothing makes sense after one that does not. */
 #define CHECK_OK(call)                                                                          \
   do {                                                                                          \
     pensive_error* error = NULL;                                                                \
     const int32_t status_ = (call);                                                             \
     if (status_ != PENSIVE_OK || error) {                                                       \
-      ++failures;                                                                               \
       fprintf(stderr, "%s:%d: %s: %s (%s)\n", __FILE__, __LINE__, pensive_status_name(status_), \
               pensive_error_message(error), #call);                                             \
+      exit(1);                                                                                  \
     }                                                                                           \
-    pensive_error_free(error);                                                                  \
   } while (0)
 
 /* The call fails so, and its error says the same and holds `part`. */

@@ -419,6 +419,14 @@ TEST(Record, TakingBackAlsoTakesBackTheText) {
   EXPECT_EQ(stage.record.text(), "w20 w23");
 }
 
+TEST(Record, HalfAMarkerIsTextAgain) {
+  Stage stage({at_token(3, Force{{22}, 1})});
+  stage.draw({20, close_a, close_b});
+  EXPECT_THAT(stage.kept(), ElementsAre(20, close_a, 22));
+  EXPECT_THAT(stage.record.trace.is_marker, ElementsAre(0, 0, 0, 0, 1, 0));
+  EXPECT_EQ(stage.streamed(), "[think 0]w20 w11 w22");
+}
+
 TEST(Record, AnIdTheTokenizerDoesNotKnowHasNoText) {
   Stage stage;
   const std::vector<TokenId> row{soft};

@@ -131,14 +131,17 @@ TEST(WritePages, PutsEveryRowInItsSlotAndNothingElse) {
     at::Tensor expected_keys = key_pages.clone().view({28, 2, 12});
     at::Tensor expected_values = expected_keys.clone();
     PagedBatch batch;
-    batch.slots = at::tensor(std::vector<int64_t>{27, 0, 9, 4, 13}, at::kLong);
+    batch.slots = at::tensor(std::vector<int64_t>{27, 0, -1, 4, 13}, at::kLong);
     for (int64_t row = 0; row < 5; ++row) {
+      if (row == 2) continue;  // a negative slot
       expected_keys[batch.slots[row].item<int64_t>()] = keys[row];
       expected_values[batch.slots[row].item<int64_t>()] = values[row];
     }
     write_pages(keys, values, key_pages, value_pages, batch);
     EXPECT_TRUE(same_bits(key_pages.view({28, 2, 12}), expected_keys));
     EXPECT_TRUE(same_bits(value_pages.view({28, 2, 12}), expected_values));
+    batch.slots[0] = 28;
+    EXPECT_THROW(write_pages(keys, values, key_pages, value_pages, batch), Error);
   }
 }
 

@@ -42,10 +42,10 @@ Moment answering(int think_tokens) {
 // "-" for Proceed, else the action with its numbers.
 std::string told(const Action& action) {
   std::ostringstream text;
-  if (const auto* close = std::get_if<Close>(&action))
+  if (const auto* close = std::get_if<Close>(&action)) {
     text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
          << close->within_tokens;
-  else if (const auto* force = std::get_if<Force>(&action)) {
+  } else if (const auto* force = std::get_if<Force>(&action)) {
     text << "force -" << force->replaces_last;
     for (const TokenId id : force->tokens) text << ' ' << id;
   } else {

@@ -1,4 +1,6 @@
 // Judges, the trainer, the exam.
+#include <optional>
+
 #include "bind.h"
 
 namespace bind {
@@ -72,13 +74,14 @@ std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine
 pensive::ExamResult examine(EngineHandle& engine, const std::vector<Problem>& problems,
                             const py::object& judge, const py::object& request, int samples,
                             std::uint64_t seed, const py::object& system, const py::object& prompt,
-                            const py::object& progress, const std::filesystem::path& samples_file) {
+                            const py::object& progress,
+                            const std::optional<std::filesystem::path>& samples_file) {
   pensive::ExamOptions options;
   options.request = request_of(request);
   options.prompt_of = prompt_of(system, prompt, engine.engine.model()->tokenizer());
   options.samples = samples;
   options.seed = seed;
-  options.samples_file = samples_file;
+  options.samples_file = samples_file.value_or("");
   options.progress = [&progress](int done, int of) {
     const py::gil_scoped_acquire lock;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -247,7 +250,7 @@ void add_exam(py::module_& module) {
   module.def("examine", &examine, py::arg("engine"), py::arg("problems"), py::arg("judge"),
              py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
              py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),
-             py::arg("progress") = py::none(), py::arg("samples_file") = std::filesystem::path(),
+             py::arg("progress") = py::none(), py::arg("samples_file") = py::none(),
              "Asks all problems, judges the answers, sums up.");
   module.def("compare", &pensive::compare, py::arg("a"), py::arg("b"),
              "Two arms over the same problems, paired.");

@@ -12,20 +12,33 @@ import threading
 import unittest
 import weakref
 
-import pensive
+# A script's own folder comes first, and holds the sources of the package beside this file.
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+
+import pensive  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-REASONER = pathlib.Path(os.environ.get("PENSIVE_TEST_MODEL") or ROOT / "examples" / "reasoner")
+REASONER = ROOT / "examples" / "reasoner"
 HAS_MODEL = (REASONER / "model.safetensors").exists()
 CHAT = [{"role": "user", "content": "12 + 3 * 4"}]
+
+
+def joined(events, segment):
+    """The text of all segments of a kind, as a Response shows it."""
+    texts = {}
+    for event in events:
+        if event.segment == segment:
+            texts[event.index] = texts.get(event.index, "") + event.text
+    return "\n".join(texts.values())
 
 
 class Forcer(pensive.Guide):
     """Counts tokens and forces one after the third."""
 
-    def __init__(self, token):
+    def __init__(self, token, watches=(5,)):
         self.token = token
-        self.watches = [token]
+        self.watches = watches
         self.seen = 0
         self.done = []
 
@@ -137,7 +150,7 @@ class WithModel(unittest.TestCase):
         sequence = engine.start(
             chat=CHAT,
             max_new_tokens=64,
-            temperature=1.0,
+            temperature=0.5,
             seed=7,
             guides=[
                 pensive.continue_thinking(with_=[row], times=1),
@@ -149,10 +162,8 @@ class WithModel(unittest.TestCase):
         events = list(engine.stream(sequence))
         self.assertTrue(sequence.finished)
         self.assertTrue(events)
-        thinking = "".join(event.text for event in events if event.segment == "think")
-        answer = "".join(event.text for event in events if event.segment == "answer")
-        self.assertEqual(thinking, sequence.response.thinking)
-        self.assertEqual(answer, sequence.response.answer)
+        self.assertEqual(joined(events, "think"), sequence.response.thinking)
+        self.assertEqual(joined(events, "answer"), sequence.response.answer)
 
         trace = sequence.trace
         self.assertEqual(len(trace.tokens), len(trace.logprobs))
@@ -169,7 +180,7 @@ class WithModel(unittest.TestCase):
 
     def test_guide_in_python(self):
         _, row, engine = self.make()
-        guide = Forcer(row)
+        guide = Forcer(row, watches=[self.text.find("</think>")])
         sequence = engine.start(chat=CHAT, max_new_tokens=16, seed=1, guides=[guide])
         prompt = sequence.trace.prompt_tokens
         engine.finish(sequence)
@@ -330,7 +341,10 @@ class WithModel(unittest.TestCase):
         seen = []
         request = pensive.Request(max_new_tokens=200, guides=[pensive.budget(150)])
         first = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
-                                seed=1, progress=lambda done, of: seen.append((done, of)))
+                                seed=1, progress=lambda done, of: seen.append((done, of)),
+                                samples_file=self.path / "samples.jsonl")
+        lines = (self.path / "samples.jsonl").read_text().splitlines()
+        self.assertEqual(len(lines), 40)
         self.assertEqual(first.problems, 20)
         self.assertEqual(len(first.samples), 40)
         self.assertEqual(seen[-1], (40, 40))

@@ -1,4 +1,7 @@
 // Guides: the three of the library, and those written in Python.
+#include <algorithm>
+#include <optional>
+
 #include "bind.h"
 
 namespace bind {
@@ -212,11 +215,14 @@ void add_think(py::module_& module) {
       });
   module.def(
       "budget",
-      [](int max_think_tokens, int window_tokens) {
-        return GuideHandle{pensive::budget({max_think_tokens, window_tokens})};
+      [](int max_think_tokens, std::optional<int> window_tokens) {
+        const int window =
+            std::min(pensive::BudgetOptions{}.window_tokens, std::max(max_think_tokens, 0));
+        return GuideHandle{pensive::budget({max_think_tokens, window_tokens.value_or(window)})};
       },
-      py::arg("max_think_tokens") = 2048, py::kw_only(), py::arg("window_tokens") = 32,
-      "Ends the thinking by this many tokens: at a sentence end shortly before, else there.");
+      py::arg("max_think_tokens") = 2048, py::kw_only(), py::arg("window_tokens") = py::none(),
+      "Ends the thinking by this many tokens: at a sentence end in the window (32) before, else "
+      "there.");
   module.def(
       "continue_thinking",
       [](std::vector<TokenId> with, int times, int max_think_tokens) {

@@ -1,8 +1,9 @@
 """Makes the embedded reasoner: data, training, checks, files. See README.md for the commands.
 
     python make.py files                          tokenizer, configuration, problems
-    python make.py train --recipe stray           trains and writes model.safetensors (a GPU, minutes)
-    python make.py check                          the figures of README.md, as lines of JSON
+    python make.py train --recipe matched         trains and writes model.safetensors (a GPU, minutes)
+    python make.py check --log check.jsonl        the figures of README.md, as lines of JSON
+    python make.py report check.jsonl             learned rows against fixed words and phrases
     python make.py verify                         the weights in transformers
 """
 import argparse
@@ -79,12 +80,13 @@ def rate_at(progress, step, top):
 def train(args, recipe, held_out, say):
     """Gives the trained network. Worker processes make the data first."""
     began = time.time()
-    jobs = [(seed, args.traces // 64, recipe, held_out) for seed in range(64)]
+    jobs = [(64 * args.seed + n, args.traces // 64, recipe, held_out) for n in range(64)]
     with multiprocessing.get_context("fork").Pool(args.workers) as pool:
         shards = pool.map(task.shard, jobs, chunksize=1)
     torch.manual_seed(args.seed)
     torch.backends.cuda.enable_cudnn_sdp(False)
-    net, data = network.Reasoner().to(args.device), Data(args.batch)
+    net = files.read_weights(args.init, args.device) if args.init else network.Reasoner().to(args.device)
+    data = Data(args.batch)
     data.load(shards, args.device)
     say(data=dict(traces=args.traces, tokens=data.tokens, skipped=data.skipped, groups=[len(g) for g in data.groups],
                   parameters=sum(p.numel() for p in net.parameters())), seconds=round(time.time() - began))
@@ -142,9 +144,9 @@ def candidates(bench, dev, say, wide):
     markers = [task.ID[marker] for marker in task.MARKERS]
     known = dict(leverage.singles())
     again = list(known)
-    for label, lists, part in (("pairs", (every, every), wide // 4), ("triples", (markers, every, every), wide // 10)):
+    for label, lists, part in (("pairs", (every, every), wide // 4), ("triples", (markers, every, every), wide // 8)):
         phrases = leverage.phrases_of(*lists)
-        figures = bench.sweep(phrases, dev[:part], 1, 512)
+        figures = bench.sweep(phrases, dev[:part], 1, 384)
         known |= dict(phrases)
         say(scan=label, phrases=len(phrases), problems=part, best=best_of(figures, 10))
         again += [f["name"] for f in best_of(figures, 30)]
@@ -153,64 +155,87 @@ def candidates(bench, dev, say, wide):
     chosen = {name: known[name] for name in task.MARKERS}
     for times in (1, 2, 3):
         names = again + (list(turns) if times > 1 else [])
-        figures = bench.sweep([(name, known[name]) for name in names], dev[:wide], times, 512 + 192 * (times - 1))
-        say(scan="again", times=times, problems=wide, best=best_of(figures, 10))
-        chosen |= {f["name"]: known[f["name"]] for f in best_of(figures, 7)}
+        figures = bench.sweep([(name, known[name]) for name in names], dev[:wide], times, 384 + 128 * times)
+        say(scan="again", times=times, problems=wide, phrases=len(names), best=best_of(figures, 10))
+        chosen |= {f["name"]: known[f["name"]] for f in best_of(figures, 5)}
     return chosen
 
 
 def fixed(bench, dev, test, say, wide):
-    """Chooses fixed words and phrases on dev, measures them on test. Gives their figures."""
+    """Chooses fixed words and phrases on dev, measures them on test."""
     chosen = candidates(bench, dev, say, wide)
-    ranked = {t: best_of(bench.sweep(list(chosen.items()), dev, t, 1024), len(chosen)) for t in (1, 2, 3)}
-    figures = []
-    for times, found in ranked.items():
+    for times in (1, 2, 3):
+        found = best_of(bench.sweep(list(chosen.items()), dev, times, 1024), len(chosen))
         say(dev=times, best=found[:8])
-        names = [f["name"] for f in found[:3]]
-        for figure in found:
-            if figure["name"] in names + task.MARKERS:
-                tested = bench.policy(figure["name"], test, chosen[figure["name"]], times)
-                figures.append(tested | {"dev": figure["right"]})
-    return figures
+        names = [f["name"] for f in found if f in found[:3] or f["name"] in task.MARKERS]
+        known = {f["name"]: f["right"] for f in found}
+        for figure in bench.sweep([(name, chosen[name]) for name in names], test, times, 1024):
+            say(fixed=figure | {"dev": known[figure["name"]]})
 
 
-def compare(learned, figures, say):
-    """Share of errors removed, against the fixed policy that did best on dev: of those that use at least as many
-    tokens, of those that use at most as many, and of all."""
-    groups = {"as_dear": [f for f in figures if f["tokens"] >= learned["tokens"]],
-              "as_cheap": [f for f in figures if f["tokens"] <= learned["tokens"]], "any": figures}
+def removed(learned, fixed_figures):
+    """Share of errors that the learned row removes, against the fixed policy that did best on dev: of those that
+    cost at least as many tokens, of those that cost at most as many, and of all."""
+    groups = {"as_dear": [f for f in fixed_figures if f["tokens"] >= learned["tokens"]],
+              "as_cheap": [f for f in fixed_figures if f["tokens"] <= learned["tokens"]], "any": fixed_figures}
     result = {}
     for name, group in groups.items():
         if group:
             rival = max(group, key=lambda f: f["dev"])
-            removed = 1 - (1 - learned["right"]) / (1 - rival["right"])
-            result[name] = {k: rival[k] for k in ("name", "times", "right", "tokens")} | {"removed": round(removed, 3)}
-    say(compare=learned["name"], times=learned["times"], right=learned["right"], tokens=learned["tokens"], rivals=result)
+            share = 1 - (1 - learned["right"]) / (1 - rival["right"])
+            result[name] = {k: rival[k] for k in ("name", "times", "right", "tokens", "n")} | {"removed": round(share, 3)}
+    return result
 
 
-def check(args, bench, small, problems, say):
-    """Everything the model card states."""
-    dev, test = problems["dev"][:args.n], problems["test"][:args.n]
-    bench.policy("nothing", test)
-    settings, figures = json.loads(args.settings), None
-    for number, setting in enumerate(settings):
+def report(logs, say):
+    """Sets every learned figure of the logs against the fixed ones."""
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    fixed_figures = [line["fixed"] for line in lines if "fixed" in line]
+    for line in lines:
+        if "learned" in line:
+            say(**line, rivals=removed(line["learned"], fixed_figures))
+
+
+def learn(args, bench, problems, say):
+    """Learned rows, one for each setting, put in place of the closing token once, twice, three times."""
+    for setting in json.loads(args.settings):
         row, _ = leverage.grpo(bench, problems["train"], **setting)
-        np.save(f"{args.log}.row{number}.npy", row.cpu().numpy()) if args.keep_rows else None
-        learned = [bench.policy(f"learned {setting}", test, None, times, row=row) for times in (1, 2, 3)]
-        if figures is None:
-            figures = fixed(bench, dev, test, say, args.wide)
-            habits(small, dev, say)
-        for figure in learned:
-            compare(figure, figures, say)
+        say(setting=setting, row=[round(v, 5) for v in row.tolist()])
+        for times in (1, 2, 3):
+            rows = bench.measure([(p, None, times) for p in problems["test"][:args.n]], row=row)
+            say(learned=leverage.summary(rows) | {"times": times}, setting=setting)
+
+
+def markers(args, bench, problems, say):
+    """Nothing, and the three markers."""
+    bench.policy("nothing", problems["test"][:args.n])
+    for times in (1, 2, 3):
+        for figure in bench.sweep([s for s in leverage.singles() if s[0] in task.MARKERS], problems["dev"], times, 1024):
+            say(marker=figure)
+
+
+def check(args, net, problems, say):
+    """One part of what the model card states, or all of it."""
+    bench = leverage.Bench(net, args.decode, say)
+    if args.part in ("markers", "all"):
+        markers(args, bench, problems, say)
+    if args.part in ("learn", "markers", "all"):
+        learn(args, bench, problems, say)
+    if args.part in ("scan", "all"):
+        fixed(bench, problems["dev"][:args.n], problems["test"][:args.n], say, args.wide)
+    if args.part in ("habits", "all"):
+        habits(leverage.Bench(net, args.decode // 4, say), problems["dev"][:args.n], say)
 
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["files", "train", "check", "verify"])
-    parser.add_argument("--recipe", default="stray", choices=sorted(task.RECIPES))
+    parser.add_argument("what", choices=["files", "train", "check", "report", "verify"])
+    parser.add_argument("logs", nargs="*", type=pathlib.Path, help="for report: what check --log wrote")
+    parser.add_argument("--recipe", default="matched", choices=sorted(task.RECIPES))
     parser.add_argument("--no-careful", action="store_true")
     parser.add_argument("--folder", type=pathlib.Path, default=HERE)
     parser.add_argument("--weights", type=pathlib.Path)
+    parser.add_argument("--init", type=pathlib.Path, help="go on from these weights")
     parser.add_argument("--log", type=pathlib.Path)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -225,7 +250,7 @@ def arguments():
     parser.add_argument("--decode", type=int, default=8192)
     parser.add_argument("--settings", default='[{"seed": 1}]')
     parser.add_argument("--then-check", action="store_true")
-    parser.add_argument("--keep-rows", action="store_true")
+    parser.add_argument("--part", default="all", choices=["all", "scan", "learn", "markers", "habits"])
     return parser.parse_args()
 
 
@@ -239,6 +264,8 @@ def main():
         return say(round_trips=files.check_text())
     if args.what == "verify":
         return say(largest_logit_difference=files.check_transformers(args.folder))
+    if args.what == "report":
+        return report(args.logs, say)
     weights = args.weights or args.folder / "model.safetensors"
     problems = {name: task.load_problems(HERE / "problems" / f"{name}.jsonl") for name in ("train", "dev", "test")}
     if args.what == "train":
@@ -248,8 +275,7 @@ def main():
         files.write_weights(net, weights)
     if args.what == "check" or args.then_check:
         net = files.read_weights(weights, args.device)
-        bench, small = leverage.Bench(net, args.decode, say), leverage.Bench(net, args.decode // 4, say)
-        check(args, bench, small, problems, say)
+        check(args, net, problems, say)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ class Recipe:
     stray: float = 0.15           # share of brief rechecks with a stray word or two after (or for) the marker
     lone: tuple = (.60, .20, .18, .02)
     matched: bool = False         # the marker's careful passes depend on the chain's first operation
-    fits: tuple = (.25, .15, .15, .45)
-    misfits: tuple = (.50, .25, .22, .03)
+    fits: tuple = (.10, .05, .05, .80)
+    misfits: tuple = (.50, .25, .23, .02)
     careful: bool = True          # False: the control, rechecks by two in place of careful ones
-    error_first: float = 0.05     # share of corrupted steps in a first attempt
-    error_again: float = 0.03     # and in rechecks by three or two
+    error_first: float = 0.12     # share of corrupted steps in a first attempt
+    error_again: float = 0.08     # and in rechecks by three or two
 
 
 RECIPES = {

@@ -19,7 +19,7 @@ struct ProblemFields {
   std::string question = "question";
   std::string answer = "answer";
   std::string id = "id";  // where a line has none, its number
-  std::string answer_after;
+  std::string answer_after{};
 };
 // Reads JSON lines. Throws corrupt_file naming the line and the key, not_found or io.
 PENSIVE_EXPORT std::vector<Problem> load_problems(const std::filesystem::path& file,
@@ -48,13 +48,13 @@ struct ExamResult {
 
 struct ExamOptions {
   Request request{};         // sampling, limits, guides; each problem supplies the prompt
-  PromptOf prompt_of;        // empty: chat_prompt(tokenizer)
+  PromptOf prompt_of{};      // empty: chat_prompt(tokenizer)
   int samples = 1;           // a problem
   std::uint64_t seed = 0;    // arms with the same seed share their draws
   // Called after samples finish, on the calling thread: done, of how many. May be empty.
-  std::function<void(int, int)> progress;
+  std::function<void(int, int)> progress{};
   // Where each sample goes as a JSON line as soon as it is finished; empty: nowhere.
-  std::filesystem::path samples_file;
+  std::filesystem::path samples_file{};
 };
 
 // Throws what Engine::start throws; a failing sample's Error names its problem.

@@ -20,7 +20,7 @@ struct TrainOptions {
   // Temperature, limits and guides of the rollouts; each problem supplies the prompt. Top-k and
   // top-p must be off: the loss is that of the whole distribution.
   Request rollout{};
-  PromptOf prompt_of;           // empty: chat_prompt(tokenizer)
+  PromptOf prompt_of{};         // empty: chat_prompt(tokenizer)
   int group_size = 16;          // samples a problem
   double learning_rate = 0.02;  // Adam's, on the row itself; a step moves it by about rate x sqrt(width)
   int total_steps = 0;          // cosine decay to 0 over this many steps; 0 keeps the rate
@@ -36,7 +36,7 @@ struct TrainReport {
   double mean_reward = 0;
   double mean_tokens = 0;         // decoded after the prompt
   double spread_share = 0;        // groups whose rewards differ; the others teach nothing
-  double loss = 0;                // at the first inner step
+  double loss = 0;                // of the suffix tokens, at the first inner step
   double gradient_norm = 0;
   double clip_share = 0;          // suffix tokens whose ratio was clipped, last inner step
   double row_norm = 0;
@@ -51,7 +51,8 @@ struct TrainReport {
 class PENSIVE_EXPORT Trainer {
  public:
   // `row` is the id of the soft row to improve; the engine must have been made with `soft`.
-  // The rollout's guides are expected to feed it. Throws invalid_argument or unsupported.
+  // The rollout's guides are expected to feed it. The engine must outlive the trainer. Throws
+  // invalid_argument or unsupported.
   Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
           std::shared_ptr<const Judge> judge, const TrainOptions& options);
   ~Trainer();

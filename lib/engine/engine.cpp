@@ -168,6 +168,11 @@ EngineCounters Engine::Parts::count() const {
   return now;
 }
 
+void Engine::Parts::clear_prefixes() {
+  sweep();
+  scheduler.pool().forget_unused();
+}
+
 void Engine::Parts::close() {
   is_open = false;
   sequences_.clear();
@@ -198,6 +203,6 @@ void Engine::finish(Sequence& sequence) { finish(std::span(&sequence, 1)); }
 std::shared_ptr<const Model> Engine::model() const noexcept { return parts_->model; }
 const EngineOptions& Engine::options() const noexcept { return parts_->options; }
 EngineCounters Engine::counters() const noexcept { return parts_->count(); }
-void Engine::clear_prefixes() { parts_->scheduler.pool().forget_unused(); }
+void Engine::clear_prefixes() { parts_->clear_prefixes(); }
 
 }  // namespace pensive

@@ -47,6 +47,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
   int step();
   EngineCounters count() const;
+  void clear_prefixes();
   void close();
   // The tokenizer that knows the soft rows by name.
   std::shared_ptr<const Tokenizer> tokenizer();

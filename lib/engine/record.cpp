@@ -81,6 +81,16 @@ void Record::mark_rows(const Placed& placed) {
   }
 }
 
+// The first tokens of a marker whose last one was taken back are text again.
+void Record::unmark_rows() {
+  for (int i = new_tokens() - 1; i >= 0 && !segments_.is_marker(i); --i) {
+    const auto row = static_cast<std::size_t>(rows_[static_cast<std::size_t>(i)]);
+    if (trace.is_marker[row] == 0) return;
+    trace.is_marker[row] = 0;
+    trace.segments[row] = segments_.segment(i);
+  }
+}
+
 void Record::take_back(int count) {
   if (count == 0) return;
   for (int i = 0; i < count; ++i) {
@@ -92,6 +102,7 @@ void Record::take_back(int count) {
   emitted_ = std::min(emitted_, new_tokens());
   lane.take_back(count);
   segments_.take_back(count);
+  unmark_rows();
   placed_ = {};
   placed_.segment = rows_.empty() ? Segment::prompt : segments_.segment(new_tokens() - 1);
   rewind_stream();

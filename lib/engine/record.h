@@ -61,6 +61,7 @@ class Record {
   std::string text_of(TokenId id);
   void rewind_stream();
   void mark_rows(const Placed& placed);
+  void unmark_rows();
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
 

@@ -60,7 +60,8 @@ Mean mean_of(const std::vector<double>& values) {
   Mean mean;
   const double n = static_cast<double>(values.size());
   if (values.empty()) return mean;
-  for (const double value : values) mean.value += value / n;
+  for (const double value : values) mean.value += value;
+  mean.value /= n;
   if (values.size() < 2) return mean;
   double squares = 0;
   for (const double value : values) squares += (value - mean.value) * (value - mean.value);
@@ -80,35 +81,41 @@ Interval wilson(double share, int n) noexcept {
 }
 
 double t_quantile(int degrees) noexcept {
-  constexpr std::array exact = {12.706204736, 4.302652730, 3.182446305, 2.776445105};
+  constexpr std::array exact = {12.706204736, 4.302652730, 3.182446305, 2.776445105, 2.570581836};
   if (degrees < 1) return std::numeric_limits<double>::infinity();
   if (degrees <= std::ssize(exact)) return exact[degrees - 1];
-  // Cornish and Fisher's expansion; off by less than 0.003 from five degrees on.
+  // Cornish and Fisher's expansion; off by less than 0.002 from six degrees on.
   const double z = normal_quantile, z2 = z * z, v = degrees;
   return z * (1 + (z2 + 1) / (4 * v) + ((5 * z2 + 16) * z2 + 3) / (96 * v * v) +
               (((3 * z2 + 19) * z2 + 17) * z2 - 15) / (384 * v * v * v));
 }
 
 void summarize(ExamResult& result) {
-  const double n = static_cast<double>(result.samples.size());
-  result.accuracy = result.standard_error = 0;
-  result.mean_tokens = result.mean_first_answer = result.truncated_share = 0;
-  bool is_binary = true, is_share = true;
+  // Sums first, one division at the end: all right is then exactly 1.
+  double score = 0, tokens = 0, first_answer = 0, truncated = 0;
+  double least = std::numeric_limits<double>::infinity(), most = -least;
+  bool is_binary = true;
   for (const ExamSample& sample : result.samples) {
-    result.accuracy += sample.score / n;
-    result.mean_tokens += sample.tokens / n;
-    result.mean_first_answer += sample.first_answer / n;
-    result.truncated_share += (sample.stopped == StopReason::length) / n;
+    score += sample.score;
+    tokens += sample.tokens;
+    first_answer += sample.first_answer;
+    truncated += sample.stopped == StopReason::length ? 1 : 0;
+    least = std::min(least, sample.score);
+    most = std::max(most, sample.score);
     is_binary = is_binary && (sample.score == 0 || sample.score == 1);
-    is_share = is_share && sample.score >= 0 && sample.score <= 1;
   }
+  const double n = std::max<double>(1, static_cast<double>(result.samples.size()));
+  result.accuracy = score / n;
+  result.mean_tokens = tokens / n;
+  result.mean_first_answer = first_answer / n;
+  result.truncated_share = truncated / n;
+
   const std::vector<Cluster> all = clusters(result);
-  const bool one_each = all.size() == result.samples.size();
-  const bool says_nothing =
-      all.size() < 2 || (result.standard_error = clustered_error(result, all)) == 0;
-  if ((is_binary && one_each) || (is_share && says_nothing)) {
-    const Interval interval =
-        wilson(std::clamp(result.accuracy, 0.0, 1.0), static_cast<int>(all.size()));
+  const bool is_share = least >= 0 && most <= 1;
+  const bool says_nothing = all.size() < 2 || least == most;
+  result.standard_error = says_nothing ? 0 : clustered_error(result, all);
+  if ((is_binary && all.size() == result.samples.size()) || (is_share && says_nothing)) {
+    const Interval interval = wilson(result.accuracy, static_cast<int>(all.size()));
     result.low = interval.low;
     result.high = interval.high;
   } else {

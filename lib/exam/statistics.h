@@ -16,8 +16,8 @@ double t_quantile(int degrees) noexcept;
 // Fills everything but `samples` and `problems` from `samples`.
 //
 // The interval is Wilson's where every score is 0 or 1 and there is one sample a problem, or where
-// the clustered error says nothing: fewer than two problems, or every score the same. Samples of one
-// problem then count as one trial. Scores outside 0 to 1 keep the normal interval.
+// the clustered error says nothing: fewer than two problems, or every score the same. Samples of
+// one problem then count as one trial. Scores outside 0 to 1 keep the normal interval.
 void summarize(ExamResult& result);
 
 }  // namespace pensive

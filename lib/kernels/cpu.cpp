@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "base/inside.h"
 #include "kernels/loops.h"
 
 namespace pensive::kernels {
@@ -148,6 +149,11 @@ void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& k
                  at::Tensor& value_pages, const PagedBatch& batch) {
   at::Tensor slots = batch.slots.contiguous();
   const auto* slot = slots.const_data_ptr<int64_t>();
+  int64_t end = key_pages.size(0) * key_pages.size(1);
+  for (int64_t row = 0; row < keys.size(0); ++row) {
+    require(slot[row] < end, ErrorCode::internal, "a slot within the pages",
+            std::to_string(slot[row]), "write_pages");
+  }
   std::pair<const at::Tensor*, at::Tensor*> both[] = {{&keys, &key_pages}, {&values, &value_pages}};
   for (auto [rows, pages] : both) {
     at::Tensor from = with_contiguous_rows(*rows);
@@ -155,6 +161,7 @@ void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& k
     int64_t stride = from.stride(0) * from.element_size();
     auto* to = static_cast<std::byte*>(pages->mutable_data_ptr());
     for (int64_t row = 0; row < from.size(0); ++row) {
+      if (slot[row] < 0) continue;
       std::memcpy(to + slot[row] * static_cast<int64_t>(row_bytes), bytes_of(from) + row * stride,
                   row_bytes);
     }

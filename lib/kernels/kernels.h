@@ -1,6 +1,6 @@
 // Every operation that the model, the engine and the trainer need, once, device-neutral.
 //
-// Each takes tensors on one device and dispatches by it: Eigen and plain C++ on the CPU, which are
+// Each takes tensors on one device and dispatches by it: our own loops on the CPU, which are
 // also the oracle for CUDA; CUDA through cuda.h. Where gradients are recorded (GradMode on and an
 // input that requires one), the differentiable libtorch twin runs instead; kernels_test holds the
 // two together.
@@ -17,8 +17,9 @@
 namespace pensive::kernels {
 
 // x W^T + bias. x [rows, in], weight [out, in], bias [out] or undefined; -> [rows, out].
-// row_invariant: in tiles of 16 rows, the last one padded, so that a row's bits do not depend on
-// its neighbours.
+// row_invariant: a row's bits do not depend on its neighbours, its place or the threads, with and
+// without gradients. On the CPU every output is one chain of multiply-adds; on CUDA tiles of 16
+// rows.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Arithmetic arithmetic);
 
@@ -44,7 +45,8 @@ struct PagedBatch {
 };
 
 // Copies keys, values [tokens, kv_heads, head_dim] to their slots of
-// key_pages, value_pages [pages, page_tokens, kv_heads, head_dim].
+// key_pages, value_pages [pages, page_tokens, kv_heads, head_dim]. A row whose slot is negative
+// goes nowhere.
 void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
                  at::Tensor& value_pages, const PagedBatch& batch);
 
@@ -77,11 +79,14 @@ struct Drawn {
   std::int32_t top_token = 0;
   float top_logprob = 0;  // raw
   std::vector<float> watched;
-  bool is_finite = true;  // false: a raw logit was NaN or +infinity; the rest means nothing
+  bool is_finite = true;  // false: a raw logit was NaN or +infinity, or nothing was left
+                          // to draw from; the rest means nothing
 };
 
 // Draws one token a row from logits [rows, vocab] (float32 or float64), by the Gumbel-max rule
 // over noise(key, token): argmax of logit / temperature + gumbel. CPU and CUDA use the same noise.
+// In this order: biases, mask, temperature, top-k, then top-p over what top-k left. Mean and
+// maximum of a bias leave logits of -infinity out. On CUDA float64 logits are drawn in float32.
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
 
 // Standard Gumbel noise of one token under one key: counter-based, no state.

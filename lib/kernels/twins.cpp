@@ -14,7 +14,8 @@ using torch::autograd::variable_list;
 struct InvariantProduct : torch::autograd::Function<InvariantProduct> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias) {
-    context->save_for_backward({x, weight});
+    // x is only asked for by the weight, which is nearly always frozen.
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
     return x.is_cuda() ? cuda::linear_invariant(x, weight, bias)
                        : cpu::linear_invariant(x, weight, bias);
   }

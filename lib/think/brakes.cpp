@@ -14,6 +14,7 @@ class MarginBrake final : public Guide {
  public:
   explicit MarginBrake(const MarginBrakeOptions& options) : options_(options) {}
   std::string_view name() const override { return "margin_brake"; }
+  bool needs_markers() const override { return true; }
   std::vector<TokenId> watches() const override { return {options_.closer.front()}; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<MarginBrake>(*this); }
 

@@ -19,6 +19,7 @@ class Budget final : public Guide {
  public:
   explicit Budget(const BudgetOptions& options) : options_(options) {}
   std::string_view name() const override { return "budget"; }
+  bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<Budget>(*this); }
 
   Action on_token(const Moment& moment) override {
@@ -50,6 +51,7 @@ class ContinueThinking final : public Guide {
  public:
   explicit ContinueThinking(const ContinueOptions& options) : options_(options) {}
   std::string_view name() const override { return "continue_thinking"; }
+  bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override {
     return std::make_unique<ContinueThinking>(*this);
   }

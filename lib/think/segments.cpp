@@ -34,6 +34,7 @@ void Segments::begin(std::span<const TokenId> prompt, std::optional<Segment> beg
           "prompt", "segments");
   require(markers_ || begins_in != Segment::think, ErrorCode::invalid_argument,
           "markers for a text that begins in thinking", "none", "segments");
+  // The prompt is read like any text, and then forgotten but for where it ends.
   states_.assign(1, State{});
   for (const TokenId id : prompt) push(id);
   State start;
@@ -64,6 +65,7 @@ Segments::Match Segments::match(TokenId id) const {
     for (int begun = std::min(length - 1, reach); begun > found.pending; --begun)
       if (ends_with(spelling.tokens, begun, id)) found.pending = begun;
   }
+  // The next marker begins behind this one.
   if (found.tokens > 0) found.pending = 0;
   return found;
 }
@@ -71,6 +73,7 @@ Segments::Match Segments::match(TokenId id) const {
 Placed Segments::push(TokenId id) {
   const Match found = match(id);
   State state = states_[states_.size() - std::max(found.tokens, 1)];  // before the marker
+  // Counts go on from there too: a marker's first tokens were counted as text until now.
   const Segment before = state.next;
   state.id = id;
   state.segment = before;
@@ -96,7 +99,7 @@ Placed Segments::push(TokenId id) {
       state.segment = state.next = Segment::answer;
       break;
     case Marker::answer_close:
-      break;
+      break;  // text behind it is answer still, until thinking opens
   }
   states_.push_back(state);
   return {state.segment, state.completes, state.marker_tokens};
@@ -151,6 +154,7 @@ bool Closing::is_due(const Moment& moment) {
     return false;
   }
   if (tokens_left_ == 0) return true;
+  // Without text of its own the token may hold half a character: no place to cut.
   if (!moment.text.empty() && is_sentence_end(moment.tail)) return true;
   --tokens_left_;
   return false;

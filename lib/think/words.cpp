@@ -84,6 +84,7 @@ bool drop_closer(std::string_view& text) noexcept {
 }  // namespace
 
 bool is_sentence_end(std::string_view text) noexcept {
+  // A line end counts through the indentation behind it, but not through a bracket.
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
     text.remove_suffix(1);
   if (text.ends_with('\n')) return true;

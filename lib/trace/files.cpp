@@ -214,6 +214,7 @@ class Appended {
   Appended(const Appended&) = delete;
   Appended& operator=(const Appended&) = delete;
 
+  // What is added to half a line would be lost with it.
   void require_whole_lines() const {
     char last = '\n';
     if (size_ > 0 && ::pread(file_, &last, 1, size_ - 1) != 1) fail_system(path_);

@@ -79,6 +79,7 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
     const TokenId id = trace.tokens[i];
     if (trace.is_taken_back[i] != 0 || !tokenizer.spelling(id)) continue;
     all.push_back(id);
+    // Two answers with nothing but markers between them are two lines, not one number.
     if (trace.is_marker[i] != 0) {
       thinking.end();
       answer.end();
@@ -87,6 +88,7 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
     }
   }
   Response response;
+  // Markers are special tokens in many checkpoints, and judges look for them here.
   response.text = tokenizer.decode(all, true);
   response.thinking = thinking.take();
   response.answer = answer.take();

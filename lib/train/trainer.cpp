@@ -204,12 +204,16 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
   std::vector<Request> requests(problems.size(), options.rollout);
   std::vector<std::optional<Sequence>> begun(problems.size() * group);
   const auto start = [&](std::size_t p, std::size_t j) {
-    requests[p].sample = static_cast<std::uint32_t>(j);
-    begun[p * group + j].emplace(engine.start(requests[p]));
+    try {
+      if (j == 0) requests[p].prompt = prompt_of(problems[p]);
+      requests[p].sample = static_cast<std::uint32_t>(j);
+      begun[p * group + j].emplace(engine.start(requests[p]));
+    } catch (const Error& error) {
+      throw Error(error.code(), fmt::format("{} (problem {})", error.what(), problems[p].id));
+    }
   };
   const std::uint64_t seed = kernels::mix(options.seed, steps);
   for (std::size_t p = 0; p < problems.size(); ++p) {
-    requests[p].prompt = prompt_of(problems[p]);
     requests[p].sampling.seed = kernels::mix(seed, p);
     start(p, 0);
   }

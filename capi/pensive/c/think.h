@@ -36,8 +36,8 @@ PENSIVE_API void pensive_guide_free(pensive_guide* guide);
 typedef struct pensive_budget_options {
   uint32_t struct_size;
   int32_t max_think_tokens; /* over all thinking; 0: 2048 */
-  int32_t window_tokens;    /* this long before the limit a sentence end closes already; 0: 32,
-                               -1: none */
+  int32_t window_tokens;    /* this long before the limit a sentence end closes already; 0: 32, or
+                               the limit where that is less; -1: none */
   int32_t reserved;         /* 0 */
 } pensive_budget_options;
 #define PENSIVE_BUDGET_OPTIONS_INIT \
@@ -100,7 +100,7 @@ typedef struct pensive_moment {
   size_t text_size;
   const char* tail; /* the last 64 bytes or so of the text; not zero-terminated */
   size_t tail_size;
-  const float* watched; /* logprobs of the ids in pensive_guide_callbacks.watches */
+  const float* watched; /* logprobs of pensive_guide_callbacks.watches; sampled tokens only */
   size_t watched_count;
 } pensive_moment;
 

@@ -12,6 +12,11 @@ constexpr int chunk = 64;         // positions scored between two updates of the
 constexpr int score_lanes = 8;    // threads that share the score of one position
 constexpr int most_vectors = 16;  // query vectors (rows times heads) a block takes
 
+template <int N>
+struct Number {
+  static constexpr int value = N;
+};
+
 template <class S>
 struct Call {
   const S* queries;
@@ -133,6 +138,27 @@ __device__ void soften(int vectors, T* scores, T* mosts, T* sums, T* shrinks) {
   }
 }
 
+// Adds a chunk to the sums of this thread's column: vectors part, part + parts, …, K at most.
+template <int K, class S, class T, int M>
+__device__ void weigh(const S* values, const std::int64_t* places, int here, const T* scores,
+                      const T* shrinks, int part, int parts, int vectors, T (&sums)[M]) {
+  if constexpr (K <= M) {
+    const T* weights[K];
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      int m = min(part + k * parts, vectors - 1);  // a sum that nobody asks for does no harm
+      sums[k] *= shrinks[m];
+      weights[k] = scores + m * chunk;
+    }
+#pragma unroll 4
+    for (int i = 0; i < here; ++i) {
+      T value = widen(values[places[i]]);
+#pragma unroll
+      for (int k = 0; k < K; ++k) sums[k] += weights[k][i] * value;
+    }
+  }
+}
+
 // M: at least the block's query vectors.
 template <class S, int V, int M, class T = Compute<S>>
 __global__ void __launch_bounds__(threads) attend(Call<S> call) {
@@ -159,6 +185,7 @@ __global__ void __launch_bounds__(threads) attend(Call<S> call) {
 
   // A thread owns one column of the output, for every `parts`-th vector.
   int parts = threads / dim, column = threadIdx.x % dim, part = threadIdx.x / dim;
+  int each = (vectors + parts - 1) / parts;
   T sum_of[M] = {};
   int last = mine.limit(vectors - 1);
   for (int at = 0; at < last; at += chunk) {
@@ -169,19 +196,21 @@ __global__ void __launch_bounds__(threads) attend(Call<S> call) {
     soften(vectors, scores, mosts, sums, shrinks);
     __syncthreads();
     if (part < parts) {
-#pragma unroll
-      for (int k = 0; k < M; ++k) {
-        if (part + k * parts < vectors) sum_of[k] *= shrinks[part + k * parts];
-      }
-#pragma unroll 4
-      for (int i = 0; i < here; ++i) {
-        T value = widen(call.values[places[i] + column]);
-#pragma unroll
-        for (int k = 0; k < M; ++k) {
-          if (part + k * parts < vectors) {
-            sum_of[k] += scores[(part + k * parts) * chunk + i] * value;
-          }
-        }
+      const S* values = call.values + column;
+      auto add = [&](auto most) {
+        weigh<decltype(most)::value>(values, places, here, scores, shrinks, part, parts, vectors,
+                                     sum_of);
+      };
+      if (each <= 1) {
+        add(Number<1>{});
+      } else if (each <= 2) {
+        add(Number<2>{});
+      } else if (each <= 4) {
+        add(Number<4>{});
+      } else if (each <= 8) {
+        add(Number<8>{});
+      } else {
+        add(Number<most_vectors>{});
       }
     }
     __syncthreads();

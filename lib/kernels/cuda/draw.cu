@@ -31,18 +31,22 @@ __device__ Best join_best(Best mine, Shared* shared) {
   return {value, join_block(index, shared->ints, Smaller{})};
 }
 
-__device__ Best best_of(const float* x, int count, Shared* shared) {
-  Best mine{-INFINITY, INT32_MAX};
-  for (int i = threadIdx.x; i < count; i += blockDim.x) {
-    if (x[i] > mine.value) mine = {x[i], i};
-  }
-  return join_best(mine, shared);
-}
+struct Scan {
+  Best top;
+  bool is_good;  // no NaN, no +infinity, not all -infinity
+};
 
-__device__ bool is_bad_row(const float* x, int count, Shared* shared) {
+__device__ Scan scan(const float* x, int count, Shared* shared) {
+  Best mine{-INFINITY, INT32_MAX};
   int bad = 0;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) bad |= isnan(x[i]) || x[i] == INFINITY;
-  return join_block(bad, shared->ints, Sum{}) != 0;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    float here = x[i];
+    bad |= isnan(here) || here == INFINITY;
+    if (here > mine.value) mine = {here, i};
+  }
+  Best top = join_best(mine, shared);
+  bad = join_block(bad, shared->ints, Sum{});
+  return {top, bad == 0 && top.value > -INFINITY};
 }
 
 // Unsigned numbers in the order of the floats.
@@ -86,9 +90,9 @@ struct Raw {  // of the untouched row
   double mean, log_sum, entropy;
 };
 
-__device__ Raw look(const float* x, int count, Shared* shared) {
+__device__ Raw look(const float* x, int count, Best top, Shared* shared) {
   Raw raw;
-  raw.top = best_of(x, count, shared);
+  raw.top = top;
   double sum = 0, weighted = 0, total = 0;
   int finite = 0;
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
@@ -130,13 +134,14 @@ __device__ void steer(const CudaDraw& draw, int row, const float* x, float* z, c
   __syncthreads();
 }
 
-// Draws from z, where `greedy` has the largest; the logprob of the distribution it was drawn from.
-__device__ float sample(const CudaDraw& draw, int row, float* z, Best greedy, int* token,
-                        Shared* shared) {
+// Draws from x, whose largest is `greedy`, by way of z, which may be x; the logprob of the
+// distribution it was drawn from.
+__device__ float sample(const CudaDraw& draw, int row, const float* x, float* z, Best greedy,
+                        int* token, Shared* shared) {
   int vocab = draw.vocab, k = draw.top_ks[row];
   float temperature = draw.temperatures[row], p = draw.top_ps[row];
   for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-    z[i] = __fdiv_rn(z[i] - greedy.value, temperature);
+    z[i] = __fdiv_rn(x[i] - greedy.value, temperature);
   }
   __syncthreads();
   std::uint32_t least = 0;
@@ -161,16 +166,19 @@ __global__ void __launch_bounds__(threads) draw_rows(CudaDraw draw) {
   int row = blockIdx.x;
   const float* x = draw.logits + static_cast<std::int64_t>(row) * draw.vocab;
   float* z = draw.scratch + static_cast<std::int64_t>(row) * draw.vocab;
-  bool is_finite = !is_bad_row(x, draw.vocab, &shared);
-  Raw raw = look(x, draw.vocab, &shared);
-  steer(draw, row, x, z, raw);
-  is_finite = is_finite && raw.top.value > -INFINITY && !is_bad_row(z, draw.vocab, &shared);
-  Best greedy = best_of(z, draw.vocab, &shared);
-  is_finite = is_finite && greedy.value > -INFINITY;
-  int token = greedy.index;
+  Scan first_look = scan(x, draw.vocab, &shared), steered = first_look;
+  Raw raw = look(x, draw.vocab, first_look.top, &shared);
+  const float* from = x;
+  if (draw.mask_rows[row] >= 0 || draw.bias_starts[row] < draw.bias_starts[row + 1]) {
+    steer(draw, row, x, z, raw);
+    steered = scan(z, draw.vocab, &shared);
+    from = z;
+  }
+  bool is_finite = first_look.is_good && steered.is_good;
+  int token = steered.top.index;
   float drawn_logprob = 0;
   if (is_finite && draw.temperatures[row] > 0) {
-    drawn_logprob = sample(draw, row, z, greedy, &token, &shared);
+    drawn_logprob = sample(draw, row, from, z, steered.top, &token, &shared);
   }
   int first = draw.watch_starts[row], watched = draw.watch_starts[row + 1] - first;
   for (int i = threadIdx.x; i < watched; i += blockDim.x) {

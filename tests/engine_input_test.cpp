@@ -1,0 +1,126 @@
+// What the engine refuses, and what it says then.
+#include <cmath>
+#include <limits>
+
+#include "engine_helpers.h"
+
+namespace pensive::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Bad {
+  std::string expected;  // a part of the message
+  std::function<void(Request&)> spoil;
+};
+
+TEST(EngineInput, RefusesRequestsThatCanNeverWork) {
+  Engine engine(tiny_model(), {.cache_tokens = 128});
+  const std::vector<Bad> table{
+      {"at least one token", [](Request& r) { r.prompt.clear(); }},
+      {"ids from 0 to 63; found 64 at place 2", [](Request& r) { r.prompt[2] = 64; }},
+      {"ids from 0 to 63; found -1 at place 0", [](Request& r) { r.prompt[0] = -1; }},
+      {"512 positions", [](Request& r) { r.prompt.assign(513, 5); }},
+      {"the cache's 128 positions", [](Request& r) { r.prompt.assign(129, 5); }},
+      {"max_new_tokens of at least 1", [](Request& r) { r.max_new_tokens = 0; }},
+      {"temperature", [](Request& r) { r.sampling.temperature = -0.5f; }},
+      {"temperature", [](Request& r) { r.sampling.temperature = NAN; }},
+      {"temperature", [](Request& r) { r.sampling.temperature = INFINITY; }},
+      {"top_p", [](Request& r) { r.sampling.top_p = 0.0f; }},
+      {"top_p", [](Request& r) { r.sampling.top_p = 1.5f; }},
+      {"top_p", [](Request& r) { r.sampling.top_p = NAN; }},
+      {"top_k", [](Request& r) { r.sampling.top_k = -1; }},
+      {"Request::extra_stop_tokens", [](Request& r) { r.extra_stop_tokens = {64}; }},
+      {"Request::closing", [](Request& r) { r.closing = {99}; }},
+      {"think_close",
+       [](Request& r) {
+         r.closing = {5, 6};
+       }},
+      {"think_close",
+       [](Request& r) {
+         r.markers = tiny_markers();
+         r.closing = {10};
+       }},
+      {"Request::markers",
+       [](Request& r) {
+         r.markers = Markers{{10}, {70}, {}, {}};
+       }},
+      {"begins_in", [](Request& r) { r.begins_in = Segment::prompt; }},
+      {"markers", [](Request& r) { r.begins_in = Segment::think; }},
+      {"a null one", [](Request& r) { r.guides = {nullptr}; }},
+      {"guide budget", [](Request& r) { r.guides = {budget({})}; }},
+      {"guide continue_thinking",
+       [](Request& r) { r.guides = {continue_thinking({.with = {5}})}; }},
+      {"guide margin_brake", [](Request& r) { r.guides = {margin_brake({.closer = {11}})}; }},
+      {"watches",
+       [](Request& r) {
+         auto guide = std::make_shared<Scripted>();
+         guide->wants = {64};
+         r.guides = {guide};
+       }},
+  };
+  for (const Bad& bad : table) {
+    Request request = plain_request(ids(1, 9));
+    bad.spoil(request);
+    EXPECT_ERROR(engine.start(request), ErrorCode::invalid_argument, bad.expected);
+  }
+  EXPECT_EQ(engine.counters().waiting, 0);
+  expect_no_leak(engine);
+}
+
+TEST(EngineInput, TakesWhatIsJustPossible) {
+  Engine engine(tiny_model(), {.cache_tokens = 128});
+  Request request = plain_request(std::vector<TokenId>(128, 5), 1, 1);
+  request.sampling.top_p = 1.0f;
+  request.sampling.top_k = 1 << 30;
+  request.markers = tiny_markers();
+  request.closing = {5, 11, 6};
+  request.begins_in = Segment::think;
+  request.guides = {budget({})};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::length);
+  EXPECT_EQ(sequence.trace().tokens.size(), 129u);
+}
+
+TEST(EngineInput, RefusesOptionsThatCanNeverWork) {
+  const auto refused = [](ErrorCode code, std::string_view text, const EngineOptions& options) {
+    EXPECT_ERROR(Engine(tiny_model(), options), code, std::string(text));
+  };
+  const auto bad = ErrorCode::invalid_argument;
+  refused(bad, "page_tokens", {.page_tokens = 0});
+  refused(bad, "cache_tokens", {.cache_tokens = -1});
+  refused(bad, "max_live_sequences", {.max_live_sequences = 0});
+  refused(bad, "max_tokens_per_step", {.max_tokens_per_step = 0});
+  refused(ErrorCode::out_of_memory, "cache_tokens",
+          {.cache_tokens = std::numeric_limits<std::int64_t>::max()});
+  EXPECT_ERROR(Engine(nullptr), bad, "a model");
+  const auto other = Model::load(data("models/plain"), {.device = {DeviceKind::cpu}});
+  EXPECT_ERROR(Engine(tiny_model(), {.soft = std::make_shared<SoftVocab>(other)}), bad,
+               "EngineOptions::soft");
+}
+
+TEST(EngineInput, RefusesSoftIdsThatNobodyMade) {
+  const auto soft = std::make_shared<SoftVocab>(tiny_model());
+  const std::vector<TokenId> mean{5};
+  EXPECT_EQ(soft->add("more", mean), tiny_vocab);
+  Engine engine(tiny_model(), {.soft = soft, .cache_tokens = 256});
+  Request request = plain_request({5, tiny_vocab, 6});
+  Sequence sequence = engine.start(request);
+  request.prompt[1] = tiny_vocab + 1;
+  EXPECT_ERROR(engine.start(request), ErrorCode::invalid_argument, "ids from 0 to 64");
+  soft->add("later", mean);
+  Sequence later = engine.start(request);
+  engine.finish(later);
+  EXPECT_EQ(later.trace().stopped, StopReason::length);
+}
+
+TEST(EngineInput, SizesItsCacheByTheMemoryAndWhatCanBeUsed) {
+  Engine engine(tiny_model(), {.page_tokens = 8, .max_live_sequences = 2});
+  EXPECT_EQ(engine.counters().pages, 2 * tiny_positions / 8);
+  Engine exact_size(tiny_model(), {.page_tokens = 8, .cache_tokens = 41});
+  EXPECT_EQ(exact_size.counters().pages, 6);
+}
+
+}  // namespace
+}  // namespace pensive::testing

@@ -1,0 +1,262 @@
+// Each CUDA operation against its CPU twin, on fresh random inputs.
+
+#include "kernels_oracle.h"
+#include "pensive/base.h"
+
+namespace pensive::kernels {
+namespace {
+
+const at::ScalarType cuda_types[] = {at::kFloat, at::kBFloat16, at::kDouble};
+
+class Cuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      card_ = to_torch(resolve({DeviceKind::cuda, 0}));
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+    at::manual_seed(11);
+  }
+
+  at::Tensor there(const at::Tensor& x) const { return x.to(card_); }
+
+  // Leaves memory full of NaN behind, where the next output of this size will come to lie.
+  void poison(const at::Tensor& like) const {
+    for (int i = 0; i < 4; ++i) {
+      std::vector<at::Tensor> filled;
+      for (int j = 0; j <= i; ++j)
+        filled.push_back(at::full_like(like, NAN, like.options().device(card_)));
+    }
+  }
+
+  void expect_same(const at::Tensor& card, const at::Tensor& host, const char* what) const {
+    EXPECT_TRUE(card.is_cuda());
+    EXPECT_EQ(card.scalar_type(), host.scalar_type());
+    ASSERT_EQ(card.sizes(), host.sizes()) << what;
+    double limit = host.scalar_type() == at::kBFloat16 ? 4e-3 : tolerance(host.scalar_type()) * 2;
+    EXPECT_LT(error(card, host), limit) << what << " " << host.sizes() << " " << host.scalar_type();
+  }
+
+  AttentionCase there(const AttentionCase& made) const {
+    AttentionCase moved = made;
+    for (at::Tensor* x : {&moved.queries, &moved.key_pages, &moved.value_pages, &moved.batch.tables,
+                          &moved.batch.starts, &moved.batch.lengths}) {
+      *x = x->to(card_);
+    }
+    return moved;
+  }
+
+  void expect_attention(const AttentionShape& shape, const std::vector<Part>& parts,
+                        at::ScalarType scalar) const {
+    AttentionCase made = attention_case(shape, parts, scalar), moved = there(made);
+    poison(made.queries);
+    at::Tensor out = attend(moved);
+    EXPECT_LT(error(out, naive_attention(made)), 2 * tolerance(scalar))
+        << shape.heads << "/" << shape.kv_heads << " heads, " << shape.head_dim << " wide, "
+        << shape.page_tokens << " a page, " << scalar;
+  }
+
+  at::Device card_ = at::kCPU;
+};
+
+TEST_F(Cuda, RowOperationsEqualTheCpu) {
+  for (at::ScalarType scalar : cuda_types) {
+    for (int64_t width : {1, 31, 192, 576, 1536, 5000}) {
+      at::Tensor x = random({37, width}, scalar) * 3, weight = random({width}, scalar);
+      poison(x);
+      expect_same(rms_norm(there(x), there(weight), 1e-6), rms_norm(x, weight, 1e-6), "rms_norm");
+      at::Tensor gate_up = random({19, 2 * width}, scalar) * 4;
+      poison(gate_up.narrow(1, 0, width));
+      expect_same(silu_mul(there(gate_up)), silu_mul(gate_up), "silu_mul");
+    }
+    for (int64_t dim : {2, 32, 64, 80, 128}) {
+      at::Tensor whole = random({23, 7 * dim}, scalar);
+      at::Tensor angles = at::randn({23, dim / 2}, at::kDouble) * 10;
+      at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
+      at::Tensor c = angles.cos().to(wide), s = angles.sin().to(wide);
+      auto slice = [&](const at::Tensor& x) {
+        return x.narrow(1, dim, 5 * dim).view({23, 5, dim});
+      };
+      poison(slice(whole));
+      expect_same(rotate(slice(there(whole)), there(c), there(s)), rotate(slice(whole), c, s),
+                  "rotate");
+    }
+  }
+  at::Tensor many = random({70000, 2 * 3}, at::kFloat);
+  expect_same(silu_mul(there(many)), silu_mul(many), "silu_mul of many rows");
+}
+
+TEST_F(Cuda, WritePagesEqualsTheCpu) {
+  for (at::ScalarType scalar : cuda_types) {
+    for (int64_t dim : {3, 32, 64}) {
+      at::Tensor keys = random({50, 2, dim}, scalar), values = random({50, 2, dim}, scalar);
+      at::Tensor key_pages = random({9, 16, 2, dim}, scalar),
+                 value_pages = random({9, 16, 2, dim}, scalar);
+      at::Tensor key_there = there(key_pages), value_there = there(value_pages);
+      PagedBatch batch, moved;
+      batch.slots = at::randperm(9 * 16, at::kLong).narrow(0, 0, 50).contiguous();
+      batch.slots[7] = -1;
+      moved.slots = there(batch.slots);
+      write_pages(keys, values, key_pages, value_pages, batch);
+      write_pages(there(keys), there(values), key_there, value_there, moved);
+      EXPECT_TRUE(same_bits(key_there, key_pages)) << dim;
+      EXPECT_TRUE(same_bits(value_there, value_pages)) << dim;
+    }
+  }
+}
+
+TEST_F(Cuda, AttentionEqualsTheNaiveOne) {
+  for (at::ScalarType scalar : cuda_types) {
+    for (int group : {1, 2, 3, 4, 5, 6, 7, 8, 9, 20}) {
+      expect_attention({2 * group, 2, 32, 16}, {{17, 1}, {140, 5}, {1, 1}}, scalar);
+      expect_attention({2 * group, 2, 64, 16}, {{64, 1}, {65, 1}, {700, 1}}, scalar);
+    }
+    for (int dim : {16, 20, 48, 80, 128, 256}) {
+      expect_attention({6, 2, dim, 16}, {{33, 1}, {120, 70}, {3, 3}}, scalar);
+    }
+    for (int page_tokens : {1, 3, 64}) {
+      expect_attention({6, 2, 64, page_tokens}, {{300, 11}, {9, 9}, {128, 1}}, scalar);
+    }
+  }
+}
+
+TEST_F(Cuda, AttentionBitsDependOnTheSequenceOnly) {
+  std::vector<Part> parts{{150, 1}, {90, 90}, {333, 40}, {64, 1}, {65, 2}};
+  for (AttentionShape shape : {AttentionShape{6, 2, 32, 16}, AttentionShape{12, 2, 128, 16}}) {
+    for (at::ScalarType scalar : cuda_types) {
+      AttentionCase moved = there(attention_case(shape, parts, scalar));
+      at::Tensor whole = attend(moved);
+      int before = 0;
+      for (std::size_t s = 0; s < parts.size(); ++s) {
+        for (int row = 0; row < parts[s].queries; row += 13) {
+          AttentionCase one = moved;
+          one.queries = moved.queries.narrow(0, before + row, 1);
+          one.batch.tables = moved.batch.tables.narrow(0, static_cast<int64_t>(s), 1);
+          one.batch.starts = at::tensor({0, 1}, at::kInt).to(card_);
+          int length = parts[s].length - parts[s].queries + row + 1;
+          one.batch.lengths = at::tensor({length}, at::kInt).to(card_);
+          one.batch.longest_query = 1;
+          ASSERT_TRUE(same_bits(attend(one), whole.narrow(0, before + row, 1)))
+              << "sequence " << s << ", row " << row << ", " << scalar;
+        }
+        before += parts[s].queries;
+      }
+    }
+  }
+}
+
+TEST_F(Cuda, RowInvariantProductsHaveTheSameBitsInAnyCompany) {
+  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16}) {
+    for (auto [out, in] : {std::pair<int64_t, int64_t>{320, 192}, {33, 192}, {1536, 576}}) {
+      at::Tensor x = random({70, in}, scalar), weight = random({out, in}, scalar);
+      at::Tensor whole = linear(there(x), there(weight), {}, Arithmetic::row_invariant);
+      EXPECT_LT(error(whole, at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t())),
+                scalar == at::kFloat ? 2e-3 : 8e-3);
+      for (auto [first, count] : {std::pair{0, 1}, {69, 1}, {3, 17}, {1, 40}}) {
+        at::Tensor part =
+            linear(there(x.narrow(0, first, count)), there(weight), {}, Arithmetic::row_invariant);
+        EXPECT_TRUE(same_bits(part, whole.narrow(0, first, count))) << first << " + " << count;
+      }
+    }
+  }
+}
+
+TEST_F(Cuda, FusedAndDifferentiableVersionsAgree) {
+  at::Tensor weight = there(random({64}, at::kFloat));
+  at::Tensor x = there(random({20, 64}, at::kFloat)).requires_grad_(true);
+  at::Tensor y = rms_norm(x, weight, 1e-6);
+  ASSERT_TRUE(y.requires_grad());
+  EXPECT_LT(error(rms_norm(x.detach(), weight, 1e-6), y.detach()), 2e-6);
+  EXPECT_LT(error(silu_mul(x.detach()), silu_mul(x).detach()), 2e-6);
+  y.sum().backward();
+  EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
+}
+
+std::vector<DrawRow> random_wishes(int rows, int vocab) {
+  std::vector<DrawRow> wishes(rows);
+  for (int i = 0; i < rows; ++i) {
+    DrawRow& row = wishes[i];
+    row.key = mix(3, i);
+    row.temperature = i % 5 == 0 ? 0.0f : 0.4f + 0.1f * static_cast<float>(i % 9);
+    row.top_k = i % 3 == 0 ? 1 + i % 20 : 0;
+    row.top_p = i % 2 ? 0.85f : 1.0f;
+    if (i % 4 == 0) {
+      row.bias_tokens = {i % vocab, (7 * i) % vocab};
+      row.bias_logits = {2, -1};
+      row.bias_times_max_minus_mean = {0, 0.3f};
+    }
+    if (i % 6 == 1) row.mask.assign(vocab / 32 + 1, 0x7F7F7F7Fu);
+    if (i % 7 == 2) row.watched = {0, vocab - 1, i % vocab};
+  }
+  return wishes;
+}
+
+TEST_F(Cuda, DrawsWhatTheCpuDraws) {
+  for (int vocab : {1, 33, 500, 4096, 49152, 151936}) {
+    int rows = vocab > 10000 ? 40 : 400;
+    at::Tensor logits = at::randn({rows, vocab}) * 3;
+    if (vocab > 1) logits.select(1, vocab / 2) = -INFINITY;
+    std::vector<DrawRow> wishes = random_wishes(rows, vocab);
+    std::vector<Drawn> host = draw(logits, wishes), card = draw(there(logits), wishes);
+    int differ = 0;
+    for (int i = 0; i < rows; ++i) {
+      ASSERT_EQ(card[i].is_finite, host[i].is_finite) << vocab << " row " << i;
+      if (!host[i].is_finite) continue;
+      EXPECT_EQ(card[i].top_token, host[i].top_token);
+      EXPECT_NEAR(card[i].top_logprob, host[i].top_logprob, 1e-5);
+      EXPECT_NEAR(card[i].entropy, host[i].entropy, 1e-4);
+      ASSERT_EQ(card[i].watched.size(), host[i].watched.size());
+      for (std::size_t w = 0; w < host[i].watched.size(); ++w) {
+        // Of equal infinities the difference is no number.
+        if (card[i].watched[w] == host[i].watched[w]) continue;
+        EXPECT_NEAR(card[i].watched[w], host[i].watched[w], 1e-5);
+      }
+      if (card[i].token != host[i].token) {
+        ++differ;  // two scores closer than rounding
+        continue;
+      }
+      EXPECT_NEAR(card[i].logprob, host[i].logprob, 1e-5);
+      EXPECT_NEAR(card[i].drawn_logprob, host[i].drawn_logprob, 1e-4) << vocab << " row " << i;
+    }
+    EXPECT_LE(differ, rows / 200 + 1) << vocab;
+  }
+}
+
+TEST_F(Cuda, DrawSeesNanAndNothingAllowed) {
+  at::Tensor logits = at::randn({5, 300});
+  logits[0][299] = NAN;
+  logits[1][17] = INFINITY;
+  logits[2].fill_(-INFINITY);
+  std::vector<DrawRow> wishes(5);
+  wishes[3].mask = {0};
+  std::vector<Drawn> card = draw(there(logits), wishes);
+  for (int row = 0; row < 4; ++row) EXPECT_FALSE(card[row].is_finite) << row;
+  EXPECT_TRUE(card[4].is_finite);
+  EXPECT_EQ(card[4].token, draw(logits, wishes)[4].token);
+}
+
+TEST_F(Cuda, CutsTiesAsTheCpuDoes) {
+  for (int trial = 0; trial < 100; ++trial) {
+    int vocab = 2 + trial % 90;
+    at::Tensor logits = at::randint(-4, 4, {1, vocab}, at::kFloat) * 0.7;
+    DrawRow row;
+    row.top_k = trial % 7;
+    row.top_p = 0.05f + 0.95f * static_cast<float>(trial % 11) / 10;
+    row.key = trial;
+    Drawn host = draw(logits, {row})[0], card = draw(there(logits), {row})[0];
+    EXPECT_EQ(card.token, host.token) << trial;
+    EXPECT_NEAR(card.drawn_logprob, host.drawn_logprob, 1e-5) << trial;
+  }
+}
+
+TEST_F(Cuda, KnowsItsMemory) {
+  Memory card = memory({DeviceKind::cuda, 0});
+  EXPECT_GT(card.total_bytes, int64_t{1} << 30);
+  EXPECT_GT(card.free_bytes, 0);
+  EXPECT_LE(card.free_bytes, card.total_bytes);
+  EXPECT_EQ(resolve({}).kind, DeviceKind::cuda);
+}
+
+}  // namespace
+}  // namespace pensive::kernels

@@ -1,0 +1,100 @@
+// Checkpoints of a training run: resumed bit for bit, or refused.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "train_toy.h"
+
+namespace pensive {
+namespace {
+
+using testing::expect_error;
+using testing::problems;
+using testing::Toy;
+
+TEST(Checkpoint, ResumesBitForBit) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  const auto toy_of = [] {
+    auto toy = std::make_unique<Toy>();
+    toy->options.total_steps = 6;
+    toy->options.inner_steps = 2;
+    toy->options.seed = 0xfedcba9876543210u;
+    return toy;
+  };
+  const auto whole = toy_of();
+  Trainer uninterrupted = whole->trainer();
+  std::vector<double> losses;
+  for (int step = 0; step < 6; ++step) losses.push_back(uninterrupted.step(problems(4)).loss);
+
+  const auto first = toy_of();
+  {
+    Trainer trainer = first->trainer();
+    for (int step = 0; step < 3; ++step) trainer.step(problems(4));
+    trainer.save_checkpoint(file);
+  }
+  const auto second = toy_of();
+  Trainer resumed = second->trainer();
+  resumed.resume(file);
+  EXPECT_EQ(resumed.steps_done(), 3);
+  EXPECT_EQ(second->soft->row(second->row), first->soft->row(first->row));
+  for (int step = 3; step < 6; ++step) EXPECT_EQ(resumed.step(problems(4)).loss, losses[step]);
+  EXPECT_EQ(second->soft->row(second->row), whole->soft->row(whole->row));
+}
+
+TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+
+  Toy other;
+  other.options.learning_rate = 0.25;
+  Trainer changed = other.trainer();
+  expect_error(ErrorCode::invalid_argument, "learning_rate = 0.25", [&] { changed.resume(file); });
+  expect_error(ErrorCode::invalid_argument, "\"0.1\"", [&] { changed.resume(file); });
+  EXPECT_EQ(changed.steps_done(), 0);
+  Toy renamed;
+  renamed.row = renamed.soft->add("OTHER", std::vector<TokenId>{5});
+  Trainer another_row = renamed.trainer();
+  expect_error(ErrorCode::invalid_argument, "ROW", [&] { another_row.resume(file); });
+}
+
+TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  const std::string good = testing::read_file(file);
+  const std::vector<float> row = toy.soft->row(toy.row);
+  const auto expect_refused = [&](const std::string& from, const std::string& to, ErrorCode code) {
+    std::string bad = good;
+    const std::size_t at = bad.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    bad.replace(at, from.size(), to);
+    testing::write_file(file, bad);
+    expect_error(code, "run.json", [&] { trainer.resume(file); });
+    EXPECT_EQ(toy.soft->row(toy.row), row);
+    EXPECT_EQ(trainer.steps_done(), 1);
+  };
+  using enum ErrorCode;
+  expect_refused("\"pensive_training\": 1", "\"pensive_training\": 9", unsupported);
+  expect_refused("\"steps\": 1", "\"steps\": -1", corrupt_file);
+  expect_refused("\"steps\": 1", "\"steps\": \"1\"", corrupt_file);
+  expect_refused("\"updates\": 1", "\"updates\": 0", corrupt_file);
+  expect_refused("\"first_moment\": [", "\"first_moment\": [1.0, ", corrupt_file);
+  expect_refused("\"second_moment\": [", "\"second_moment\": [null, ", corrupt_file);
+  expect_refused("\"row\": [", "\"row\": [0, ", corrupt_file);
+  expect_refused("\"settings\": {", "\"settings\": {\"surprise\": \"1\", ", unsupported);
+  testing::write_file(file, good.substr(0, good.size() / 2));
+  expect_error(corrupt_file, "run.json", [&] { trainer.resume(file); });
+  expect_error(not_found, "nowhere", [&] { trainer.resume(folder / "nowhere"); });
+  testing::write_file(file, good);
+  trainer.resume(file);
+}
+
+}  // namespace
+}  // namespace pensive
