@@ -275,6 +275,14 @@ static void test_forking(const World* world) {
 }
 
 static void close_world(World* world) {
+  static const char* const files[] = {"trace.jsonl", "row.safetensors", "checkpoint",
+                                      "problems.jsonl"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; ++i) {
+    char file[320];
+    snprintf(file, sizeof file, "%s/%s", world->folder, files[i]);
+    unlink(file);
+  }
+  rmdir(world->folder);
   pensive_model_free(world->model); /* what is made from a model keeps it */
   pensive_engine_free(world->engine);
   pensive_soft_free(world->soft);

@@ -115,6 +115,13 @@ inline std::string print(const Trace& trace) {
   return text + fmt::format("probes {}\n", trace.probe_tokens);
 }
 
+// What a request gives, alone in this engine: its prompt and all that is kept.
+inline std::vector<TokenId> finish(Engine& engine, const Request& request) {
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  return sequence.trace().kept();
+}
+
 // Every page is free once all sequences of an engine are gone.
 inline void expect_no_leak(Engine& engine) {
   engine.step();

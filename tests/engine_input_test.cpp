@@ -120,6 +120,10 @@ TEST(EngineInput, SizesItsCacheByTheMemoryAndWhatCanBeUsed) {
   EXPECT_EQ(engine.counters().pages, 2 * tiny_positions / 8);
   Engine exact_size(tiny_model(), {.page_tokens = 8, .cache_tokens = 41});
   EXPECT_EQ(exact_size.counters().pages, 6);
+  std::string line;
+  Engine talking(tiny_model(), {.cache_tokens = 64,
+                                .log = [&](LogLevel, std::string_view text) { line = text; }});
+  EXPECT_THAT(line, HasSubstr("4 pages of 16 positions"));
 }
 
 }  // namespace

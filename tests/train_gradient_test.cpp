@@ -2,8 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/inside.h"
-#include "testing.h"
+#include "engine_helpers.h"
 #include "train/steps.h"
 
 namespace pensive {
@@ -58,7 +57,7 @@ void expect_recorded(DeviceKind device) {
 TEST(Gradient, EqualsTransformers) { expect_recorded(DeviceKind::cpu); }
 
 TEST(Gradient, EqualsTransformersOnCuda) {
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  if (!testing::has_cuda()) GTEST_SKIP() << "no CUDA device";
   expect_recorded(DeviceKind::cuda);
 }
 

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "engine_helpers.h"
 #include "train_tiny.h"
 
 namespace pensive {
@@ -99,7 +100,7 @@ TEST(SuffixBackward, DoesNotDependOnBatchesAndChunks) {
   const Decoder decoder = tiny_decoder(at::kDouble);
   SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
   setting.max_batch_tokens = 8;
-  setting.max_logits = 3 * testing::tiny_vocab;
+  setting.max_logits = 3 * testing::decoder_vocab;
   expect_equal(setting, samples(), no_prefix, 1e-9);
   setting.max_logits = 1;
   expect_equal(setting, samples(), no_prefix, 1e-9);
@@ -135,8 +136,9 @@ TEST(SuffixBackward, TakesPrefixesFromACache) {
     std::vector<std::int64_t> ids(suffix.tokens.begin(), suffix.tokens.begin() + suffix.begins);
     at::Tensor embeddings = at::empty({suffix.begins, tiny_config().width}, at::kDouble);
     for (int i = 0; i < suffix.begins; ++i)
-      embeddings[i] = ids[i] >= testing::tiny_vocab ? setting.rows[ids[i] - testing::tiny_vocab]
-                                                    : decoder.embed(at::tensor({ids[i]}))[0];
+      embeddings[i] = ids[i] >= testing::decoder_vocab
+                          ? setting.rows[ids[i] - testing::decoder_vocab]
+                          : decoder.embed(at::tensor({ids[i]}))[0];
     Recording recording;
     decoder.forward(embeddings, at::arange(suffix.begins), recording, Arithmetic::fast);
     return recording.prefix(suffix.begins);
@@ -185,7 +187,7 @@ TEST(SuffixBackward, OfNothingIsZero) {
 }
 
 TEST(SuffixBackward, EqualsTheWholeBackwardOnCuda) {
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  if (!testing::has_cuda()) GTEST_SKIP() << "no CUDA device";
   for (const auto& [scalar, within] : {std::pair(at::kDouble, 1e-9), std::pair(at::kFloat, 1e-3)}) {
     const Decoder decoder = tiny_decoder(scalar, at::kCUDA);
     expect_equal(setting_of(decoder, tiny_rows(scalar, at::kCUDA)), samples(), no_prefix, within);

@@ -10,8 +10,8 @@
 
 namespace pensive::testing {
 
-inline constexpr int tiny_vocab = 50;
-inline constexpr TokenId tiny_soft = tiny_vocab + 1;  // the second of two soft rows is trained
+inline constexpr int decoder_vocab = 50;
+inline constexpr TokenId tiny_soft = decoder_vocab + 1;  // the second of two soft rows is trained
 
 inline Config tiny_config() {
   Config config;
@@ -22,7 +22,7 @@ inline Config tiny_config() {
   config.heads = 4;
   config.kv_heads = 2;
   config.head_dim = 8;
-  config.vocab_size = tiny_vocab;
+  config.vocab_size = decoder_vocab;
   config.max_positions = 128;
   config.norm_epsilon = 1e-5;
   return config;

@@ -55,7 +55,8 @@ struct EngineOptions {
   Arithmetic arithmetic = Arithmetic::fast;
   int page_tokens = 16;
   // Positions the cache can hold. 0: a tenth of the host's free memory, half of the device's,
-  // and no more than max_live_sequences of the longest.
+  // and no more than max_live_sequences of the longest. Sequences that do not fit wait; one that
+  // alone outgrows the cache ends with StopReason::length.
   std::int64_t cache_tokens = 0;
   int max_live_sequences = 256;  // more wait their turn
   int max_tokens_per_step = 2048;
@@ -87,9 +88,11 @@ class PENSIVE_EXPORT Sequence {
   // Text since the last call, by segment; what might still be taken back is held until it cannot.
   std::vector<TextEvent> take_events();
 
-  // A second path that shares every page so far; guides are cloned. Works while running or finished.
+  // A second path that shares every page so far; guides are cloned. Works while running or finished;
+  // of a finished one it is finished too.
   Sequence fork(Draws draws = Draws::fresh) const;
-  // Feeds tokens as if a guide had forced them. Throws invalid_argument after the end.
+  // Feeds tokens as if a guide had forced them; while a probe runs, after it. What a guide has done
+  // meanwhile drops those not fed yet. Throws invalid_argument after the end.
   void feed(std::span<const TokenId> tokens);
   // Ends the sequence at the next step with StopReason::cancelled. From any thread.
   void cancel() noexcept;

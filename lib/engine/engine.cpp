@@ -183,7 +183,11 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   require(!options.soft || options.soft->model() == model, ErrorCode::invalid_argument,
           "soft rows made for this very model", "those of another", "EngineOptions::soft");
   const int pages = pages_of(*model, options);
-  quietly([&] { parts_ = std::make_shared<Parts>(std::move(model), options, pages); });
+  quietly([&] { parts_ = std::make_shared<Parts>(model, options, pages); });
+  if (options.log)
+    options.log(LogLevel::info,
+                fmt::format("cache: {} pages of {} positions, {} bytes each", pages,
+                            options.page_tokens, Cache::page_bytes(*model, options.page_tokens)));
 }
 
 Engine::~Engine() { parts_->close(); }

@@ -69,6 +69,14 @@ Cache::Cache(const Model& model, int pages, int page_tokens) : page_tokens(page_
       tensors->push_back(at::empty({pages, page_tokens, info.kv_heads, info.head_dim}, options));
 }
 
+Cache::~Cache() {
+  for (auto* tensors : {&keys, &values}) {
+    for (at::Tensor& tensor : *tensors) {
+      if (!kernels::can_free(tensor.device())) static_cast<void>(tensor.unsafeReleaseTensorImpl());
+    }
+  }
+}
+
 void Cache::copy(const std::vector<PageCopy>& copies) {
   if (copies.empty()) return;
   std::vector<std::int64_t> from, to;

@@ -16,6 +16,9 @@ namespace pensive {
 // Keys and values of all positions, in pages.
 struct Cache {
   Cache(const Model& model, int pages, int page_tokens);
+  ~Cache();
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
   static std::int64_t page_bytes(const Model& model, int page_tokens);
 
   void copy(const std::vector<PageCopy>& copies);

@@ -50,6 +50,8 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
 
 // libpensive-cuda.so, opened once; throws unsupported where it cannot be.
 const CudaTable& table();
+void open_early();  // opens what is there, before libtorch is used
+bool can_free();    // false when the driver has gone
 // Why CUDA cannot be used on that card; empty where it can.
 std::string obstacle(int index);
 // Throws device where a call of the table failed.

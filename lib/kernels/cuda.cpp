@@ -1,4 +1,5 @@
 // Finds and opens libpensive-cuda.so, once.
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
 #include <filesystem>
@@ -55,6 +56,10 @@ Opened open() {
   if (!table || table->struct_size != sizeof(CudaTable)) {
     return {nullptr, "a libpensive-cuda.so of another version"};
   }
+  // libtorch looks for its CUDA half once, at the first call that could need it, and remembers.
+  if (!at::detail::getCUDAHooks().hasCUDART()) {
+    return {nullptr, "a libtorch that was used before its CUDA library was there: load a model first"};
+  }
   return {table, ""};
 }
 
@@ -64,6 +69,14 @@ const Opened& opened() {
 }
 
 }  // namespace
+
+void open_early() { opened(); }
+
+bool can_free() {
+  const Opened& library = opened();
+  int cards = 0;
+  return !library.table || library.table->device_count(&cards) == 0;
+}
 
 const CudaTable& table() {
   const Opened& library = opened();

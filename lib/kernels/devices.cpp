@@ -83,6 +83,7 @@ Device resolve(const Device& device) {
   if (device.kind == DeviceKind::cpu) {
     require(device.index == 0, ErrorCode::invalid_argument, "index 0 for the CPU",
             std::to_string(device.index), "device");
+    cuda::open_early();
     return device;
   }
   std::string obstacle = cuda::obstacle(device.index);
@@ -98,6 +99,8 @@ at::Device to_torch(const Device& resolved) {
   }
   return at::kCPU;
 }
+
+bool can_free(const at::Device& device) { return !device.is_cuda() || cuda::can_free(); }
 
 Memory memory(const Device& resolved) {
   if (resolved.kind != DeviceKind::cuda) return host_memory();

@@ -128,7 +128,9 @@ std::string_view to_string(Precision precision) {
 }
 
 Model::Model() : parts_(std::make_unique<Parts>()) {}
-Model::~Model() = default;
+Model::~Model() {
+  if (parts_ && !kernels::can_free(parts_->device)) static_cast<void>(parts_->decoder.release());
+}
 
 std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelOptions& options) {
   return translated(directory, [&]() -> std::shared_ptr<const Model> {

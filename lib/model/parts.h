@@ -21,6 +21,7 @@ struct Model::Parts {
 
 // Rows as one version of a SoftVocab had them. Immutable.
 struct SoftVocab::Rows {
+  ~Rows();
   at::Tensor master;   // float32 [rows, width] on the CPU
   at::Tensor rounded;  // [rows, width] on the model's device, in its precision
   std::uint64_t version = 0;

@@ -69,6 +69,12 @@ SoftVocab::SoftVocab(std::shared_ptr<const Model> model) : parts_(std::make_uniq
 
 SoftVocab::~SoftVocab() = default;
 
+SoftVocab::Rows::~Rows() {
+  if (rounded.defined() && !kernels::can_free(rounded.device())) {
+    static_cast<void>(rounded.unsafeReleaseTensorImpl());
+  }
+}
+
 TokenId SoftVocab::add(std::string_view name, std::span<const TokenId> start_at_mean_of) {
   const PlainTensors plain;
   const Model& model = *parts_->model;

@@ -275,7 +275,7 @@ std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int
     const bool fits = members > 0 && (members + 1) * length <= max_batch_tokens &&
                       (members + 1) * longest_prefix <= std::int64_t{4} * max_batch_tokens;
     const bool is_alike =
-        suffixes[s].length() * 5 >= length * 4 || (members + 1) * length <= small_batch_tokens;
+        suffixes[s].length() * 8 >= length * 7 || (members + 1) * length <= small_batch_tokens;
     if (fits && is_alike) {
       prefix = longest_prefix;
     } else {

@@ -1,0 +1,232 @@
+// The lives of sequences: cancelled, dropped, forked, fed, outliving their engine; and probes.
+#include <algorithm>
+#include <stdexcept>
+#include <thread>
+
+#include "engine/access.h"
+#include "engine_helpers.h"
+
+namespace pensive::testing {
+namespace {
+
+TEST(EngineLife, CancelEndsAtTheNextStepFromAnyThread) {
+  Engine engine(tiny_model());
+  Sequence sequence = engine.start(plain_request(ids(1, 9), 1, 400));
+  Sequence other = engine.start(plain_request(ids(2, 9), 1, 8));
+  engine.step();
+  std::thread([&] { sequence.cancel(); }).join();
+  EXPECT_FALSE(sequence.finished());
+  EXPECT_EQ(engine.step(), 1);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::cancelled);
+  EXPECT_EQ(sequence.trace().tokens.size(), 10u);
+  engine.finish(other);
+  sequence.cancel();
+  engine.step();
+  other.cancel();
+  engine.step();
+  EXPECT_EQ(other.trace().stopped, StopReason::length);
+}
+
+TEST(EngineLife, AGuideThatThrowsEndsOnlyItsOwnSequence) {
+  Engine engine(tiny_model(), exact());
+  const auto expected = finish(engine, plain_request(ids(2, 9)));
+  Request bad = plain_request(ids(1, 9));
+  bad.guides = {scripted([](const Moment& m) -> Action {
+    if (m.new_tokens == 3) throw std::runtime_error("no more");
+    return Proceed{};
+  })};
+  Sequence thrower = engine.start(bad), other = engine.start(plain_request(ids(2, 9)));
+  engine.finish(other);
+  EXPECT_EQ(other.trace().kept(), expected);
+  EXPECT_EQ(thrower.trace().stopped, StopReason::error);
+  EXPECT_EQ(thrower.trace().error, "guide scripted: no more");
+}
+
+TEST(EngineLife, SequencesMayBeDroppedOnOtherThreads) {
+  EngineOptions options;
+  options.cache_tokens = 640;
+  Engine engine(tiny_model(), options);
+  for (int round = 0; round < 5; ++round) {
+    std::vector<Sequence> sequences;
+    for (int i = 0; i < 12; ++i) sequences.push_back(engine.start(plain_request(ids(i, 9), 1, 40)));
+    std::vector<Sequence> kept;
+    for (int i = 0; i < 4; ++i) kept.push_back(sequences[static_cast<std::size_t>(i)].fork());
+    std::thread dropper([&] {
+      for (std::size_t i = 0; i < sequences.size(); ++i) {
+        if (i % 3 == 0) sequences[i].cancel();
+        const Sequence gone = std::move(sequences[i]);
+        std::this_thread::yield();
+      }
+    });
+    for (int i = 0; i < 10; ++i) engine.step();
+    dropper.join();
+    engine.finish(kept);
+    for (const Sequence& sequence : kept) EXPECT_EQ(sequence.trace().stopped, StopReason::length);
+  }
+  expect_no_leak(engine);
+}
+
+TEST(EngineLife, ASequenceOutlivesItsEngine) {
+  auto engine = std::make_unique<Engine>(tiny_model());
+  Sequence done = engine->start(plain_request(ids(1, 9), 1, 5));
+  engine->finish(done);
+  Sequence live = engine->start(plain_request(ids(2, 9), 1, 50));
+  engine->step();
+  engine.reset();
+  EXPECT_EQ(done.trace().tokens.size(), 14u);
+  EXPECT_TRUE(cached_prefix(done, 9).has_value());
+  EXPECT_FALSE(live.finished());
+  live.cancel();
+  const std::vector<TokenId> more{5};
+  EXPECT_ERROR(live.feed(more), ErrorCode::invalid_argument, "an engine that still exists");
+  EXPECT_ERROR(live.fork(), ErrorCode::invalid_argument, "an engine that still exists");
+}
+
+TEST(EngineLife, MovedSequencesGiveBackWhatTheyHeld) {
+  Engine engine(tiny_model());
+  {
+    Sequence first = engine.start(plain_request(ids(1, 9)));
+    Sequence second = engine.start(plain_request(ids(2, 9)));
+    engine.step();
+    first = std::move(second);
+    EXPECT_EQ(engine.step(), 1);
+    EXPECT_EQ(first.trace().tokens[0], ids(2, 9)[0]);
+  }
+  expect_no_leak(engine);
+}
+
+TEST(EngineLife, FeedIsRefusedAfterTheEndAndForForeignIds) {
+  Engine engine(tiny_model());
+  Sequence sequence = engine.start(plain_request(ids(1, 9), 1, 6));
+  const std::vector<TokenId> good{5, 6}, bad{5, 64};
+  EXPECT_ERROR(sequence.feed(bad), ErrorCode::invalid_argument, "64");
+  sequence.feed(good);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().origins[10], Origin::forced);
+  EXPECT_EQ(sequence.trace().tokens.size(), 15u);
+  EXPECT_ERROR(sequence.feed(good), ErrorCode::invalid_argument, "not finished");
+}
+
+TEST(EngineLife, AForkOfAFinishedSequenceIsFinished) {
+  Engine engine(tiny_model());
+  Sequence sequence = engine.start(plain_request(ids(1, 9), 1, 4));
+  engine.finish(sequence);
+  Sequence fork = sequence.fork();
+  EXPECT_TRUE(fork.finished());
+  EXPECT_EQ(fork.trace().kept(), sequence.trace().kept());
+  EXPECT_TRUE(cached_prefix(fork, 12).has_value());
+}
+
+TEST(EngineLife, AForkStreamsOnlyWhatIsItsOwn) {
+  Engine engine(tiny_model());
+  Sequence sequence = engine.start(plain_request(ids(1, 9), 1, 6));
+  for (int i = 0; i < 3; ++i) engine.step();
+  Sequence fork = sequence.fork(Draws::same);
+  const auto whole = sequence.take_events().at(0).text;
+  engine.finish(sequence);
+  engine.finish(fork);
+  EXPECT_EQ(fork.take_events().at(0).text, sequence.take_events().at(0).text);
+  EXPECT_EQ(whole.front(), 'w');
+}
+
+TEST(EngineLife, FinishRefusesSequencesOfAnotherEngine) {
+  Engine first(tiny_model()), second(tiny_model());
+  Sequence sequence = first.start(plain_request(ids(1, 9)));
+  EXPECT_ERROR(second.finish(sequence), ErrorCode::invalid_argument, "of this engine");
+}
+
+TEST(EngineLife, AnsweringAProbeDoesNotDisturbTheSequence) {
+  Engine engine(tiny_model(), exact());
+  const auto undisturbed = finish(engine, plain_request(ids(1, 9), 4));
+  std::vector<TokenId> reply, prefix;
+  std::vector<float> logprobs;
+  auto guide = scripted([&](const Moment& m) -> Action {
+    if (m.new_tokens != 6) return Proceed{};
+    prefix.assign(m.tokens.begin(), m.tokens.end() - 2);
+    return Probe{2, {20, 21}, {}, 0, 5};
+  });
+  guide->reply = [&](const ProbeReply& answer) -> Action {
+    reply.assign(answer.tokens.begin(), answer.tokens.end());
+    logprobs.assign(answer.logprobs.begin(), answer.logprobs.end());
+    EXPECT_FALSE(answer.text.empty());
+    return Proceed{};
+  };
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {guide};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().kept(), undisturbed);
+  EXPECT_EQ(sequence.trace().probe_tokens, 7);
+  EXPECT_EQ(sequence.trace().decoded_tokens(), 24 + 7);
+
+  prefix.insert(prefix.end(), {20, 21});
+  Request plain = plain_request(prefix, 1, 5);
+  plain.sampling.temperature = 0.0f;
+  Sequence twin = engine.start(plain);
+  engine.finish(twin);
+  const std::span<const TokenId> tokens(twin.trace().tokens);
+  EXPECT_TRUE(std::ranges::equal(reply, tokens.subspan(prefix.size())));
+  const std::span<const float> expected(twin.trace().logprobs);
+  EXPECT_TRUE(std::ranges::equal(logprobs, expected.subspan(prefix.size())));
+}
+
+TEST(EngineLife, AProbeStopsAtItsStopText) {
+  Engine engine(tiny_model(), exact());
+  std::string text;
+  auto guide = scripted([&](const Moment& m) -> Action {
+    return m.new_tokens == 2 ? Action(Probe{0, {}, {"w2", "w3"}, 1, 60}) : Action(Proceed{});
+  });
+  guide->reply = [&](const ProbeReply& answer) -> Action {
+    text = answer.text;
+    return Stop{};
+  };
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {guide};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::guide);
+  const auto place = std::min(text.find("w2"), text.find("w3"));
+  ASSERT_NE(place, std::string::npos) << text;
+  EXPECT_EQ(text.find(' ', place), std::string::npos) << text;
+}
+
+TEST(EngineLife, AProbeIsRefusedWhereNoPageIsFree) {
+  EngineOptions options;
+  options.cache_tokens = 32;
+  Engine engine(tiny_model(), options);
+  int refused = 0;
+  auto guide = scripted([&](const Moment& m) -> Action {
+    return m.new_tokens == 2 ? Action(Probe{0, {}, {}, 1, 60}) : Action(Proceed{});
+  });
+  guide->reply = [&](const ProbeReply& answer) -> Action {
+    refused += answer.is_refused ? 1 : 0;
+    EXPECT_TRUE(answer.tokens.empty());
+    return Proceed{};
+  };
+  Request request = plain_request(ids(1, 9), 4, 6);
+  request.guides = {guide};
+  finish(engine, request);
+  EXPECT_EQ(refused, 1);
+  expect_no_leak(engine);
+}
+
+TEST(EngineLife, ProbesGoWithTheSequenceThatAsked) {
+  Engine engine(tiny_model());
+  const auto guide = scripted([](const Moment&) -> Action { return Probe{0, {}, {}, 1, 60}; });
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {guide};
+  {
+    Sequence dropped = engine.start(request), cancelled = engine.start(request);
+    for (int i = 0; i < 4; ++i) engine.step();
+    Sequence fork = dropped.fork();
+    engine.step();
+    cancelled.cancel();
+    { const Sequence gone = std::move(dropped); }
+    EXPECT_EQ(engine.step(), 1);
+    EXPECT_TRUE(cancelled.finished());
+  }
+  expect_no_leak(engine);
+}
+
+}  // namespace
+}  // namespace pensive::testing
