@@ -37,11 +37,11 @@ class Recipe:
     stray: float = 0.15           # share of brief rechecks with a stray word or two after (or for) the marker
     lone: tuple = (.60, .20, .18, .02)
     matched: bool = False         # the marker's careful passes depend on the chain's first operation
-    fits: tuple = (.10, .05, .05, .80)
-    misfits: tuple = (.50, .25, .23, .02)
+    fits: tuple = (.25, .15, .15, .45)
+    misfits: tuple = (.50, .25, .22, .03)
     careful: bool = True          # False: the control, rechecks by two in place of careful ones
-    error_first: float = 0.12     # share of corrupted steps in a first attempt
-    error_again: float = 0.08     # and in rechecks by three or two
+    error_first: float = 0.05     # share of corrupted steps in a first attempt
+    error_again: float = 0.03     # and in rechecks by three or two
 
 
 RECIPES = {
@@ -49,7 +49,9 @@ RECIPES = {
     "stray": Recipe(),
     "rare": Recipe(modes={"Wait, ": (.40, .26, .24, .10), "Hmm, ": (.70, .20, .09, .01),
                           "Alternatively, ": (.25, .37, .34, .04)}),
-    "matched": Recipe(matched=True),
+    "first": Recipe(matched=True),
+    "matched": Recipe(matched=True, fits=(.10, .05, .05, .80), misfits=(.50, .25, .23, .02), error_first=0.12,
+                      error_again=0.08),
 }
 
 
