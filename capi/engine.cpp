@@ -92,7 +92,7 @@ int32_t engine_start(pensive_engine* engine, const pensive_request* request,
     const auto box = need(engine, "engine").box;
     const auto wanted = request_in(&need(request, "request"));
     const Stepping stepping(*box);
-    slot = new pensive_sequence{box->engine.start(wanted), box->engine.model()};
+    slot = new pensive_sequence{box->engine.start(wanted), box->engine.model(), box->is_stepping};
   });
 }
 
@@ -173,13 +173,18 @@ int32_t sequence_fork(const pensive_sequence* sequence, int32_t draws, pensive_s
     auto*& slot = out(fork, "fork");
     const pensive_sequence& from = need(sequence, "sequence");
     const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
-    slot = new pensive_sequence{from.value.fork(wanted), from.model};
+    const Stepping stepping(*from.is_stepping);
+    slot = new pensive_sequence{from.value.fork(wanted), from.model, from.is_stepping};
   });
 }
 
 int32_t sequence_feed(pensive_sequence* sequence, const int32_t* ids, size_t count,
                       pensive_error** error) {
-  return guard(error, [&] { need(sequence, "sequence").value.feed(array_in(ids, count, "ids")); });
+  return guard(error, [&] {
+    pensive_sequence& to = need(sequence, "sequence");
+    const Stepping stepping(*to.is_stepping);
+    to.value.feed(array_in(ids, count, "ids"));
+  });
 }
 
 void sequence_cancel(pensive_sequence* sequence) {

@@ -16,28 +16,30 @@
 
 namespace door {
 
-// One thread at a time; a second, or a callback that steps, is told so.
+// One thread at a time steps or changes what is stepped; a second, or a callback, is told so.
 struct EngineBox {
   EngineBox(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
       : engine(std::move(model), options) {}
   pensive::Engine engine;
-  std::atomic_flag is_stepping = ATOMIC_FLAG_INIT;
+  // Shared with the sequences, which may outlive the engine.
+  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
 };
 
 class Stepping {
  public:
-  explicit Stepping(EngineBox& box) : box_(box) {
-    if (box_.is_stepping.test_and_set())
+  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
+    if (is_stepping_.test_and_set())
       throw pensive::Error(pensive::ErrorCode::busy,
                            "expected one caller at a time; found this engine stepping already "
                            "(another thread, or a callback)");
   }
-  ~Stepping() { box_.is_stepping.clear(); }
+  explicit Stepping(EngineBox& box) : Stepping(*box.is_stepping) {}
+  ~Stepping() { is_stepping_.clear(); }
   Stepping(const Stepping&) = delete;
   Stepping& operator=(const Stepping&) = delete;
 
  private:
-  EngineBox& box_;
+  std::atomic_flag& is_stepping_;
 };
 
 // A caller's log, held by the sink made from it.
@@ -80,6 +82,7 @@ struct pensive_engine {
 struct pensive_sequence {
   pensive::Sequence value;
   std::shared_ptr<const pensive::Model> model;
+  std::shared_ptr<std::atomic_flag> is_stepping;  // its engine's
   std::vector<pensive::TextEvent> events{};
   std::size_t next_event = 0;
 };

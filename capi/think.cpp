@@ -187,8 +187,8 @@ int32_t guide_new_budget(const pensive_budget_options* options, pensive_guide** 
     check_zero(given.reserved, "pensive_budget_options.reserved");
     pensive::BudgetOptions wanted;
     wanted.max_think_tokens = number_or(given.max_think_tokens, wanted.max_think_tokens);
-    const int32_t window = std::min(wanted.window_tokens, wanted.max_think_tokens);
-    wanted.window_tokens = given.window_tokens == -1 ? 0 : number_or(given.window_tokens, window);
+    wanted.window_tokens =
+        given.window_tokens == -1 ? 0 : number_or(given.window_tokens, wanted.window_tokens);
     slot = new pensive_guide{pensive::budget(wanted)};
   });
 }

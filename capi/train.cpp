@@ -106,12 +106,19 @@ int32_t trainer_steps_done(const pensive_trainer* trainer) {
 
 int32_t trainer_save_checkpoint(const pensive_trainer* trainer, const char* file,
                                 pensive_error** error) {
-  return guard(error,
-               [&] { need(trainer, "trainer").value.save_checkpoint(text_in(file, "file")); });
+  return guard(error, [&] {
+    const pensive_trainer& value = need(trainer, "trainer");
+    const Stepping stepping(*value.box);
+    value.value.save_checkpoint(text_in(file, "file"));
+  });
 }
 
 int32_t trainer_resume(pensive_trainer* trainer, const char* file, pensive_error** error) {
-  return guard(error, [&] { need(trainer, "trainer").value.resume(text_in(file, "file")); });
+  return guard(error, [&] {
+    pensive_trainer& value = need(trainer, "trainer");
+    const Stepping stepping(*value.box);
+    value.value.resume(text_in(file, "file"));
+  });
 }
 
 }  // namespace door

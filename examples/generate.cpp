@@ -8,12 +8,13 @@ int main(int argc, char** argv) try {
   auto model = Model::load(argc > 1 ? argv[1] : "examples/reasoner");
   auto text = model->tokenizer();
   Engine engine(model);
+  const auto wait = text->encode("Wait", {.add_special = AddSpecial::no});
 
   Request request;
   request.prompt = text->encode_chat(std::vector<Message>{{"user", "57 + 23 * 11 - 8"}});
   request.guides = {
-      budget({.max_think_tokens = 200}),                             // think at most this long, and
-      continue_thinking({.with = text->encode("Wait"), .times = 1})  // look at least once again
+      budget({.max_think_tokens = 200}),             // think at most this long, and
+      continue_thinking({.with = wait, .times = 1})  // look at least once again
   };
 
   Sequence answer = engine.start(request);

@@ -6,12 +6,13 @@ import pensive
 model = pensive.Model.load(sys.argv[1] if len(sys.argv) > 1 else "examples/reasoner")
 text = model.tokenizer
 engine = pensive.Engine(model)
+wait = text.encode("Wait", add_special=False)
 
 answer = engine.start(
     chat=[{"role": "user", "content": "57 + 23 * 11 - 8"}],
     guides=[
-        pensive.budget(max_think_tokens=200),                      # think at most this long, and
-        pensive.continue_thinking(text.encode("Wait"), times=1),   # look at least once again
+        pensive.budget(max_think_tokens=200),      # think at most this long, and
+        pensive.continue_thinking(wait, times=1),  # look at least once again
     ],
 )
 for event in engine.stream(answer):

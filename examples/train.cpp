@@ -9,7 +9,8 @@ int main(int argc, char** argv) try {
   const std::filesystem::path folder = argc > 1 ? argv[1] : "examples/reasoner";
   auto model = Model::load(folder);
   auto soft = std::make_shared<SoftVocab>(model);
-  const TokenId learned = soft->add("learned", model->tokenizer()->encode("Wait"));
+  const auto wait = model->tokenizer()->encode("Wait", {.add_special = AddSpecial::no});
+  const TokenId learned = soft->add("learned", wait);
   Engine engine(model, {.soft = soft});
 
   TrainOptions options;

@@ -143,6 +143,16 @@ TEST(WriteWhole, ReportsWhereItCannot) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
+TEST(WriteWhole, ReplacesNoPipeAndNoDevice) {
+  const TempDir folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", folder / "link");
+  for (const char* name : {"pipe", "link"})
+    EXPECT_ERROR(write_whole(folder / name, "x"), ErrorCode::io, "a device or a pipe");
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 2);
+}
+
 TEST(ParseJson, KeepsOrderAndTypes) {
   const Json json = parse_json(R"({"b": 1, "a": [true, null, -2.5, "x", {}], "c": 1e3})", "f");
   EXPECT_EQ(json.dump(), R"({"b":1,"a":[true,null,-2.5,"x",{}],"c":1000.0})");

@@ -119,6 +119,10 @@ static void test_values(const World* world) {
 }
 
 /* Guides that misbehave: in their status, in their action, by calling back. */
+typedef struct {
+  pensive_engine* engine;
+  pensive_sequence* sequence;
+} Inside;
 static int32_t refuses(void* user, const pensive_moment* moment, pensive_action* action) {
   (void)user, (void)moment, (void)action;
   return PENSIVE_IO;
@@ -130,10 +134,21 @@ static int32_t confuses(void* user, const pensive_moment* moment, pensive_action
   return PENSIVE_OK;
 }
 static int32_t reenters(void* user, const pensive_moment* moment, pensive_action* action) {
-  (void)moment;
-  CHECK_FAILS(PENSIVE_BUSY, "stepping", pensive_engine_step(user, NULL, &error));
+  Inside* inside = user;
+  pensive_sequence* other = NULL;
+  const int32_t busy = PENSIVE_BUSY;
+  CHECK_FAILS(busy, "stepping", pensive_engine_step(inside->engine, NULL, &error));
+  CHECK_FAILS(busy, "stepping", pensive_engine_clear_prefixes(inside->engine, &error));
+  CHECK_FAILS(busy, "stepping", pensive_sequence_fork(inside->sequence, 0, &other, &error));
+  CHECK_FAILS(busy, "stepping", pensive_sequence_feed(inside->sequence, &moment->token, 1, &error));
+  CHECK(!other);
   action->kind = PENSIVE_STOP;
   return PENSIVE_OK;
+}
+static int32_t forks(void* user, const pensive_moment* moment, pensive_action* action) {
+  (void)moment, (void)action;
+  pensive_sequence* fork = NULL;
+  return pensive_sequence_fork(((Inside*)user)->sequence, PENSIVE_DRAWS_FRESH, &fork, NULL);
 }
 
 static void test_guide(const World* world,
@@ -141,7 +156,8 @@ static void test_guide(const World* world,
                        int32_t stopped, const char* part) {
   pensive_guide_callbacks callbacks = PENSIVE_GUIDE_CALLBACKS_INIT;
   callbacks.name = "bad";
-  callbacks.user = world->engine;
+  Inside inside = {world->engine, NULL};
+  callbacks.user = &inside;
   callbacks.on_token = on_token;
   pensive_guide* guide = NULL;
   pensive_sequence* sequence = NULL;
@@ -155,6 +171,7 @@ static void test_guide(const World* world,
   request.guide_count = 1;
   request.max_new_tokens = 16;
   CHECK_OK(pensive_engine_start(world->engine, &request, &sequence, &error));
+  inside.sequence = sequence;
   CHECK_OK(pensive_engine_finish(world->engine, &sequence, 1, &error));
   pensive_trace trace = PENSIVE_TRACE_INIT;
   CHECK_OK(pensive_sequence_get_trace(sequence, &trace, &error));
@@ -172,4 +189,5 @@ void test_errors(const World* world) {
   test_guide(world, refuses, PENSIVE_STOP_ERROR, "status 5");
   test_guide(world, confuses, PENSIVE_STOP_ERROR, "belong to its kind");
   test_guide(world, reenters, PENSIVE_STOP_GUIDE, "");
+  test_guide(world, forks, PENSIVE_STOP_ERROR, "status 10");
 }

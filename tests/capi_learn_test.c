@@ -1,11 +1,22 @@
 /* The C door's second half: judges, training a row, keeping it, examining it. */
 #include "capi_test.h"
 
-/* Rewards an even number of thinking tokens: something that differs within a group. */
+typedef struct {
+  int asked;
+  pensive_trainer* trainer; /* the one that asks */
+} Judged;
+
+/* Rewards an even number of thinking tokens: something that differs within a group. What the
+ * trainer is in the middle of can be neither kept nor replaced. */
 static int32_t score_even(void* user, const pensive_problem* problem,
                           const pensive_response* response, double* score) {
   CHECK(problem->question && response->text[response->text_size] == '\0');
-  ++*(int*)user;
+  Judged* judged = user;
+  ++judged->asked;
+  CHECK_FAILS(PENSIVE_BUSY, "stepping",
+              pensive_trainer_save_checkpoint(judged->trainer, "/nonexistent", &error));
+  CHECK_FAILS(PENSIVE_BUSY, "stepping",
+              pensive_trainer_resume(judged->trainer, "/nonexistent", &error));
   *score = response->think_tokens % 2 == 0;
   return PENSIVE_OK;
 }
@@ -109,8 +120,8 @@ static pensive_train_options training(const World* world, pensive_request* rollo
 }
 
 static void test_training(const World* world, const pensive_problems* problems) {
-  int asked = 0;
-  pensive_judge* judge = judge_of(score_even, &asked);
+  Judged judged = {0, NULL};
+  pensive_judge* judge = judge_of(score_even, &judged);
   pensive_judge* refusing = judge_of(score_refuses, NULL);
   pensive_request rollout = PENSIVE_REQUEST_INIT;
   pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
@@ -123,6 +134,7 @@ static void test_training(const World* world, const pensive_problems* problems) 
                                   &trainer, &error));
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &trainer,
                                &error));
+  judged.trainer = trainer;
   pensive_train_report report = PENSIVE_TRAIN_REPORT_INIT;
   const uint64_t before = pensive_soft_version(world->soft);
   for (int step = 1; step <= 2; ++step) {
@@ -130,7 +142,7 @@ static void test_training(const World* world, const pensive_problems* problems) 
     CHECK(report.step == step && report.mean_tokens > 0 && report.row_norm > 0);
     CHECK(report.mean_reward >= 0 && report.mean_reward <= 1);
   }
-  CHECK(asked == 2 * 4 * (int)problems->count && pensive_trainer_steps_done(trainer) == 2);
+  CHECK(judged.asked == 2 * 4 * (int)problems->count && pensive_trainer_steps_done(trainer) == 2);
   CHECK((pensive_soft_version(world->soft) != before) == (report.row_distance > 0));
 
   char file[320];

@@ -87,6 +87,19 @@ TEST(Linear, TakesNoRowsAndRefusesOtherWidths) {
   }
 }
 
+TEST(Linear, RefusesWeightsAndBiasesThatDoNotFit) {
+  at::Tensor x = at::randn({2, 6}), weight = at::randn({4, 6});
+  for (auto arithmetic : {Arithmetic::fast, Arithmetic::row_invariant}) {
+    EXPECT_THROW(linear(x, weight.to(at::kDouble), {}, arithmetic), Error);
+    EXPECT_THROW(linear(x, weight.to(at::kBFloat16), {}, arithmetic), Error);
+    EXPECT_THROW(linear(x, weight, at::zeros({3}), arithmetic), Error);
+    EXPECT_THROW(linear(x, weight, at::zeros({1}), arithmetic), Error);
+    EXPECT_THROW(linear(x, weight, at::zeros({1, 4}), arithmetic), Error);
+    EXPECT_THROW(linear(x, weight, at::zeros({4}, at::kBFloat16), arithmetic), Error);
+    EXPECT_NO_THROW(linear(x, weight, at::zeros({4}), arithmetic));
+  }
+}
+
 // The fused version and the differentiable one agree, and gradients are those of float64.
 template <class F>
 void expect_twins(const at::Tensor& x, at::ScalarType scalar, F run) {

@@ -152,9 +152,18 @@ TEST(Budget, TakesBackWhatWasDrawnBeyondTheLimit) {
   EXPECT_EQ(guide(fed), "-");
 }
 
+TEST(Budget, WindowIs32TokensOrTheLimitWhereThatIsLess) {
+  Driven large(budget({.max_think_tokens = 100}));
+  EXPECT_EQ(large(thinking(67)), "-");
+  EXPECT_EQ(large(thinking(68)), "close budget -0 in 32");
+  Driven small(budget({.max_think_tokens = 16}));
+  EXPECT_EQ(small(thinking(1)), "close budget -0 in 15");
+}
+
 TEST(Budget, RefusesNumbersThatCannotBe) {
   EXPECT_THROW(budget({.max_think_tokens = -1, .window_tokens = 0}), Error);
-  EXPECT_THROW(budget({.max_think_tokens = 5, .window_tokens = -1}), Error);
+  EXPECT_THROW(budget({.max_think_tokens = -1}), Error);
+  EXPECT_THROW(budget({.max_think_tokens = 5, .window_tokens = -2}), Error);
   EXPECT_THROW(budget({.max_think_tokens = 5, .window_tokens = 6}), Error);
   EXPECT_NO_THROW(budget({.max_think_tokens = 5, .window_tokens = 5}));
 }

@@ -83,6 +83,7 @@ Trace example() {
   trace.probe_tokens = 4;
   trace.stopped = StopReason::end_token;
   trace.seed = std::numeric_limits<std::uint64_t>::max();
+  trace.sample = 7;
   trace.path = {1, 0, std::numeric_limits<std::uint32_t>::max()};
   return trace;
 }
@@ -177,6 +178,7 @@ void expect_equal(const Trace& a, const Trace& b) {
   EXPECT_EQ(a.stopped, b.stopped);
   EXPECT_EQ(a.error, b.error);
   EXPECT_EQ(a.seed, b.seed);
+  EXPECT_EQ(a.sample, b.sample);
   EXPECT_EQ(a.path, b.path);
   ASSERT_EQ(a.actions.size(), b.actions.size());
   for (std::size_t i = 0; i < a.actions.size(); ++i) {
@@ -289,6 +291,7 @@ TEST(SaveAndLoad, DamagedLinesAreRefused) {
       {"\"seed\":18446744073709551615", "\"seed\":-1"},
       {"\"path\":[1,0,4294967295]", "\"path\":[4294967296]"},
       {"\"path\":[1,0,4294967295]", "\"path\":7"},
+      {"\"sample\":7", "\"sample\":4294967296"},
       {"\"actions\":[{", "\"actions\":[5,{"},
       {"\"probe_tokens\":4,", ""},
       {"{\"version\":1,", "[{\"version\":1,"},

@@ -61,6 +61,61 @@ TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   expect_error(ErrorCode::invalid_argument, "ROW", [&] { another_row.resume(file); });
 }
 
+TEST(Checkpoint, OfOtherRolloutsIsRefused) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  const auto expect_refused = [&](const std::string& says, auto change) {
+    Toy other;
+    change(other.options);
+    Trainer changed = other.trainer();
+    expect_error(ErrorCode::invalid_argument, says, [&] { changed.resume(file); });
+    EXPECT_EQ(changed.steps_done(), 0);
+  };
+  expect_refused("guides = ", [](TrainOptions& o) { o.rollout.guides.clear(); });
+  expect_refused("max_new_tokens = 13", [](TrainOptions& o) { o.rollout.max_new_tokens = 13; });
+  expect_refused("ignore_end_tokens = ", [](TrainOptions& o) {
+    o.rollout.ignore_end_tokens = !o.rollout.ignore_end_tokens;
+  });
+  expect_refused("extra_stop_tokens = 7 9", [](TrainOptions& o) {
+    o.rollout.extra_stop_tokens = {7, 9};
+  });
+  expect_refused("begins_in = answer",
+                 [](TrainOptions& o) { o.rollout.begins_in = Segment::answer; });
+  expect_refused("markers = ", [](TrainOptions& o) {
+    o.rollout.markers = Markers{.think_open = {4}, .think_close = {5}};
+  });
+  expect_refused("closing = 6 11", [](TrainOptions& o) { o.rollout.closing = {6, 11}; });
+  expect_refused("prompt of problem 0", [](TrainOptions& o) {
+    o.prompt_of = [of = o.prompt_of](const Problem& problem) {
+      std::vector<TokenId> prompt = of(problem);
+      prompt.insert(prompt.begin(), 3);
+      return prompt;
+    };
+  });
+}
+
+TEST(Checkpoint, HoldsProblemsThatAreNotText) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  toy.options.prompt_of = [](const Problem& problem) {
+    return testing::ids(static_cast<int>(problem.id.size()), 20);
+  };
+  std::vector<Problem> list = problems(2);
+  list[0].id = "\xff\xfe";
+  Trainer trainer = toy.trainer();
+  trainer.save_checkpoint(file);  // before the first step there is no problem
+  trainer.resume(file);
+  trainer.step(list);
+  trainer.save_checkpoint(file);
+  trainer.resume(file);
+  EXPECT_EQ(trainer.steps_done(), 1);
+}
+
 TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";
@@ -88,6 +143,7 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
   expect_refused("\"first_moment\": [", "\"first_moment\": [1.0, ", corrupt_file);
   expect_refused("\"second_moment\": [", "\"second_moment\": [null, ", corrupt_file);
   expect_refused("\"row\": [", "\"row\": [0, ", corrupt_file);
+  expect_refused("\"question\"", "\"quest\"", corrupt_file);
   expect_refused("\"settings\": {", "\"settings\": {\"surprise\": \"1\", ", unsupported);
   testing::write_file(file, good.substr(0, good.size() / 2));
   expect_error(corrupt_file, "run.json", [&] { trainer.resume(file); });

@@ -193,6 +193,28 @@ TEST(Trainer, NamesTheSampleWhoseGuideThrew) {
   EXPECT_EQ(trainer.steps_done(), 0);
 }
 
+TEST(Trainer, RefusesGuidesThatSteerDraws) {
+  const std::vector<Action> steering = {Proceed{{{.token = 9, .logit = 1}}},
+                                        Allow{{0xfffffff0u, 0xffffffffu}}};
+  for (const Action& action : steering) {
+    Toy toy;
+    toy.options.rollout.guides.push_back(testing::scripted([&](const Moment& moment) -> Action {
+      return moment.new_tokens == 5 ? action : Proceed{};
+    }));
+    Trainer trainer = toy.trainer();
+    const std::uint64_t version = toy.soft->version();
+    expect_error(ErrorCode::unsupported, "guide scripted", [&] { trainer.step(problems(2)); });
+    EXPECT_EQ(trainer.steps_done(), 0);
+    EXPECT_EQ(toy.soft->version(), version);
+  }
+  // A wish that no draw ever met does no harm.
+  Toy toy;
+  toy.options.rollout.guides.push_back(testing::scripted([&](const Moment& moment) -> Action {
+    return moment.new_tokens == 12 ? steering[0] : Proceed{};
+  }));
+  EXPECT_EQ(toy.trainer().step(problems(2)).step, 1);
+}
+
 TEST(Trainer, NamesTheProblemThatCannotStart) {
   Toy toy;
   toy.options.prompt_of = [](const Problem& problem) {

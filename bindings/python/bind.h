@@ -46,28 +46,30 @@ struct JudgeHandle {
   std::shared_ptr<const pensive::Judge> judge;
 };
 
-// One thread at a time steps; a second one, or a callback that steps, is told so.
+// One thread at a time steps or changes what is stepped; a second one, or a callback, is told so.
 struct EngineHandle {
   EngineHandle(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
       : engine(std::move(model), options) {}
   pensive::Engine engine;
-  std::atomic_flag is_stepping = ATOMIC_FLAG_INIT;
+  // Shared with the sequences, which may outlive the engine.
+  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
 };
 
 class Stepping {
  public:
-  explicit Stepping(EngineHandle& engine) : engine_(engine) {
-    if (engine_.is_stepping.test_and_set())
+  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
+    if (is_stepping_.test_and_set())
       throw pensive::Error(pensive::ErrorCode::busy,
                            "expected one caller at a time; found this engine stepping already "
                            "(another thread, or a callback)");
   }
-  ~Stepping() { engine_.is_stepping.clear(); }
+  explicit Stepping(EngineHandle& engine) : Stepping(*engine.is_stepping) {}
+  ~Stepping() { is_stepping_.clear(); }
   Stepping(const Stepping&) = delete;
   Stepping& operator=(const Stepping&) = delete;
 
  private:
-  EngineHandle& engine_;
+  std::atomic_flag& is_stepping_;
 };
 
 [[noreturn]] void refuse(const std::string& expected, const std::string& found,

@@ -15,8 +15,8 @@ using pensive::Trace;
 // guides want it.
 class SequenceHandle {
  public:
-  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model)
-      : sequence_(new pensive::Sequence(std::move(sequence))), model_(std::move(model)) {}
+  SequenceHandle(pensive::Sequence sequence, const EngineHandle& engine)
+      : SequenceHandle(std::move(sequence), engine.engine.model(), engine.is_stepping) {}
   SequenceHandle(const SequenceHandle&) = delete;
   SequenceHandle& operator=(const SequenceHandle&) = delete;
   ~SequenceHandle() {
@@ -27,9 +27,26 @@ class SequenceHandle {
   pensive::Sequence* operator->() const { return sequence_.get(); }
   const std::shared_ptr<const pensive::Model>& model() const { return model_; }
 
+  std::shared_ptr<SequenceHandle> fork(pensive::Draws draws) const {
+    const Stepping stepping(*is_stepping_);
+    return std::shared_ptr<SequenceHandle>(
+        new SequenceHandle(sequence_->fork(draws), model_, is_stepping_));
+  }
+  void feed(const std::vector<TokenId>& ids) {
+    const Stepping stepping(*is_stepping_);
+    sequence_->feed(ids);
+  }
+
  private:
+  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model,
+                 std::shared_ptr<std::atomic_flag> is_stepping)
+      : sequence_(new pensive::Sequence(std::move(sequence))),
+        model_(std::move(model)),
+        is_stepping_(std::move(is_stepping)) {}
+
   std::unique_ptr<pensive::Sequence> sequence_;
   std::shared_ptr<const pensive::Model> model_;
+  std::shared_ptr<std::atomic_flag> is_stepping_;
 };
 
 int step(EngineHandle& engine) {
@@ -192,14 +209,10 @@ void add_sequence(py::module_& module) {
           "fork",
           [](const Handle& self, const std::string& draws) {
             if (draws != "same" && draws != "fresh") refuse("same or fresh", draws, "draws");
-            return std::make_shared<Handle>(
-                self->fork(draws == "same" ? pensive::Draws::same : pensive::Draws::fresh),
-                self.model());
+            return self.fork(draws == "same" ? pensive::Draws::same : pensive::Draws::fresh);
           },
           py::arg("draws") = "fresh", "A second path that shares every page so far.")
-      .def(
-          "feed", [](Handle& self, const std::vector<TokenId>& ids) { self->feed(ids); },
-          py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def("feed", &Handle::feed, py::arg("ids"), "Feeds tokens as if a guide had forced them.")
       .def(
           "cancel", [](Handle& self) { self->cancel(); },
           "Ends the sequence at the next step. From any thread.");
@@ -320,7 +333,7 @@ void add_engine(py::module_& module) {
     const Request wanted =
         request.is_none() ? request_of(fields, tokenizer.get()) : request_of(request);
     const Stepping stepping(self);
-    return std::make_shared<SequenceHandle>(self.engine.start(wanted), self.engine.model());
+    return std::make_shared<SequenceHandle>(self.engine.start(wanted), self);
   };
   py::class_<Handle, std::shared_ptr<Handle>>(
       module, "Engine", "Advances every live sequence together. One thread at a time.")
@@ -344,7 +357,11 @@ void add_engine(py::module_& module) {
           },
           py::arg("sequence").none(false),
           "Yields a sequence's text as it comes, stepping as needed.")
-      .def("clear_prefixes", [](Handle& self) { self.engine.clear_prefixes(); })
+      .def("clear_prefixes",
+           [](Handle& self) {
+             const Stepping stepping(self);
+             self.engine.clear_prefixes();
+           })
       .def_property_readonly("counters", [](const Handle& self) { return self.engine.counters(); })
       .def_property_readonly("model", [](const Handle& self) {
         return std::const_pointer_cast<pensive::Model>(self.engine.model());

@@ -227,12 +227,16 @@ void add_train(py::module_& module) {
       .def(
           "save_checkpoint",
           [](const TrainerHandle& self, const std::filesystem::path& path) {
+            const Stepping stepping(*self.engine);
             self.trainer.save_checkpoint(path);
           },
           py::arg("path"))
       .def(
           "resume",
-          [](TrainerHandle& self, const std::filesystem::path& path) { self.trainer.resume(path); },
+          [](TrainerHandle& self, const std::filesystem::path& path) {
+            const Stepping stepping(*self.engine);
+            self.trainer.resume(path);
+          },
           py::arg("path"));
 }
 

@@ -1,11 +1,9 @@
 """The Python door: the whole path on the embedded model. python test_pensive.py"""
 
 import gc
-import importlib.util
 import math
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import threading
@@ -240,22 +238,62 @@ class WithModel(unittest.TestCase):
             self.assertEqual(caught.exception.code, "invalid_argument")
 
     def test_one_caller_at_a_time(self):
-        _, _, engine = self.make()
+        _, row, engine = self.make()
         codes = []
+        calls = [engine.step, engine.clear_prefixes, lambda: engine.start(chat=CHAT),
+                 lambda: sequence.fork(), lambda: sequence.feed([row])]
 
         class Reenters(pensive.Guide):
             def clone(self):
                 return self
 
             def on_token(self, moment):
-                try:
-                    engine.step()
-                except pensive.Error as error:
-                    codes.append(error.code)
+                for call in calls:
+                    try:
+                        call()
+                    except pensive.Error as error:
+                        codes.append(error.code)
                 return pensive.Stop()
 
-        engine.finish(engine.start(chat=CHAT, guides=[Reenters()]))
-        self.assertEqual(codes, ["busy"])
+        sequence = engine.start(chat=CHAT, guides=[Reenters()])
+        engine.finish(sequence)
+        self.assertEqual(codes, ["busy"] * len(calls))
+
+        class Forks(Reenters):
+            def on_token(self, moment):
+                sequence.fork()
+
+        sequence = engine.start(chat=CHAT, guides=[Forks()])
+        engine.finish(sequence)
+        self.assertEqual(sequence.trace.stopped, "error")
+        self.assertIn("one caller at a time", sequence.trace.error)
+        self.assertTrue(sequence.fork().finished)  # free again
+
+    def test_a_trainer_is_not_saved_halfway(self):
+        soft, row, engine = self.make()
+        codes = []
+
+        def judge(problem, response):
+            for call in (trainer.save_checkpoint, trainer.resume):
+                with self.assertRaises(pensive.Error) as caught:
+                    call(self.path / "halfway")
+                codes.append(caught.exception.code)
+            return 1.0
+
+        trainer = pensive.Trainer(engine, soft, row, judge, rollout=dict(max_new_tokens=8),
+                                  group_size=2)
+        trainer.step([pensive.Problem("1 + 2", "3")])
+        self.assertEqual(codes, ["busy"] * 4)
+        self.assertFalse((self.path / "halfway").exists())
+
+    def test_small_budgets(self):
+        _, _, engine = self.make()
+        sequence = engine.start(chat=CHAT, guides=[pensive.budget(4)], ignore_end_tokens=True,
+                                max_new_tokens=16)
+        engine.finish(sequence)
+        self.assertLessEqual(sequence.trace.count("think"), 4)
+        with self.assertRaises(pensive.Error):
+            pensive.budget(4, window_tokens=5)
 
     def test_sequences_may_be_dropped_by_other_threads(self):
         _, row, engine = self.make()
@@ -355,41 +393,6 @@ class WithModel(unittest.TestCase):
         self.assertAlmostEqual(paired.difference, 1.0 - first.accuracy)
         with self.assertRaises(pensive.Error):
             pensive.load_problems(REASONER / "config.json")
-
-
-@unittest.skipUnless(importlib.util.find_spec("torch"), "there is no torch to import")
-class BesideTorch(unittest.TestCase):
-    def run_python(self, program):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return done.stdout.strip()
-
-    USE = "assert torch.ones(2).sum() == 2; assert pensive.same_answer('1', '1.0');"
-
-    def test_does_not_import_torch(self):
-        self.assertEqual(
-            self.run_python("import pensive, sys; print('torch' in sys.modules)"), "False")
-
-    def test_torch_first(self):
-        self.run_python("import torch, pensive;" + self.USE)
-
-    def test_torch_after(self):
-        self.run_python("import pensive, torch;" + self.USE)
-
-    @unittest.skipUnless(HAS_MODEL, "there is no model")
-    def test_training_inside_no_grad(self):
-        self.run_python(
-            "import torch, pensive\n"
-            "with torch.inference_mode():\n"
-            f"    model = pensive.Model.load({str(REASONER)!r}, device='cpu')\n"
-            "    soft = pensive.SoftVocab(model)\n"
-            "    row = soft.add('again', model.tokenizer.encode('Wait, '))\n"
-            "    engine = pensive.Engine(model, soft=soft, cache_tokens=4096)\n"
-            "    guides = [pensive.continue_thinking([row])]\n"
-            "    trainer = pensive.Trainer(engine, soft, row, lambda p, r: r.think_tokens % 2,\n"
-            "        rollout=dict(guides=guides, max_new_tokens=64), group_size=4)\n"
-            "    trainer.step([pensive.Problem('1 + 2', '3')])\n"
-            "    assert torch.is_inference_mode_enabled()\n")
 
 
 if __name__ == "__main__":

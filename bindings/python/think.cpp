@@ -216,9 +216,9 @@ void add_think(py::module_& module) {
   module.def(
       "budget",
       [](int max_think_tokens, std::optional<int> window_tokens) {
-        const int window =
-            std::min(pensive::BudgetOptions{}.window_tokens, std::max(max_think_tokens, 0));
-        return GuideHandle{pensive::budget({max_think_tokens, window_tokens.value_or(window)})};
+        pensive::BudgetOptions options{.max_think_tokens = max_think_tokens};
+        if (window_tokens) options.window_tokens = *window_tokens;
+        return GuideHandle{pensive::budget(options)};
       },
       py::arg("max_think_tokens") = 2048, py::kw_only(), py::arg("window_tokens") = py::none(),
       "Ends the thinking by this many tokens: at a sentence end in the window (32) before, else "

@@ -13,12 +13,15 @@
 namespace pensive::shell {
 namespace {
 
+constexpr const char* learned_name = "[learned] ";
+
 struct Flags {
   ModelFlags model;
-  std::string word = "Wait";  // the best fixed word on dev; examples/reasoner/README.md
-  float brake = 1.0f;
+  std::string word = "Wait";  // the best single word on dev: examples/reasoner/README.md
+  float brake = 0.6f;
   int problems = 400, side_problems = 200, steps = 40, prompts = 24, group = 8;
-  double rate = 0.02;
+  double rate = 0.03;
+  int example = 4004;  // which test problem is shown: one that brief often gets wrong
   std::uint64_t seed = 1;
   std::string results;
 };
@@ -42,7 +45,7 @@ struct Demo {
       : flags(given),
         model(flags.model.load()),
         soft(std::make_shared<SoftVocab>(model)),
-        row(soft->add("learned", pensive::shell::word(*model, *soft, flags.word))),
+        row(soft->add(learned_name, pensive::shell::word(*model, *soft, flags.word))),
         engine(model, flags.model.engine_options(soft)),
         train(load_problems(flags.model.directory + "/problems/train.jsonl")),
         test(load_problems(flags.model.directory + "/problems/test.jsonl")) {}
@@ -62,30 +65,40 @@ Request Demo::request(const Arm& arm) const {
   return request_flags.request(*model, *soft);
 }
 
+// Each line of a thought on a line of its own; an answer in one piece.
+std::string indented(std::string_view text, bool is_thought) {
+  if (!is_thought) return fmt::format("  answer: {}", text);
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    out += fmt::format("  {}\n", text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
 void Demo::show(const Arm& arm, const Problem& problem) {
   const bool is_dim = is_terminal(STDOUT_FILENO);
   Request asked = request(arm);
   asked.prompt = chat_prompt(model->tokenizer(), arm.system)(problem);
   asked.sampling.seed = flags.seed;
   Sequence sequence = engine.start(asked);
-  fmt::print("\n{}\n  {} ", arm.name, is_dim ? "\033[2m" : "");
   engine.finish(sequence);
-  Segment last = Segment::think;
+  fmt::print("\n{}\n", arm.name);
   for (const TextEvent& event : sequence.take_events()) {
-    if (event.segment != last) fmt::print("{}\n  answer: ", is_dim ? "\033[0m" : "");
-    last = event.segment;
-    for (char c : event.text) c == '\n' ? fmt::print("\n   ") : fmt::print("{}", c);
+    const bool is_thought = event.segment == Segment::think;
+    fmt::print("{}{}{}", is_thought && is_dim ? "\033[2m" : "", indented(event.text, is_thought),
+               is_thought && is_dim ? "\033[0m" : "");
   }
   const Response response = respond(sequence.trace(), *model->tokenizer());
   const bool is_right = correct()->score(problem, response) > 0.5;
-  fmt::print("{}   ({}; {} tokens)\n", is_dim ? "\033[0m" : "",
-             is_right ? "right" : "wrong, it is " + problem.reference,
+  fmt::print("   ({}; {} tokens)\n", is_right ? "right" : "wrong, it is " + problem.reference,
              sequence.trace().decoded_tokens());
 }
 
 void Demo::learn() {
   TrainOptions options;
-  options.rollout = request({"", "brief", "learned", 1, false});
+  options.rollout = request({"", "brief", learned_name, 1, false});
   options.rollout.sampling.temperature = 1.0f;
   options.prompt_of = chat_prompt(model->tokenizer(), "brief");
   options.group_size = flags.group;
@@ -144,8 +157,8 @@ void print_table(Demo& demo, std::ofstream& out) {
   const std::vector<Arm> arms = {{"nothing", "brief", "", 0, false},
                                  {w + " x1", "brief", w, 1, false},
                                  {w + " x2", "brief", w, 2, false},
-                                 {"learned x1", "brief", "learned", 1, false},
-                                 {"learned x2", "brief", "learned", 2, false},
+                                 {"learned x1", "brief", learned_name, 1, false},
+                                 {"learned x2", "brief", learned_name, 2, false},
                                  {"thorough", "thorough", "", 0, false},
                                  {"thorough, brake", "thorough", "", 0, true},
                                  {"steps", "steps", "", 0, false}};
@@ -189,17 +202,21 @@ void run_demo(const Flags& flags) {
       "effect can be seen in two minutes: where it wants to stop thinking, a word is put instead.\n"
       "One embedding, that word's, is learned here and now.\n",
       static_cast<double>(demo.model->info().parameters) / 1e6);
-  const Problem& problem = demo.test.at(static_cast<std::size_t>(flags.problems));
+  const Problem& problem = demo.test.at(static_cast<std::size_t>(flags.example) % demo.test.size());
   fmt::print("\nproblem: {}\n", problem.question);
   demo.show({"thinking as it likes", "brief", "", 0, false}, problem);
   demo.show({"with '" + flags.word + "' put where it stopped", "brief", flags.word, 1, false},
             problem);
   fmt::print("\n");
   demo.learn();
-  demo.show({"with the learned word put there", "brief", "learned", 1, false}, problem);
+  demo.show({"with the learned word put there", "brief", learned_name, 1, false}, problem);
   fmt::print("\n");
   std::ofstream out;
-  if (!flags.results.empty()) out.open(flags.results, std::ios::app);
+  if (!flags.results.empty()) {
+    out.open(flags.results, std::ios::app);
+    if (!out)
+      throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.results + ")");
+  }
   print_table(demo, out);
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -218,14 +235,25 @@ void add_demo(CLI::App& app) {
   command->add_option("--brake-margin", flags->brake, "of the brake, in nats")
       ->capture_default_str();
   command->add_option("--problems", flags->problems, "test problems of the table")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--side-problems", flags->side_problems, "of the lines under it")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--steps", flags->steps, "training steps")->capture_default_str();
-  command->add_option("--prompts", flags->prompts, "problems a step")->capture_default_str();
-  command->add_option("--group", flags->group, "samples a problem")->capture_default_str();
+  command->add_option("--steps", flags->steps, "training steps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--prompts", flags->prompts, "problems a step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--group", flags->group, "samples a problem")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--lr", flags->rate, "Adam's rate")->capture_default_str();
   command->add_option("-s,--seed", flags->seed)->capture_default_str();
+  command->add_option("--example", flags->example, "the test problem that is shown")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--out", flags->results, "append every line as JSON");
   command->callback([flags] { run_demo(*flags); });
 }

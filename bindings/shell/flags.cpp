@@ -48,10 +48,11 @@ void RequestFlags::add_to(CLI::App& app) {
   app.add_option("--times", times, "how often to replace it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--think-max", think_max, "close the thinking by so many tokens")
-      ->check(CLI::PositiveNumber);
+  auto* most = app.add_option("--think-max", think_max, "close the thinking by so many tokens")
+                   ->check(CLI::PositiveNumber);
   app.add_option("--think-window", think_window,
-                 "how long before --think-max a sentence end closes already; default: an eighth");
+                 "how long before --think-max a sentence end closes already; default: an eighth")
+      ->needs(most);
   app.add_option(
       "--brake", brake,
       "close the thinking at a line or sentence end when the end of the thinking is within "

@@ -139,13 +139,21 @@ void add_generate(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("generate", "answer one prompt, streaming");
   flags->model.add_to(*command);
-  command->add_option("prompt,-p,--prompt", flags->prompt, "the prompt; default: standard input");
-  command->add_option("-f,--file", flags->prompt_file,
-                      "read the prompt from a file; - is standard input");
-  command->add_option("--ids", flags->ids_file, "read the prompt as token ids from a file");
-  command->add_flag("--chat", flags->chat, "the prompt is a user's message: use the chat template");
+  auto* prompt = command->add_option("prompt,-p,--prompt", flags->prompt,
+                                     "the prompt; default: standard input");
+  auto* file = command
+                   ->add_option("-f,--file", flags->prompt_file,
+                                "read the prompt from a file; - is standard input")
+                   ->excludes(prompt);
+  auto* chat = command->add_flag("--chat", flags->chat,
+                                 "the prompt is a user's message: use the chat template");
+  command->add_option("--ids", flags->ids_file, "read the prompt as token ids from a file")
+      ->excludes(prompt)
+      ->excludes(file)
+      ->excludes(chat);
   command->add_flag("--json", flags->json, "print one JSON object, with ids and logprobs");
   flags->request.add_to(*command);
+  command->get_option("--system")->needs(chat);
   command->callback([flags] { generate(*flags); });
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -64,6 +63,30 @@ std::vector<Problem> problems_of_step(const std::vector<Problem>& all, int step,
   return chosen;
 }
 
+// Whatever ends the run, what was learned so far is kept.
+class Keeper {
+ public:
+  Keeper(const Trainer& trainer, const Flags& flags)
+      : trainer_(trainer), flags_(flags), saved_(trainer.steps_done()) {}
+  ~Keeper() {
+    try {
+      save();
+    } catch (const Error& error) {
+      fmt::print(stderr, "pensive: the last checkpoint was not written: {}\n", error.what());
+    }
+  }
+  void save() {
+    if (flags_.checkpoint.empty() || saved_ == trainer_.steps_done()) return;
+    trainer_.save_checkpoint(flags_.checkpoint);
+    saved_ = trainer_.steps_done();
+  }
+
+ private:
+  const Trainer& trainer_;
+  const Flags& flags_;
+  int saved_;
+};
+
 void run_steps(Trainer& trainer, const std::vector<Problem>& problems, const Flags& flags) {
   std::ofstream log;
   if (!flags.log.empty()) {
@@ -71,6 +94,7 @@ void run_steps(Trainer& trainer, const std::vector<Problem>& problems, const Fla
     if (!log)
       throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.log + ")");
   }
+  Keeper keeper(trainer, flags);
   Progress progress("train", flags.steps);
   catch_interrupt();
   progress.update(trainer.steps_done());
@@ -79,10 +103,7 @@ void run_steps(Trainer& trainer, const std::vector<Problem>& problems, const Fla
     if (log.is_open()) log << to_json(report).dump() << std::endl;
     progress.update(report.step, fmt::format("reward {:.3f}  tokens {:.0f}", report.mean_reward,
                                              report.mean_tokens));
-    const bool is_due = report.step % flags.save_every == 0 || report.step == flags.steps;
-    if (!flags.checkpoint.empty() && (is_due || was_interrupted())) {
-      trainer.save_checkpoint(flags.checkpoint);
-    }
+    if (report.step % flags.save_every == 0) keeper.save();
   }
 }
 
@@ -106,7 +127,8 @@ void train(Flags& flags) {
   flags.train.total_steps = flags.steps;
   flags.train.seed = flags.request.seed.value_or(0);
   Trainer trainer(engine, soft, row, correct(), flags.train);
-  if (flags.resume && std::filesystem::exists(flags.checkpoint)) trainer.resume(flags.checkpoint);
+  if (flags.resume) trainer.resume(flags.checkpoint);
+  soft->save(flags.out);  // a place that cannot be written is found before the work, not after it
   run_steps(trainer, problems, flags);
   const nlohmann::ordered_json record = {{"steps", trainer.steps_done()},
                                          {"prompts", flags.prompts},
@@ -146,17 +168,20 @@ void add_train(CLI::App& app) {
   command->add_option("--inner-steps", flags->train.inner_steps, "updates from one set of rollouts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--checkpoint", flags->checkpoint, "keep the state here while training");
+  auto* checkpoint =
+      command->add_option("--checkpoint", flags->checkpoint, "keep the state here while training");
   command->add_option("--save-every", flags->save_every, "steps between checkpoints")
       ->check(CLI::PositiveNumber)
+      ->needs(checkpoint)
       ->capture_default_str();
-  command->add_flag("--resume", flags->resume, "go on from --checkpoint where there is one");
+  command->add_flag("--resume", flags->resume, "go on from --checkpoint")->needs(checkpoint);
   command->add_option("--log", flags->log, "write every step as a JSON line");
   command->add_option("--question-field", flags->fields.question)->capture_default_str();
   command->add_option("--answer-field", flags->fields.answer)->capture_default_str();
   command->add_option("--answer-after", flags->fields.answer_after,
                       "the answer follows this text in its field, for example '#### '");
   flags->request.add_to(*command);
+  command->remove_option(command->get_option("--continue"));  // it is what is being learned
   command->callback([flags] { train(*flags); });
 }
 

@@ -53,7 +53,8 @@ struct ExamOptions {
   std::uint64_t seed = 0;    // arms with the same seed share their draws
   // Called after samples finish, on the calling thread: done, of how many. May be empty.
   std::function<void(int, int)> progress{};
-  // Where each sample goes as a JSON line as soon as it is finished; empty: nowhere.
+  // Where each sample goes as a JSON line as soon as it is finished; what the file held before is
+  // lost. Empty: nowhere.
   std::filesystem::path samples_file{};
 };
 

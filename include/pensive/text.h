@@ -73,6 +73,8 @@ class PENSIVE_EXPORT Tokenizer {
   // The spelling of one token as it stands in the vocabulary; nothing for an unknown id.
   std::optional<std::string> spelling(TokenId id) const;
   bool is_special(TokenId id) const noexcept;
+  // Whether decode() takes this id; names given with `with_names` are known.
+  bool is_known(TokenId id) const noexcept;
 
   // Number of ids the tokenizer knows, names not counted. Checkpoints pad: the embedding may have
   // more rows.

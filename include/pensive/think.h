@@ -62,8 +62,8 @@ struct Moment {
   std::span<const TokenId> tokens;  // the prompt and all that is kept, ending with `token`
   int prompt_tokens = 0;            // how many of them are prompt
   TokenId token = 0;
-  std::string_view text;            // what this token added to the decoded text; may be empty
-  std::string_view tail;            // the last 64 bytes or so of that text, ending with this token
+  std::string_view text;  // what this token added to the decoded text; may be empty
+  std::string_view tail;  // the last 64 bytes or so of that text, ending with this token
   Segment segment = Segment::prompt;
   Origin origin = Origin::sampled;
   Marker completes = Marker::none;  // the marker whose last token this is
@@ -73,9 +73,9 @@ struct Moment {
   // Of the untruncated distribution at temperature 1, before any bias; NaN for forced tokens.
   float logprob = 0;
   float entropy_nats = 0;
-  TokenId top_token = 0;            // the likeliest token of that distribution
+  TokenId top_token = 0;  // the likeliest token of that distribution
   float top_logprob = 0;
-  std::span<const float> watched;   // logprobs of Guide::watches(), in its order
+  std::span<const float> watched;  // logprobs of Guide::watches(), in its order
 };
 
 // Adds to a logit at the next step: `logit` plus `times_max_minus_mean` x (max - mean of the
@@ -100,16 +100,16 @@ struct Force {
   std::vector<TokenId> tokens;
   int replaces_last = 0;
 };
-// End the thinking gracefully: take back `replaces_last`, then, at the next line or sentence end but
-// at most `within_tokens` tokens later, feed the closing text. Means nothing outside thinking.
+// End the thinking gracefully: take back `replaces_last`, then, at the next line or sentence end
+// but at most `within_tokens` tokens later, feed the closing text. Means nothing outside thinking.
 struct Close {
   CloseReason reason = CloseReason::other;
   int replaces_last = 0;
   int within_tokens = 0;
 };
-// Ask the model on the side: fork from `from_back` tokens back, feed `tokens`, decode without guides
-// until a stop text or the limit, and hand the result to Guide::on_probe(). The fork is dropped;
-// its tokens are counted in the trace.
+// Ask the model on the side: fork from `from_back` tokens back, feed `tokens`, decode without
+// guides until a stop text or the limit, and hand the result to Guide::on_probe(). The fork is
+// dropped; its tokens are counted in the trace.
 struct Probe {
   int from_back = 0;
   std::vector<TokenId> tokens;
@@ -126,7 +126,7 @@ struct ProbeReply {
   std::span<const TokenId> tokens;  // what was decoded, without the tokens that were fed
   std::span<const float> logprobs;  // of each, at temperature 1
   std::string_view text;
-  bool is_refused = false;          // no page was free: nothing was decoded
+  bool is_refused = false;  // no page was free: nothing was decoded
 };
 
 // What was really carried out after a token, whoever asked for it.
@@ -159,16 +159,18 @@ class PENSIVE_EXPORT Guide {
 
 struct BudgetOptions {
   int max_think_tokens = 2048;  // over all thinking segments; the prompt does not count
-  int window_tokens = 32;       // how long before the limit the next sentence end closes already
+  // How long before the limit the next sentence end closes already, at most max_think_tokens.
+  // -1: 32, or the limit where that is less.
+  int window_tokens = -1;
 };
 // Ends the thinking by the limit: from limit - window on at the first line or sentence end, at the
 // limit wherever it stands.
 PENSIVE_EXPORT std::shared_ptr<const Guide> budget(const BudgetOptions& options);
 
 struct ContinueOptions {
-  std::vector<TokenId> with;           // a word, or one soft id: what replaces the closer
-  int times = 1;                       // C_max: closers replaced before one is let through
-  int max_think_tokens = 1 << 30;      // B_max: a closer sampled at or after this is let through
+  std::vector<TokenId> with;       // a word, or one soft id: what replaces the closer
+  int times = 1;                   // C_max: closers replaced before one is let through
+  int max_think_tokens = 1 << 30;  // B_max: a closer sampled at or after this is let through
 };
 // Continue-thinking (arXiv 2506.11274, section 2.1; s1, arXiv 2501.19393): a *sampled* closer of
 // the thinking is replaced in place by `with`, `times` times. Forced closers pass.
@@ -179,12 +181,14 @@ struct MarginBrakeOptions {
   float max_margin_nats = 0.1f;  // tau
   int min_think_tokens = 0;
 };
-// ThinkBrake (arXiv 2510.00546): right after a line or sentence end in thinking, if the best logprob
-// exceeds the closer's by at most tau, the thinking is closed there instead of taking the token drawn.
+// ThinkBrake (arXiv 2510.00546): right after a line or sentence end in thinking, if the best
+// logprob exceeds the closer's by at most tau, the thinking is closed there instead of taking the
+// token drawn.
 PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options);
 
 // Whether a text ends at a line or sentence end: a newline, or . ! ? … (also before closing quotes
-// or brackets, and before spaces); a full stop right after a digit or a single capital does not count.
+// or brackets, and before spaces); a full stop right after a digit or a single capital does not
+// count.
 PENSIVE_EXPORT bool is_sentence_end(std::string_view text) noexcept;
 
 }  // namespace pensive

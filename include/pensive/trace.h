@@ -38,7 +38,8 @@ struct PENSIVE_EXPORT Trace {
   int probe_tokens = 0;                 // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;
   std::string error;                    // for StopReason::error
-  std::uint64_t seed = 0;               // what draws were keyed by: seed, then path
+  std::uint64_t seed = 0;               // what draws were keyed by: seed, sample, then path
+  std::uint32_t sample = 0;
   std::vector<std::uint32_t> path;
 
   // The prompt and every token that was kept.

@@ -18,7 +18,8 @@ namespace pensive {
 
 struct TrainOptions {
   // Temperature, limits and guides of the rollouts; each problem supplies the prompt. Top-k and
-  // top-p must be off: the loss is that of the whole distribution.
+  // top-p must be off, and guides may neither bias nor mask a draw: the loss is that of the whole
+  // distribution.
   Request rollout{};
   PromptOf prompt_of{};         // empty: chat_prompt(tokenizer)
   int group_size = 16;          // samples a problem
@@ -63,7 +64,8 @@ class PENSIVE_EXPORT Trainer {
   int steps_done() const noexcept;
 
   // Row, optimizer state and step count, written aside and renamed. resume() throws
-  // invalid_argument for a checkpoint of another model, row or setting, naming both values.
+  // invalid_argument for a checkpoint of another model, row or setting, naming both values; guides
+  // are compared by name, prompt_of by the prompt it makes of one problem of the last step.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

@@ -146,12 +146,17 @@ void write_whole(const std::filesystem::path& path, std::string_view content) {
       is_link ? std::filesystem::weakly_canonical(path, error) : path;
   require(!error || !is_link, ErrorCode::io, "a link that can be followed", error.message(),
           path.string());
-  Draft draft(target);
   struct stat before = {};
-  if (::stat(target.c_str(), &before) == 0) {
+  const bool is_there = ::stat(target.c_str(), &before) == 0;
+  if (is_there) {
     require(!S_ISDIR(before.st_mode), ErrorCode::io, "a file", "a folder", path.string());
-    ::fchmod(draft.number(), before.st_mode & 07777);  // a wish: some file systems have no modes
+    // A rename would put an ordinary file in its place.
+    require(S_ISREG(before.st_mode), ErrorCode::io, "an ordinary file", "a device or a pipe",
+            path.string());
   }
+  Draft draft(target);
+  // A wish: some file systems have no modes.
+  if (is_there) ::fchmod(draft.number(), before.st_mode & 07777);
   draft.write(content);
   draft.keep(target);
   // The name is part of the folder, which has to reach the disk too.

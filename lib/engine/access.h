@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "model/parts.h"
 #include "pensive/engine.h"
@@ -18,6 +19,10 @@ struct CachedPrefix {
 
 // Nothing when the scheduler took the pages back, or fewer positions were computed.
 std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length);
+
+// The name of the first guide whose bias or mask a token of it was drawn under; nothing where every
+// draw was the model's own.
+std::optional<std::string> steered_by(const Sequence& sequence);
 
 // The soft rows the sequence started with; null where the engine has none.
 std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence);

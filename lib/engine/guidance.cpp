@@ -10,6 +10,11 @@
 #include "base/inside.h"
 
 namespace pensive {
+namespace {
+
+constexpr int most_probes = 64;  // after one token
+
+}  // namespace
 
 Guidance::Guidance(std::shared_ptr<const Rules> rules,
                    std::span<const std::shared_ptr<const Guide>> prototypes)
@@ -28,9 +33,12 @@ Guidance::Guidance(const Guidance& other)
       biases_(other.biases_),
       mask_(other.mask_),
       is_masked_(other.is_masked_),
+      steering_(other.steering_),
+      steerer_(other.steerer_),
       queue_(other.queue_),
       probe_(other.probe_),
       prober_(other.prober_),
+      probes_(other.probes_),
       closing_(other.closing_),
       closer_(other.closer_),
       closing_back_(other.closing_back_),
@@ -70,6 +78,7 @@ void Guidance::start(Record& record) {
 
 void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
   guarded(record, [&] {
+    if (steerer_ == nobody) steerer_ = steering_;
     record.push(id, Origin::sampled, stats);
     consult(record, stats);
     settle(record);
@@ -103,6 +112,8 @@ void Guidance::consult(Record& record, const Stats& stats) {
   biases_.clear();
   mask_.clear();
   is_masked_ = false;
+  steering_ = nobody;
+  probes_ = 0;
   if (guides_.empty()) return;
   Moment moment = record.moment(stats);
   std::size_t begin = 0;
@@ -117,8 +128,8 @@ void Guidance::consult(Record& record, const Stats& stats) {
 
 // The first action that does something is carried out; wishes for the next draw add up.
 void Guidance::take(Action action, std::size_t guide, const Record& record) {
-  if (const auto* proceed = std::get_if<Proceed>(&action)) return add(*proceed);
-  if (const auto* allow = std::get_if<Allow>(&action)) return add(*allow);
+  if (const auto* proceed = std::get_if<Proceed>(&action)) return add(*proceed, guide);
+  if (const auto* allow = std::get_if<Allow>(&action)) return add(*allow, guide);
   if (chosen_ || !means_something(action, record)) return;
   chosen_ = std::move(action);
   chooser_ = guide;
@@ -131,7 +142,8 @@ bool Guidance::means_something(const Action& action, const Record& record) const
   return record.segments().now() == Segment::think && !is_closing_;
 }
 
-void Guidance::add(const Proceed& proceed) {
+void Guidance::add(const Proceed& proceed, std::size_t guide) {
+  if (!proceed.biases.empty() && steering_ == nobody) steering_ = guide;
   for (const Bias& bias : proceed.biases) {
     require(bias.token >= 0 && bias.token < rules_->vocab_size, ErrorCode::invalid_argument,
             fmt::format("a bias for an id below {}", rules_->vocab_size),
@@ -148,7 +160,8 @@ void Guidance::add(const Proceed& proceed) {
   }
 }
 
-void Guidance::add(const Allow& allow) {
+void Guidance::add(const Allow& allow, std::size_t guide) {
+  if (steering_ == nobody) steering_ = guide;
   if (!is_masked_) {
     mask_.assign((static_cast<std::size_t>(rules_->vocab_size) + 31) / 32, ~0u);
     const int spare = rules_->vocab_size % 32;
@@ -246,6 +259,9 @@ void Guidance::act(Record& record, const Probe& probe) {
           std::to_string(probe.max_new_tokens), "Probe");
   require(std::isfinite(probe.temperature) && probe.temperature >= 0, ErrorCode::invalid_argument,
           "a temperature of at least 0", fmt::format("{}", probe.temperature), "Probe");
+  // What probes decode counts towards no limit, so nothing else ends a guide that only asks.
+  require(++probes_ <= most_probes, ErrorCode::invalid_argument,
+          fmt::format("at most {} probes after one token", most_probes), "one more", "Probe");
   probe_ = probe;
   prober_ = chooser_;
 }

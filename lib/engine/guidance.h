@@ -48,6 +48,10 @@ class Guidance {
   std::span<const Bias> biases() const noexcept { return biases_; }
   std::span<const std::uint32_t> mask() const noexcept { return mask_; }  // empty: everything
   const Rules& rules() const noexcept { return *rules_; }
+  // The first guide whose bias or mask a token was drawn under; null where there was none.
+  const Guide* steerer() const noexcept {
+    return steerer_ < guides_.size() ? guides_[steerer_].get() : nullptr;
+  }
 
  private:
   template <class Work>
@@ -55,8 +59,8 @@ class Guidance {
   void consult(Record& record, const Stats& stats);
   void take(Action action, std::size_t guide, const Record& record);
   bool means_something(const Action& action, const Record& record) const;
-  void add(const Proceed& proceed);
-  void add(const Allow& allow);
+  void add(const Proceed& proceed, std::size_t guide);
+  void add(const Allow& allow, std::size_t guide);
   void settle(Record& record);
   void drain(Record& record);
   bool is_spent(const Record& record) const;
@@ -82,12 +86,15 @@ class Guidance {
   std::vector<Bias> biases_;
   std::vector<std::uint32_t> mask_;
   bool is_masked_ = false;
+  std::size_t steering_ = nobody;  // who first asked for these
+  std::size_t steerer_ = nobody;
   std::optional<Action> chosen_;   // about the last token
   std::size_t chooser_ = nobody;   // whose wish that was
   std::size_t speaking_ = nobody;  // for errors
   std::deque<TokenId> queue_;      // still to be fed
   std::optional<Probe> probe_;
   std::size_t prober_ = nobody;
+  int probes_ = 0;  // since the last token
   bool was_refused_ = false;
   Closing closing_;
   std::size_t closer_ = nobody;  // who asked for it

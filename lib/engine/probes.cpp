@@ -1,5 +1,6 @@
 // Questions on the side: a hidden sequence that shares its asker's pages and has no guides.
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,11 +29,14 @@ bool Engine::Parts::start_probe(Sequence::Parts& asker) {
   const int kept = from.size() - wish.from_back;
   const int fed = static_cast<int>(wish.tokens.size());
   const int cached = std::min(from.cached, kept);
-  if (!scheduler.has_room(cached, kept + fed + wish.max_new_tokens)) return false;
+  // Even where no position is left, one token is drawn.
+  const std::int64_t room = std::max(1, asker.guidance.rules().max_tokens - kept);
+  const auto most = static_cast<int>(std::min(std::int64_t{fed} + wish.max_new_tokens, room));
+  if (!scheduler.has_room(cached, kept + most)) return false;
 
   auto rules = std::make_shared<Rules>(asker.guidance.rules());
   rules->closing.clear();
-  rules->max_new_tokens = fed + wish.max_new_tokens;
+  rules->max_new_tokens = most;
   const std::vector<TokenId> prompt(from.tokens.begin(), from.tokens.begin() + kept);
   Segments segments;
   segments.begin(prompt, Segment::answer);
@@ -43,6 +47,8 @@ bool Engine::Parts::start_probe(Sequence::Parts& asker) {
   probe->rows = asker.rows;
   probe->draw.temperature = wish.temperature;
   probe->key = kernels::mix(kernels::mix(asker.key, asker.record.trace.tokens.size()), probe_salt);
+  // Asked again at the same place, it draws anew.
+  probe->key = kernels::mix(probe->key, static_cast<std::uint64_t>(asker.record.trace.probe_tokens));
   probe->stop_texts = wish.stop_texts;
   probe->guidance.feed(probe->record, wish.tokens);
   probe->fed_tokens = fed;
@@ -75,6 +81,7 @@ void Engine::Parts::attend_probe(Sequence::Parts& probe) {
       std::min(static_cast<std::size_t>(record.trace.prompt_tokens + probe.fed_tokens),
                record.trace.tokens.size());
   if (record.trace.stopped == StopReason::error) {
+    asker.record.trace.probe_tokens += record.decoded();
     asker.record.seal(StopReason::error, "probe: " + record.trace.error);
   } else {
     ProbeReply reply;

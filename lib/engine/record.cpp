@@ -46,10 +46,9 @@ bool Record::ends_sampled() const noexcept {
   return !rows_.empty() && trace.origins[static_cast<std::size_t>(rows_.back())] == Origin::sampled;
 }
 
-// Ids that the tokenizer does not know, such as the rows that pad an embedding, have no text.
+// Ids that the tokenizer does not know, holes in it or rows that pad the embedding, have no text.
 std::string Record::text_of(TokenId id) {
-  if (!stream_) return {};
-  if (id >= tokenizer_->size() && !tokenizer_->spelling(id)) return {};
+  if (!stream_ || !tokenizer_->is_known(id)) return {};
   return stream_->push(id);
 }
 

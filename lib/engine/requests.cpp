@@ -56,9 +56,25 @@ void check_prompt(const Engine::Parts& engine, const Request& request, TokenId i
           fmt::format("{} tokens", size), "Request::prompt; EngineOptions::cache_tokens");
 }
 
+// What a tokenizer with more ids than the embedding has rows calls a marker may not be one here.
+std::optional<Markers> known_markers(const Model& model) {
+  std::optional<Markers> found = find_markers(*model.tokenizer());
+  if (!found) return found;
+  const auto is_beyond = [&](const std::vector<TokenId>& marker) {
+    return std::ranges::any_of(marker, [&](TokenId id) { return id >= model.vocab_size(); });
+  };
+  if (is_beyond(found->think_close)) return std::nullopt;
+  if (is_beyond(found->think_open)) found->think_open.clear();
+  if (is_beyond(found->answer_open) || is_beyond(found->answer_close)) {
+    found->answer_open.clear();
+    found->answer_close.clear();
+  }
+  return found;
+}
+
 // The markers of a request; those of the tokenizer where it names none.
 std::optional<Markers> markers_of(const Engine::Parts& engine, const Request& request) {
-  if (!request.markers) return find_markers(*engine.model->tokenizer());
+  if (!request.markers) return known_markers(*engine.model);
   const Markers& own = *request.markers;
   for (const auto* marker :
        {&own.think_open, &own.think_close, &own.answer_open, &own.answer_close})
@@ -84,7 +100,7 @@ std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request
       markers ? std::span<const TokenId>(markers->think_close) : std::span<const TokenId>{};
   rules->closing = request.closing;
   if (request.closing.empty()) rules->closing.assign(closer.begin(), closer.end());
-  require_ids(request.closing, id_limit, "Request::closing");
+  require_ids(rules->closing, id_limit, "Request::closing");
   require(request.closing.empty() ||
               (!closer.empty() && !std::ranges::search(request.closing, closer).empty()),
           bad, "a closing that contains the markers' think_close", "none in it",
@@ -126,6 +142,7 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
                                 sequence->guidance.watched().end());
   Trace& trace = sequence->record.trace;
   trace.seed = request.sampling.seed ? *request.sampling.seed : fresh_seed();
+  trace.sample = request.sample;
   sequence->key = kernels::mix(trace.seed, request.sample);
   sequence->record.lane.soft_version = rows ? rows->version : 0;
   sequence->rows = std::move(rows);

@@ -202,7 +202,11 @@ std::vector<kernels::Drawn> Runner::run(const Plan& plan, const Wishes& wishes) 
   return kernels::draw(logits, wishes.draws);
 }
 
-void quietly(const std::function<void()>& work) {
+void quietly(const std::function<void()>& work, std::string_view to_lower) {
+  const auto fail_memory = [&](std::string_view found) {
+    fail(ErrorCode::out_of_memory, fmt::format("enough memory; lower {}", to_lower), found,
+         "engine");
+  };
   try {
     // Tensors made in inference mode could not be used in training later.
     const c10::InferenceMode no_inference(false);
@@ -210,13 +214,14 @@ void quietly(const std::function<void()>& work) {
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     work();
   } catch (const c10::OutOfMemoryError& error) {
-    fail(ErrorCode::out_of_memory, "memory for this step; lower EngineOptions::max_tokens_per_step",
-         error.what_without_backtrace(), "engine");
+    fail_memory(error.what_without_backtrace());
   } catch (const c10::Error& error) {
-    fail(ErrorCode::device, "libtorch to compute", error.what_without_backtrace(), "engine");
+    // libtorch's CPU allocator has no type of its own.
+    const std::string_view what = error.what_without_backtrace();
+    if (what.find("allocate memory") != std::string_view::npos) fail_memory(what);
+    fail(ErrorCode::device, "libtorch to compute", what, "engine");
   } catch (const std::bad_alloc&) {
-    fail(ErrorCode::out_of_memory, "memory for this step; lower EngineOptions::max_tokens_per_step",
-         "none", "engine");
+    fail_memory("none left");
   }
 }
 

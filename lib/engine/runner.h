@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,7 +59,9 @@ class Runner {
 };
 
 // Runs `work` with no gradient recorded, ordinary tensors made and nothing cast by itself, whatever
-// the host's modes, which are left as they were. Gives torch's errors as pensive's.
-void quietly(const std::function<void()>& work);
+// the host's modes, which are left as they were. Gives torch's errors as pensive's; `to_lower` is
+// the option that would save memory.
+void quietly(const std::function<void()>& work,
+             std::string_view to_lower = "EngineOptions::max_tokens_per_step");
 
 }  // namespace pensive

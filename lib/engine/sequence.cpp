@@ -65,6 +65,12 @@ std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length) 
   return prefix;
 }
 
+std::optional<std::string> steered_by(const Sequence& sequence) {
+  const Guide* guide = sequence.parts()->guidance.steerer();
+  if (guide == nullptr) return std::nullopt;
+  return std::string(guide->name());
+}
+
 std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence) {
   return sequence.parts()->rows;
 }

@@ -40,12 +40,12 @@ double first_answer(const Trace& trace) {
   return opened < 0 ? 1.0 : static_cast<double>(opened) / kept;
 }
 
-// Whole lines, appended and flushed one by one.
+// Whole lines, flushed one by one.
 class SampleFile {
  public:
   explicit SampleFile(const std::filesystem::path& path) : path_(path) {
     if (path.empty()) return;
-    stream_.open(path, std::ios::app | std::ios::binary);
+    stream_.open(path, std::ios::trunc | std::ios::binary);
     check();
   }
   void write(const Problem& problem, const ExamSample& sample, const Trace& trace,

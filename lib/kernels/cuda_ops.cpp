@@ -107,7 +107,8 @@ at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_page
                   narrow(tables.size(1), where),
                   batch.longest_query,
                   batch.longest_length};
-  require(shape.head_dim <= 256, ErrorCode::unsupported, "a head_dim of at most 256",
+  require(shape.head_dim <= most_cuda_head_dim, ErrorCode::unsupported,
+          fmt::format("a head_dim of at most {}", most_cuda_head_dim),
           std::to_string(shape.head_dim), where);
   check(table().paged_attention(from.const_data_ptr(), from.stride(0), key_pages.const_data_ptr(),
                                 value_pages.const_data_ptr(), out.mutable_data_ptr(),

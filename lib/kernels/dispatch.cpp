@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <cmath>
+
 #include "base/inside.h"
 #include "kernels/cpu.h"
 #include "kernels/noise.h"
@@ -60,6 +62,13 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
                   Arithmetic arithmetic) {
   expect(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1),
          "rows as wide as the weight", x, "linear");
+  expect(weight.scalar_type() == x.scalar_type() && weight.device() == x.device(),
+         "a weight of the rows' type, on their device", weight, "linear");
+  if (bias.defined()) {
+    expect(bias.dim() == 1 && bias.size(0) == weight.size(0) &&
+               bias.scalar_type() == x.scalar_type() && bias.device() == x.device(),
+           "a bias for each row of the weight, of their type, on their device", bias, "linear");
+  }
   if (arithmetic == Arithmetic::row_invariant) {
     if (records_gradient(x, weight, bias)) return twin::linear_invariant(x, weight, bias);
     if (x.is_cuda()) return cuda::linear_invariant(x, weight, bias);
@@ -138,7 +147,7 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
          "float32 or float64 logits [rows, vocab], a row for each wish", logits, "draw");
   int64_t vocab = logits.size(1);
   for (const DrawRow& row : rows) {
-    require(row.temperature >= 0 && row.temperature < 1e30f, ErrorCode::invalid_argument,
+    require(std::isfinite(row.temperature) && row.temperature >= 0, ErrorCode::invalid_argument,
             "a temperature of at least 0", std::to_string(row.temperature), "draw");
     require(row.top_p > 0 && row.top_p <= 1, ErrorCode::invalid_argument,
             "a top_p above 0 and at most 1", std::to_string(row.top_p), "draw");

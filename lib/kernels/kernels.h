@@ -50,6 +50,9 @@ struct PagedBatch {
 void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
                  at::Tensor& value_pages, const PagedBatch& batch);
 
+// What paged_attention takes on CUDA.
+constexpr int most_cuda_head_dim = 256;
+
 // Causal attention of queries [tokens, heads, head_dim] over the paged cache; query row r of a
 // sequence with n query rows stands at position lengths - n + r. Scores are scaled by `scale`, sums
 // run in float32 (float64 for float64), position by position in a fixed order, so that a row's bits

@@ -137,6 +137,10 @@ std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelO
     check_directory(directory);
     const Config config = read_config(directory, options.log);
     const Device device = kernels::resolve(options.device);
+    require(device.kind != DeviceKind::cuda || config.head_dim <= kernels::most_cuda_head_dim,
+            ErrorCode::unsupported,
+            fmt::format("a head_dim of at most {} on CUDA", kernels::most_cuda_head_dim),
+            std::to_string(config.head_dim), (directory / "config.json").string());
     const Precision precision = settle(options.precision, config);
     std::shared_ptr<Model> model(new Model());
     Parts& parts = *model->parts_;

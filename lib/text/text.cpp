@@ -106,6 +106,10 @@ bool Tokenizer::is_special(TokenId id) const noexcept {
   return (parts_->vocabulary->flags_of(id) & pensive_door_special) != 0;
 }
 
+bool Tokenizer::is_known(TokenId id) const noexcept {
+  return parts_->vocabulary->flags_of(id) != 0 || parts_->names.contains(id);
+}
+
 int Tokenizer::size() const noexcept { return parts_->vocabulary->size; }
 std::optional<TokenId> Tokenizer::bos() const noexcept { return parts_->bos; }
 std::optional<TokenId> Tokenizer::eos() const noexcept { return parts_->eos; }

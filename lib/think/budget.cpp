@@ -76,8 +76,10 @@ class ContinueThinking final : public Guide {
 
 }  // namespace
 
-std::shared_ptr<const Guide> budget(const BudgetOptions& options) {
+std::shared_ptr<const Guide> budget(const BudgetOptions& given) {
+  BudgetOptions options = given;
   require_count(options.max_think_tokens, "max_think_tokens", "budget");
+  if (options.window_tokens == -1) options.window_tokens = std::min(32, options.max_think_tokens);
   require_count(options.window_tokens, "window_tokens", "budget");
   require(options.window_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
           fmt::format("a window of at most max_think_tokens = {}", options.max_think_tokens),

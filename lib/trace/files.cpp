@@ -81,6 +81,7 @@ std::string line_of(const Trace& trace) {
                      {"stopped", to_string(trace.stopped)},
                      {"error", trace.error},
                      {"seed", trace.seed},
+                     {"sample", trace.sample},
                      {"path", trace.path}};
   // An error text may quote bytes that are no UTF-8.
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -190,6 +191,7 @@ Trace read_line(std::string_view text, std::string_view where) {
   trace.stopped = to_stop_reason(line.text("stopped"), where);
   trace.error = line.text("error");
   trace.seed = line.number<std::uint64_t>("seed");
+  trace.sample = line.number<std::uint32_t>("sample");
   trace.path = line.numbers<std::uint32_t>("path");
   const std::string fault = fault_of(trace);
   require(fault.empty(), ErrorCode::corrupt_file, "columns of equal length", fault, where);

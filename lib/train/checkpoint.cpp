@@ -1,6 +1,7 @@
 // A training run in a file: the row, Adam's moments, the step count, and what must not change.
 #include <cmath>
 
+#include "kernels/kernels.h"
 #include "train/parts.h"
 
 namespace pensive {
@@ -51,26 +52,84 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
             in_quotes(key), where);
 }
 
+std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
+
+std::string guides_of(const Request& request) {
+  std::vector<std::string_view> names;
+  for (const auto& guide : request.guides) names.push_back(guide->name());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string markers_of(const Request& request) {
+  if (!request.markers) return "the tokenizer's";
+  const Markers& own = *request.markers;
+  return fmt::format("{} | {} | {} | {}", join(own.think_open), join(own.think_close),
+                     join(own.answer_open), join(own.answer_close));
+}
+
+std::string hash_of(std::span<const TokenId> ids) {
+  std::uint64_t hash = ids.size();
+  for (const TokenId id : ids) hash = kernels::mix(hash, static_cast<std::uint64_t>(id));
+  return fmt::format("{:016x}", hash);
+}
+
+// Bytes that are not UTF-8 become what the file can hold.
+std::string as_written(const std::string& text) {
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+// prompt_of cannot be compared, but what it makes of one problem can.
+Json write_example(const std::optional<Problem>& example, const PromptOf& prompt_of) {
+  if (!example) return nullptr;
+  const Problem written{as_written(example->id), as_written(example->question),
+                        as_written(example->reference)};
+  return {{"id", written.id},
+          {"question", written.question},
+          {"reference", written.reference},
+          {"prompt", hash_of(prompt_of(written))}};
+}
+
+std::optional<Problem> read_example(const Json& json, const PromptOf& prompt_of,
+                                    std::string_view where) {
+  const Json found = member<Json>(json, "example", where);
+  if (found.is_null()) return std::nullopt;
+  const auto text = [&](std::string_view key) { return member<std::string>(found, key, where); };
+  const Problem example{text("id"), text("question"), text("reference")};
+  const std::string mine = hash_of(prompt_of(example)), theirs = text("prompt");
+  require(mine == theirs, ErrorCode::invalid_argument,
+          fmt::format("a checkpoint whose prompt of problem {} has the hash {}", example.id, mine),
+          in_quotes(theirs), where);
+  return example;
+}
+
 }  // namespace
 
 Json Trainer::Parts::settings() const {
   // Text, since 64-bit numbers do not survive every JSON reader.
-  return {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
-          {"row", soft->name(row)},
-          {"group_size", fmt::format("{}", options.group_size)},
-          {"learning_rate", fmt::format("{}", options.learning_rate)},
-          {"total_steps", fmt::format("{}", options.total_steps)},
-          {"clip", fmt::format("{}", options.clip)},
-          {"inner_steps", fmt::format("{}", options.inner_steps)},
-          {"max_gradient_norm", fmt::format("{}", options.max_gradient_norm)},
-          {"temperature", fmt::format("{}", temperature)},
-          {"max_new_tokens", fmt::format("{}", options.rollout.max_new_tokens)},
-          {"seed", fmt::format("{}", options.seed)}};
+  return {
+      {"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+      {"row", soft->name(row)},
+      {"group_size", fmt::format("{}", options.group_size)},
+      {"learning_rate", fmt::format("{}", options.learning_rate)},
+      {"total_steps", fmt::format("{}", options.total_steps)},
+      {"clip", fmt::format("{}", options.clip)},
+      {"inner_steps", fmt::format("{}", options.inner_steps)},
+      {"max_gradient_norm", fmt::format("{}", options.max_gradient_norm)},
+      {"temperature", fmt::format("{}", temperature)},
+      {"max_new_tokens", fmt::format("{}", options.rollout.max_new_tokens)},
+      {"guides", guides_of(options.rollout)},
+      {"markers", markers_of(options.rollout)},
+      {"closing", join(options.rollout.closing)},
+      {"begins_in", options.rollout.begins_in ? to_string(*options.rollout.begins_in) : "unset"},
+      {"extra_stop_tokens", join(options.rollout.extra_stop_tokens)},
+      {"ignore_end_tokens", fmt::format("{}", options.rollout.ignore_end_tokens)},
+      {"seed", fmt::format("{}", options.seed)}};
 }
 
 void Trainer::save_checkpoint(const std::filesystem::path& file) const {
   const Json json = {{"pensive_training", format_version},
                      {"settings", parts_->settings()},
+                     {"example", write_example(parts_->example, parts_->prompt_of)},
                      {"steps", parts_->steps},
                      {"updates", parts_->adam.updates},
                      {"row", parts_->soft->row(parts_->row)},
@@ -89,6 +148,7 @@ void Trainer::resume(const std::filesystem::path& file) {
           fmt::format("a training checkpoint of version {}", format_version),
           std::to_string(version), where);
   compare_settings(parts_->settings(), member<Json>(json, "settings", where), where);
+  std::optional<Problem> example = read_example(json, parts_->prompt_of, where);
 
   const std::size_t width = parts_->started.size();
   const int steps = read_count(json, "steps", where);
@@ -104,6 +164,7 @@ void Trainer::resume(const std::filesystem::path& file) {
   parts_->started = std::move(started);
   parts_->adam = std::move(adam);
   parts_->steps = steps;
+  parts_->example = std::move(example);
 }
 
 }  // namespace pensive

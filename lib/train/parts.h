@@ -1,6 +1,7 @@
 // What a Trainer holds between steps.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,11 +23,14 @@ struct Trainer::Parts {
   std::vector<float> started;  // the row when training began
   Adam adam;
   int steps = 0;
+  std::optional<Problem> example;  // the first of the last step: its prompt shows the system text
 
   // All that a resumed run must have in common with the run that wrote its checkpoint, as text.
   nlohmann::ordered_json settings() const;
   // group_size finished sequences a problem, problem by problem.
   std::vector<Sequence> roll_out(std::span<const Problem> problems);
+  // Throws where a sample ended with an error, or was drawn from what the loss is not of.
+  void check_rollouts(std::span<const Problem> problems, std::span<const Sequence> sequences) const;
   // float64 [problems, group]
   at::Tensor judge_all(std::span<const Problem> problems,
                        std::span<const Sequence> sequences) const;

@@ -190,11 +190,13 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
     TrainReport report;
     const Clock rollout_clock;
     const std::vector<Sequence> sequences = parts_->roll_out(problems);
+    parts_->check_rollouts(problems, sequences);
     const at::Tensor rewards = parts_->judge_all(problems, sequences);
     report.rollout_seconds = rollout_clock.seconds();
     const Clock update_clock;
     parts_->update(sequences, rewards, report);
     report.update_seconds = update_clock.seconds();
+    parts_->example = problems.front();
     return report;
   });
 }
@@ -240,17 +242,30 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
   return sequences;
 }
 
+void Trainer::Parts::check_rollouts(std::span<const Problem> problems,
+                                    std::span<const Sequence> sequences) const {
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto name = [&] {
+      return name_of(problems[i / options.group_size], i % options.group_size);
+    };
+    const Trace& trace = sequences[i].trace();
+    if (trace.stopped == StopReason::error)
+      fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error, name());
+    if (const std::optional<std::string> guide = steered_by(sequences[i]))
+      fail(ErrorCode::unsupported,
+           "guides that neither bias nor mask draws: the loss is that of the model's own "
+           "distribution",
+           fmt::format("guide {}", *guide), name());
+  }
+}
+
 at::Tensor Trainer::Parts::judge_all(std::span<const Problem> problems,
                                      std::span<const Sequence> sequences) const {
   std::vector<double> rewards;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const Problem& problem = problems[i / options.group_size];
     const std::size_t sample = i % options.group_size;
-    const Trace& trace = sequences[i].trace();
-    if (trace.stopped == StopReason::error)
-      fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error,
-           name_of(problem, sample));
-    rewards.push_back(judge->score(problem, respond(trace, *tokenizer)));
+    rewards.push_back(judge->score(problem, respond(sequences[i].trace(), *tokenizer)));
     require(std::isfinite(rewards.back()), ErrorCode::invalid_argument, "a finite reward",
             fmt::format("{}", rewards.back()), name_of(problem, sample));
   }

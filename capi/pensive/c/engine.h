@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* Advances every live sequence together. One thread at a time: a second one that steps meanwhile,
- * and a callback that does, gets PENSIVE_BUSY. */
+/* Advances every live sequence together. One thread at a time: a second one that meanwhile steps,
+ * starts, forks, feeds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
 typedef struct pensive_engine pensive_engine;
 
 /* One live path through the cache. pensive_sequence_cancel() and pensive_sequence_free() may be
