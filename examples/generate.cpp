@@ -11,7 +11,7 @@ int main(int argc, char** argv) try {
   const auto wait = text->encode("Wait", {.add_special = AddSpecial::no});
 
   Request request;
-  request.prompt = text->encode_chat(std::vector<Message>{{"user", "57 + 23 * 11 - 8"}});
+  request.prompt = text->encode_chat(std::vector<Message>{{"user", "57 + 23 * 11 - 48 + 19 * 37"}});
   request.guides = {
       budget({.max_think_tokens = 200}),             // think at most this long, and
       continue_thinking({.with = wait, .times = 1})  // look at least once again

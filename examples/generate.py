@@ -9,7 +9,7 @@ engine = pensive.Engine(model)
 wait = text.encode("Wait", add_special=False)
 
 answer = engine.start(
-    chat=[{"role": "user", "content": "57 + 23 * 11 - 8"}],
+    chat=[{"role": "user", "content": "57 + 23 * 11 - 48 + 19 * 37"}],
     guides=[
         pensive.budget(max_think_tokens=200),      # think at most this long, and
         pensive.continue_thinking(wait, times=1),  # look at least once again

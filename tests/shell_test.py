@@ -10,7 +10,7 @@ import time
 import unittest
 
 COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2])
-QUESTION = "57 + 23 * 11 - 8 * 3 + 19"
+QUESTION = "57 + 23 * 11 - 48 + 19 * 37"
 
 
 def run(*arguments, stdin="", check=True):

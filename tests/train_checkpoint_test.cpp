@@ -86,7 +86,8 @@ TEST(Checkpoint, OfOtherRolloutsIsRefused) {
   expect_refused("begins_in = answer",
                  [](TrainOptions& o) { o.rollout.begins_in = Segment::answer; });
   expect_refused("markers = ", [](TrainOptions& o) {
-    o.rollout.markers = Markers{.think_open = {4}, .think_close = {5}};
+    o.rollout.markers =
+        Markers{.think_open = {4}, .think_close = {5}, .answer_open = {}, .answer_close = {}};
   });
   expect_refused("closing = 6 11", [](TrainOptions& o) { o.rollout.closing = {6, 11}; });
   expect_refused("prompt of problem 0", [](TrainOptions& o) {

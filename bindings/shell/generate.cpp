@@ -63,13 +63,28 @@ std::vector<TokenId> read_prompt(const Flags& flags, const Tokenizer& tokenizer)
   return tokenizer.encode_chat(chat);
 }
 
-void print_events(Sequence& sequence, bool is_dim_allowed) {
-  for (const TextEvent& event : sequence.take_events()) {
-    const bool is_dim = is_dim_allowed && event.segment == Segment::think;
-    fmt::print("{}{}{}", is_dim ? "\033[2m" : "", event.text, is_dim ? "\033[0m" : "");
+// Thinking dim, each segment on a line of its own.
+class Printer {
+ public:
+  void print(Sequence& sequence) {
+    for (const TextEvent& event : sequence.take_events()) {
+      const bool is_next = event.segment != segment_ || event.index != index_;
+      if (is_next && !last_.empty() && last_.back() != '\n') fmt::print("\n");
+      segment_ = event.segment;
+      index_ = event.index;
+      last_ = event.text;
+      const bool is_dim = is_terminal_ && event.segment == Segment::think;
+      fmt::print("{}{}{}", is_dim ? "\033[2m" : "", event.text, is_dim ? "\033[0m" : "");
+    }
+    std::fflush(stdout);
   }
-  std::fflush(stdout);
-}
+
+ private:
+  bool is_terminal_ = is_terminal(STDOUT_FILENO);
+  Segment segment_ = Segment::prompt;
+  int index_ = 0;
+  std::string last_;
+};
 
 std::string finish_reason(StopReason reason) {
   if (reason == StopReason::end_token) return "stop";
@@ -116,16 +131,16 @@ void generate(const Flags& flags) {
   Engine engine(model, flags.model.engine_options(soft));
   Sequence sequence = engine.start(request);
   catch_interrupt();
-  const bool is_dim_allowed = is_terminal(STDOUT_FILENO);
+  Printer printer;
   while (!sequence.finished()) {
     engine.step();
     if (was_interrupted()) sequence.cancel();
-    if (!flags.json) print_events(sequence, is_dim_allowed);
+    if (!flags.json) printer.print(sequence);
   }
   if (flags.json) {
     print_json(sequence, *tokenizer);
   } else {
-    print_events(sequence, is_dim_allowed);
+    printer.print(sequence);
     fmt::print("\n");
   }
   if (sequence.trace().stopped == StopReason::error) {

@@ -85,7 +85,9 @@ class PENSIVE_EXPORT Sequence {
 
   bool finished() const noexcept;
   const Trace& trace() const noexcept;
-  // Text since the last call, by segment; what might still be taken back is held until it cannot.
+  // Text since the last call, by segment. Held back: half a character, tokens that may become a
+  // marker, and the last token while its probe runs. What guides take back later than right after
+  // it was drawn has been handed out by then, and is not called back.
   std::vector<TextEvent> take_events();
 
   // A second path that shares every page so far; guides are cloned. Works while running or finished;
@@ -105,7 +107,8 @@ class PENSIVE_EXPORT Sequence {
   std::shared_ptr<Parts> parts_;
 };
 
-// Advances every live sequence together. One thread at a time.
+// Advances every live sequence together. One thread at a time. Called from inside a guide, start(),
+// step(), clear_prefixes() and a Sequence's fork() and feed() throw invalid_argument.
 class PENSIVE_EXPORT Engine {
  public:
   // Throws out_of_memory, naming the number to lower, where the cache does not fit.

@@ -109,7 +109,7 @@ struct Close {
 };
 // Ask the model on the side: fork from `from_back` tokens back, feed `tokens`, decode without
 // guides until a stop text or the limit, and hand the result to Guide::on_probe(). The fork is
-// dropped; its tokens are counted in the trace.
+// dropped; its tokens are counted in the trace. One more than 64 after one token is an error.
 struct Probe {
   int from_back = 0;
   std::vector<TokenId> tokens;
@@ -140,7 +140,8 @@ struct Done {
 //
 // Every guide sees every token, forced ones too. Of several actions the first that is neither
 // Proceed nor Allow is carried out; biases add, masks intersect. A guide that throws ends its own
-// sequence with StopReason::error; others go on. Called on the thread that steps the engine.
+// sequence with StopReason::error; others go on. Called on the thread that steps the engine. A guide
+// may cancel sequences and drop them, but not start, fork, feed or step any: that throws.
 class PENSIVE_EXPORT Guide {
  public:
   virtual ~Guide() = default;

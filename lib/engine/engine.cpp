@@ -1,12 +1,32 @@
 #include "pensive/engine.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "base/inside.h"
 #include "engine/parts.h"
 
 namespace pensive {
+namespace {
+
+// Lets one call in at a time: guides are asked while plan and lanes are in use.
+class Visit {
+ public:
+  Visit(bool& is_busy, std::string_view where) : is_busy_(is_busy) {
+    require(!is_busy, ErrorCode::invalid_argument, "a call outside guides", "one from a guide",
+            where);
+    is_busy_ = true;
+  }
+  ~Visit() { is_busy_ = false; }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+ private:
+  bool& is_busy_;
+};
+
+}  // namespace
 
 Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptions& given_options,
                      int pages)
@@ -28,6 +48,7 @@ std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
+  const Visit visit(is_busy_, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
   sequences_.push_back(sequence);
@@ -39,6 +60,7 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
   require(is_open, ErrorCode::invalid_argument, "an engine that still exists", "none", "fork");
+  const Visit visit(is_busy_, "fork");
   sweep();
   auto sequence = std::make_shared<Sequence::Parts>(parent);
   if (draws == Draws::fresh) {
@@ -54,6 +76,7 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Dr
 void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tokens) {
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
+  const Visit visit(is_busy_, "feed");
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
@@ -65,6 +88,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
 }
 
 int Engine::Parts::step() {
+  const Visit visit(is_busy_, "step");
   sweep();
   const Plan& plan = scheduler.plan();
   for (Lane* lane : plan.cut) {
@@ -136,7 +160,10 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
     sequence.guidance.answer(record, refusal, 0);
   }
   if (!record.is_sealed()) return;
-  if (sequence.probe) scheduler.drop(sequence.probe->record.lane);
+  if (sequence.probe) {
+    record.trace.probe_tokens += sequence.probe->record.decoded();
+    scheduler.drop(sequence.probe->record.lane);
+  }
   sequence.probe.reset();
   if (record.lane.stage != Stage::ended) scheduler.end(record.lane);
 }
@@ -169,6 +196,7 @@ EngineCounters Engine::Parts::count() const {
 }
 
 void Engine::Parts::clear_prefixes() {
+  const Visit visit(is_busy_, "clear_prefixes");
   sweep();
   scheduler.pool().forget_unused();
 }
@@ -182,8 +210,15 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   require(model != nullptr, ErrorCode::invalid_argument, "a model", "none", "Engine");
   require(!options.soft || options.soft->model() == model, ErrorCode::invalid_argument,
           "soft rows made for this very model", "those of another", "EngineOptions::soft");
+  require(!options.soft || model->tokenizer()->size() <= model->vocab_size(),
+          ErrorCode::unsupported,
+          fmt::format("a tokenizer of at most {} ids, since soft rows take the ids after the "
+                      "embedding's",
+                      model->vocab_size()),
+          fmt::format("{} ids", model->tokenizer()->size()), "EngineOptions::soft");
   const int pages = pages_of(*model, options);
-  quietly([&] { parts_ = std::make_shared<Parts>(model, options, pages); });
+  quietly([&] { parts_ = std::make_shared<Parts>(model, options, pages); },
+          "EngineOptions::cache_tokens");
   if (options.log)
     options.log(LogLevel::info,
                 fmt::format("cache: {} pages of {} positions, {} bytes each", pages,

@@ -67,6 +67,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   bool start_probe(Sequence::Parts& asker);
   void attend_probe(Sequence::Parts& probe);
 
+  bool is_busy_ = false;  // a call that may ask guides is under way
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
   Wishes wishes_;
   std::shared_ptr<const Tokenizer> tokenizer_;

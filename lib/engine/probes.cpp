@@ -48,7 +48,8 @@ bool Engine::Parts::start_probe(Sequence::Parts& asker) {
   probe->draw.temperature = wish.temperature;
   probe->key = kernels::mix(kernels::mix(asker.key, asker.record.trace.tokens.size()), probe_salt);
   // Asked again at the same place, it draws anew.
-  probe->key = kernels::mix(probe->key, static_cast<std::uint64_t>(asker.record.trace.probe_tokens));
+  probe->key =
+      kernels::mix(probe->key, static_cast<std::uint64_t>(asker.record.trace.probe_tokens));
   probe->stop_texts = wish.stop_texts;
   probe->guidance.feed(probe->record, wish.tokens);
   probe->fed_tokens = fed;

@@ -1,4 +1,6 @@
 // A training run in a file: the row, Adam's moments, the step count, and what must not change.
+#include <fmt/ranges.h>
+
 #include <cmath>
 
 #include "kernels/kernels.h"

@@ -176,6 +176,7 @@ Trainer::Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
       .temperature = temperature,
       .started = std::move(started),
       .adam = {},
+      .example = {},
   });
 }
 
