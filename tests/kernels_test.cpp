@@ -176,6 +176,37 @@ TEST(Rotate, EqualsComplexMultiplication) {
   }
 }
 
+// What libtorch differentiates by itself, against the backwards written by hand.
+TEST(Twins, GradientsEqualThoseOfThePlainFormulas) {
+  const auto compare = [](const at::Tensor& at_x, auto ours, auto plain) {
+    at::Tensor x = at_x.clone().requires_grad_(true), y = at_x.clone().requires_grad_(true);
+    const at::Tensor found = ours(x), expected = plain(y);
+    const at::Tensor pull = at::randn(found.sizes(), found.options());
+    found.backward(pull);
+    expected.backward(pull);
+    EXPECT_LT((found - expected).abs().max().item<double>(), 1e-12);
+    EXPECT_LT((x.grad() - y.grad()).abs().max().item<double>(), 1e-12);
+  };
+  const at::Tensor weight = at::randn({8}, at::kDouble), angles = at::randn({5, 4}, at::kDouble);
+  compare(
+      at::randn({5, 8}, at::kDouble),
+      [&](const at::Tensor& x) { return kernels::rms_norm(x, weight, 1e-5); },
+      [&](const at::Tensor& x) { return x / (x.square().mean(-1, true) + 1e-5).sqrt() * weight; });
+  compare(
+      at::randn({5, 16}, at::kDouble), [](const at::Tensor& x) { return kernels::silu_mul(x); },
+      [](const at::Tensor& x) {
+        return x.narrow(1, 0, 8) * x.narrow(1, 0, 8).sigmoid() * x.narrow(1, 8, 8);
+      });
+  compare(
+      at::randn({5, 3, 8}, at::kDouble),
+      [&](const at::Tensor& x) { return kernels::rotate(x, angles.cos(), angles.sin()); },
+      [&](const at::Tensor& x) {
+        const at::Tensor a = x.narrow(2, 0, 4), b = x.narrow(2, 4, 4);
+        const at::Tensor c = angles.cos().unsqueeze(1), d = angles.sin().unsqueeze(1);
+        return at::cat({a * c - b * d, b * c + a * d}, 2);
+      });
+}
+
 TEST(Twins, LinearHasGradientsInBothArithmetics) {
   at::manual_seed(6);
   at::Tensor weight = random({33, 20}, at::kDouble), bias = random({33}, at::kDouble);

@@ -31,6 +31,76 @@ struct InvariantProduct : torch::autograd::Function<InvariantProduct> {
   }
 };
 
+// Fewer passes over memory than the derivatives that libtorch would put together.
+struct Norm : torch::autograd::Function<Norm> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            double epsilon) {
+    const at::Tensor wide = x.to(wide_of(x));
+    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + epsilon);
+    context->save_for_backward({x, weight, scale});
+    return (wide * scale).mul_(weight).to(x.scalar_type());
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& pulls) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
+    const at::Tensor normed = x.to(scale.scalar_type()) * scale;
+    const at::Tensor pull = pulls[0].to(scale.scalar_type());
+    variable_list gradients(3);
+    if (context->needs_input_grad(1))
+      gradients[1] = (pull * normed).reshape({-1, weight.size(0)}).sum(0).to(weight.scalar_type());
+    if (context->needs_input_grad(0)) {
+      at::Tensor inner = pull * weight;
+      const at::Tensor share = (inner * normed).mean(-1, true);
+      gradients[0] = inner.addcmul_(normed, share, -1).mul_(scale).to(x.scalar_type());
+    }
+    return gradients;
+  }
+};
+
+struct SiluMul : torch::autograd::Function<SiluMul> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
+    context->save_for_backward({gate_up});
+    const std::vector<at::Tensor> parts = gate_up.to(wide_of(gate_up)).chunk(2, 1);
+    return at::silu(parts[0]).mul_(parts[1]).to(gate_up.scalar_type());
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& pulls) {
+    const at::Tensor gate_up = context->get_saved_variables()[0];
+    const std::vector<at::Tensor> parts = gate_up.to(wide_of(gate_up)).chunk(2, 1);
+    const at::Tensor pull = pulls[0].to(parts[0].scalar_type());
+    at::Tensor gradient = at::empty(gate_up.sizes(), parts[0].options());
+    at::Tensor of_gate = gradient.narrow(1, 0, parts[0].size(1));
+    at::Tensor of_up = gradient.narrow(1, parts[0].size(1), parts[0].size(1));
+    at::silu_backward_out(of_gate, pull * parts[1], parts[0]);
+    at::silu_out(of_up, parts[0]).mul_(pull);
+    return {gradient.to(gate_up.scalar_type())};
+  }
+};
+
+at::Tensor turned(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
+  const at::Tensor wide = x.to(wide_of(x));
+  const std::vector<at::Tensor> halves = wide.chunk(2, 2);
+  const at::Tensor c = cosines.unsqueeze(1), s = sines.unsqueeze(1);
+  at::Tensor out = at::empty(x.sizes(), wide.options());
+  at::Tensor a = out.narrow(2, 0, halves[0].size(2)),
+             b = out.narrow(2, halves[0].size(2), halves[0].size(2));
+  at::mul_out(a, halves[0], c).addcmul_(halves[1], s, -1);
+  at::mul_out(b, halves[1], c).addcmul_(halves[0], s);
+  return out.to(x.scalar_type());
+}
+
+// The way back of a rotation is the rotation back.
+struct Rotation : torch::autograd::Function<Rotation> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
+                            const at::Tensor& cosines, const at::Tensor& sines) {
+    context->save_for_backward({cosines, sines});
+    return turned(x, cosines, sines);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& pulls) {
+    const variable_list saved = context->get_saved_variables();
+    return {turned(pulls[0], saved[0], -saved[1]), at::Tensor(), at::Tensor()};
+  }
+};
+
 }  // namespace
 
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -38,24 +108,13 @@ at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-  at::Tensor wide = x.to(wide_of(x));
-  at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + epsilon);
-  return (wide * scale * weight.to(wide.scalar_type())).to(x.scalar_type());
+  return Norm::apply(x, weight, epsilon);
 }
 
-at::Tensor silu_mul(const at::Tensor& gate_up) {
-  int64_t inner = gate_up.size(1) / 2;
-  at::Tensor wide = gate_up.to(wide_of(gate_up));
-  return (at::silu(wide.narrow(1, 0, inner)) * wide.narrow(1, inner, inner))
-      .to(gate_up.scalar_type());
-}
+at::Tensor silu_mul(const at::Tensor& gate_up) { return SiluMul::apply(gate_up); }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
-  int64_t half = x.size(2) / 2;
-  at::Tensor wide = x.to(wide_of(x));
-  at::Tensor a = wide.narrow(2, 0, half), b = wide.narrow(2, half, half);
-  at::Tensor c = cosines.unsqueeze(1), s = sines.unsqueeze(1);
-  return at::cat({a * c - b * s, b * c + a * s}, 2).to(x.scalar_type());
+  return Rotation::apply(x, cosines, sines);
 }
 
 }  // namespace pensive::kernels::twin

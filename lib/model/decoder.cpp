@@ -57,10 +57,10 @@ at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& posi
     const at::Tensor qkv = kernels::linear(normed, weights.qkv, {}, arithmetic)
                                .view({tokens, heads + 2 * kv_heads, config_.head_dim});
     // Queries and keys turn alike: one call for both.
-    const at::Tensor turned = kernels::rotate(qkv.narrow(1, 0, heads + kv_heads), cosines, sines);
-    const at::Tensor mixed =
-        attention.attend(layer, turned.narrow(1, 0, heads), turned.narrow(1, heads, kv_heads),
-                         qkv.narrow(1, heads + kv_heads, kv_heads));
+    const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads + kv_heads, kv_heads}, 1);
+    const std::vector<at::Tensor> turned =
+        kernels::rotate(parts[0], cosines, sines).split_with_sizes({heads, kv_heads}, 1);
+    const at::Tensor mixed = attention.attend(layer, turned[0], turned[1], parts[1]);
     x = x + kernels::linear(mixed.reshape({tokens, heads * config_.head_dim}), weights.output, {},
                             arithmetic);
     normed = kernels::rms_norm(x, weights.mlp_norm, config_.norm_epsilon);
