@@ -32,6 +32,7 @@ int32_t sequence_get_trace(const pensive_sequence* sequence, pensive_trace* trac
     to.answer_tokens = from.count(pensive::Segment::answer);
     to.action_count = static_cast<int32_t>(from.actions.size());
     to.seed = from.seed;
+    to.sample = from.sample;
     to.path = from.path.data();
     to.path_count = from.path.size();
     to.error = from.error.c_str();

@@ -72,6 +72,7 @@ TEST(EngineInput, TakesWhatIsJustPossible) {
   Engine engine(tiny_model(), {.cache_tokens = 128});
   Request request = plain_request(std::vector<TokenId>(128, 5), 1, 1);
   request.sampling.top_p = 1.0f;
+  request.sampling.temperature = 1e31f;
   request.sampling.top_k = 1 << 30;
   request.markers = tiny_markers();
   request.closing = {5, 11, 6};
@@ -113,6 +114,55 @@ TEST(EngineInput, RefusesSoftIdsThatNobodyMade) {
   Sequence later = engine.start(request);
   engine.finish(later);
   EXPECT_EQ(later.trace().stopped, StopReason::length);
+}
+
+// The tiny model with another word list in its tokenizer.
+std::shared_ptr<const Model> model_with(const std::string& words, const std::string& others) {
+  const TempDir folder;
+  for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))
+    std::filesystem::copy_file(file.path(), folder / file.path().filename().string());
+  std::string text = read_file(folder / "tokenizer.json");
+  text.replace(text.find(words), words.size(), others);
+  write_file(folder / "tokenizer.json", text);
+  return Model::load(folder.path(), {.device = {DeviceKind::cpu}, .precision = Precision::float32});
+}
+
+TEST(EngineInput, MarkersBeyondTheEmbeddingAreNone) {
+  const std::string last = R"("w63":63)";
+  const auto closer = model_with(last, last + R"(,"<think>":64,"</think>":65)");
+  Engine engine(closer, {.cache_tokens = 256});
+  Request request = plain_request(ids(1, 9));
+  EXPECT_EQ(finish(engine, request).size(), 33u);
+  request.guides = {budget({})};
+  EXPECT_ERROR(engine.start(request), ErrorCode::invalid_argument, "guide budget");
+
+  const auto opener =
+      model_with(last, R"("</think>":63,"<think>":64,"<answer>":62,"</answer>":65)");
+  Engine half(opener, {.cache_tokens = 256});
+  request.begins_in = Segment::think;
+  const Sequence sequence = half.start(request);
+  const Markers& found = *sequence.parts()->record.segments().markers();
+  EXPECT_EQ(found.think_close, std::vector<TokenId>{63});
+  EXPECT_TRUE(found.think_open.empty());
+  EXPECT_TRUE(found.answer_open.empty() && found.answer_close.empty());
+}
+
+TEST(EngineInput, SoftRowsNeedIdsOfTheirOwn) {
+  const auto model = model_with(R"("w63":63)", R"("w63":63,"w64":64)");
+  EXPECT_ERROR(Engine(model, {.soft = std::make_shared<SoftVocab>(model), .cache_tokens = 256}),
+               ErrorCode::unsupported, "at most 64 ids");
+}
+
+TEST(EngineInput, IdsInHolesOfTheTokenizerHaveNoText) {
+  const auto model = model_with(R"("w20":20,"w21":21,)", "");
+  ASSERT_FALSE(model->tokenizer()->is_known(20));
+  ASSERT_TRUE(model->tokenizer()->is_known(22));
+  Engine engine(model, {.cache_tokens = 256});
+  Sequence sequence = engine.start(plain_request({5, 20, 6}, 1, 4));
+  const std::vector<TokenId> fed{7, 20, 21, 22};
+  sequence.feed(fed);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::length);
+  EXPECT_EQ(sequence.take_events().at(0).text, "w7 w22");
 }
 
 TEST(EngineInput, SizesItsCacheByTheMemoryAndWhatCanBeUsed) {

@@ -1,5 +1,6 @@
 // The lives of sequences: cancelled, dropped, forked, fed, outliving their engine; and probes.
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <thread>
 
@@ -208,6 +209,113 @@ TEST(EngineLife, AProbeIsRefusedWhereNoPageIsFree) {
   finish(engine, request);
   EXPECT_EQ(refused, 1);
   expect_no_leak(engine);
+}
+
+TEST(EngineLife, ProbesAtOnePlaceDrawAnew) {
+  Engine engine(tiny_model(), exact());
+  std::vector<std::vector<TokenId>> replies;
+  const Probe probe{0, {}, {}, 1, 8};
+  auto guide = scripted(
+      [&](const Moment& m) -> Action { return m.new_tokens == 2 ? Action(probe) : Proceed{}; });
+  guide->reply = [&](const ProbeReply& answer) -> Action {
+    replies.emplace_back(answer.tokens.begin(), answer.tokens.end());
+    return replies.size() % 2 == 1 ? Action(probe) : Proceed{};
+  };
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {guide};
+  finish(engine, request);
+  finish(engine, request);
+  ASSERT_EQ(replies.size(), 4u);
+  EXPECT_NE(replies[0], replies[1]);
+  EXPECT_EQ(replies[0], replies[2]);
+  EXPECT_EQ(replies[1], replies[3]);
+}
+
+TEST(EngineLife, AProbeMayAskForMoreThanThePositionsHold) {
+  Engine engine(tiny_model(), exact());
+  std::vector<std::size_t> sizes;
+  auto guide = scripted([&](const Moment& m) -> Action {
+    return m.new_tokens == 1 ? Action(Probe{0, {5, 6}, {}, 1, std::numeric_limits<int>::max()})
+                             : Proceed{};
+  });
+  guide->reply = [&](const ProbeReply& answer) -> Action {
+    sizes.push_back(answer.tokens.size());
+    EXPECT_FALSE(answer.is_refused);
+    return Proceed{};
+  };
+  for (const int prompt : {tiny_positions - 20, tiny_positions - 2}) {
+    Request request = plain_request(ids(1, prompt), 4);
+    request.guides = {guide};
+    finish(engine, request);
+  }
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{17, 0}));
+}
+
+TEST(EngineLife, AProbeThatIsNotAnsweredIsCounted) {
+  Engine engine(tiny_model());
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {scripted([](const Moment&) -> Action { return Probe{0, {5, 6}, {}, 1, 60}; })};
+  Sequence sequence = engine.start(request);
+  for (int i = 0; i < 5; ++i) engine.step();
+  EXPECT_EQ(sequence.trace().probe_tokens, 0);
+  sequence.cancel();
+  engine.step();
+  EXPECT_EQ(sequence.trace().stopped, StopReason::cancelled);
+  EXPECT_EQ(sequence.trace().probe_tokens, 2 + 4);
+}
+
+TEST(EngineLife, AGuideThatOnlyAsksEndsInAnError) {
+  Engine engine(tiny_model());
+  int asked = 0;
+  auto guide = scripted([&](const Moment& m) -> Action {
+    return m.new_tokens == 2 ? Action(Probe{0, {}, {}, 1, 1}) : Proceed{};
+  });
+  guide->reply = [&](const ProbeReply&) -> Action {
+    ++asked;
+    return Probe{0, {}, {}, 1, 1};
+  };
+  Request request = plain_request(ids(1, 9), 4);
+  request.guides = {guide};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(asked, 64);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::error);
+  EXPECT_EQ(sequence.trace().probe_tokens, 64);
+  EXPECT_THAT(sequence.trace().error, ::testing::HasSubstr("guide scripted: expected at most 64"));
+}
+
+TEST(EngineLife, GuidesMayNotCallTheEngineThatAsksThem) {
+  Engine engine(tiny_model(), exact());
+  const auto expected = finish(engine, plain_request(ids(1, 9)));
+  Sequence other = engine.start(plain_request(ids(2, 9), 1, 400));
+  const std::vector<TokenId> fed{5};
+  const std::function<void()> calls[] = {
+      [&] { engine.step(); }, [&] { engine.start(plain_request(ids(3, 9))); },
+      [&] { other.fork(); }, [&] { other.feed(fed); }, [&] { engine.clear_prefixes(); }};
+  const auto try_all = [&](const Moment&) -> Action {
+    for (const auto& call : calls) {
+      const auto error = error_of(call);
+      EXPECT_TRUE(error && error->code() == ErrorCode::invalid_argument);
+      if (error) {
+        EXPECT_THAT(error->what(), ::testing::HasSubstr("expected a call outside guides"));
+      }
+    }
+    return Proceed{};
+  };
+  auto guide = scripted(try_all);
+  guide->begin = try_all;
+  Request request = plain_request(ids(1, 9));
+  request.guides = {guide};
+  EXPECT_EQ(finish(engine, request), expected);
+  request.guides = {scripted([&](const Moment&) -> Action {
+    engine.step();
+    return Proceed{};
+  })};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::error);
+  EXPECT_THAT(sequence.trace().error, ::testing::HasSubstr("one from a guide (step)"));
+  for (const auto& call : calls) EXPECT_FALSE(error_of(call));
 }
 
 TEST(EngineLife, ProbesGoWithTheSequenceThatAsked) {

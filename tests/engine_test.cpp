@@ -1,4 +1,8 @@
 // The doors of the engine: what a caller sees of requests, sequences and steps.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+
 #include <cmath>
 
 #include "engine/access.h"
@@ -20,6 +24,7 @@ TEST(Engine, GeneratesUntilTheLimit) {
   EXPECT_EQ(trace.prompt_tokens, 20);
   EXPECT_EQ(trace.tokens.size(), 32u);
   EXPECT_EQ(trace.seed, 5u);
+  EXPECT_EQ(trace.sample, 0u);
   for (int i = 20; i < 32; ++i) {
     EXPECT_LT(trace.logprobs[i], 0);
     EXPECT_GT(trace.entropies_nats[i], 0);
@@ -35,6 +40,7 @@ TEST(Engine, DrawsByTheSeedAndTheSampleOnly) {
   const auto first = finish(engine, request);
   EXPECT_EQ(finish(engine, request), first);
   request.sample = 1;
+  EXPECT_EQ(engine.start(request).trace().sample, 1u);
   EXPECT_NE(finish(engine, request), first);
   request.sample = 0;
   request.sampling.seed = 8;
@@ -198,18 +204,37 @@ TEST(Engine, CountsWhatItDoes) {
 TEST(Engine, AFailedStepChangesNothing) {
   Engine engine(tiny_model(), exact());
   Sequence first = engine.start(plain_request(ids(1, 21), 3));
+  Sequence other = engine.start(plain_request(ids(2, 9), 4));
   engine.finish(first);
+  engine.finish(other);
   Sequence second = engine.start(plain_request(ids(1, 21), 3));
+  Sequence beside = engine.start(plain_request(ids(2, 9), 4));
   for (int i = 0; !second.finished(); ++i) {
     Sequence fork = second.fork(Draws::same);
-    engine.parts()->scheduler.plan();
-    engine.parts()->scheduler.roll_back();
+    const std::string before = print(second.trace()), before_beside = print(beside.trace());
+    // Both were computed when the draw of one is refused.
+    second.parts()->draw.top_p = 2;
+    EXPECT_ERROR(engine.step(), ErrorCode::invalid_argument, "top_p");
+    second.parts()->draw.top_p = 1;
+    EXPECT_EQ(print(second.trace()), before);
+    EXPECT_EQ(print(beside.trace()), before_beside);
     engine.step();
     if (i % 3 != 0) continue;
     engine.finish(fork);
     EXPECT_EQ(print(fork.trace()), print(first.trace()));
   }
+  engine.finish(beside);
   EXPECT_EQ(print(second.trace()), print(first.trace()));
+  EXPECT_EQ(print(beside.trace()), print(other.trace()));
+}
+
+TEST(Engine, SaysWhatToLowerWhereMemoryEnds) {
+  // Torch's CPU allocator fails at once where nobody has so much.
+  const auto take_all = [] { at::empty({std::int64_t{1} << 55}); };
+  EXPECT_ERROR(quietly(take_all), ErrorCode::out_of_memory, "max_tokens_per_step");
+  EXPECT_ERROR(quietly(take_all, "EngineOptions::cache_tokens"), ErrorCode::out_of_memory,
+               "lower EngineOptions::cache_tokens");
+  EXPECT_ERROR(quietly([] { at::zeros({2}).view({3}); }), ErrorCode::device, "libtorch");
 }
 
 TEST(Engine, LeavesTorchAsItFoundItAndTakesNoHarmFromIt) {
@@ -226,6 +251,44 @@ TEST(Engine, LeavesTorchAsItFoundItAndTakesNoHarmFromIt) {
   ASSERT_TRUE(prefix);
   EXPECT_FALSE(prefix->keys.is_inference());
   EXPECT_FALSE(engine.parts()->runner.cache().keys[0].is_inference());
+}
+
+// The host's settings as a test wants them, and as they were at the end of a scope.
+class HostModes {
+ public:
+  HostModes() {
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    c10::set_default_dtype(caffe2::TypeMeta::Make<double>());
+    at::set_num_threads(1);
+  }
+  ~HostModes() {
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    c10::set_default_dtype(dtype_);
+    at::set_num_threads(threads_);
+  }
+
+ private:
+  caffe2::TypeMeta dtype_ = c10::get_default_dtype();
+  int threads_ = at::get_num_threads();
+};
+
+TEST(Engine, TakesNoHarmFromTheHostsModesAndLeavesThemOn) {
+  Engine plain(tiny_model(), exact());
+  const auto expected = finish(plain, plain_request(ids(1, 9)));
+  const at::Generator& random = at::detail::getDefaultCPUGenerator();
+  const at::Tensor state = random.get_state();
+  const HostModes modes;
+  for (const bool records : {true, false}) {
+    const at::AutoGradMode gradients(records);
+    Engine engine(tiny_model(), exact());
+    EXPECT_EQ(finish(engine, plain_request(ids(1, 9))), expected);
+    EXPECT_EQ(at::GradMode::is_enabled(), records);
+    EXPECT_FALSE(engine.parts()->runner.cache().keys[0].requires_grad());
+  }
+  EXPECT_TRUE(at::autocast::is_autocast_enabled(at::kCPU));
+  EXPECT_EQ(c10::get_default_dtype(), caffe2::TypeMeta::Make<double>());
+  EXPECT_EQ(at::get_num_threads(), 1);
+  EXPECT_TRUE(at::equal(random.get_state(), state));
 }
 
 TEST(Engine, HandsOutTheCachedPrefixWhileItHasIt) {

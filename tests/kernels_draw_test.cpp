@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "kernels_oracle.h"
@@ -106,6 +108,19 @@ TEST(Draw, FollowsTheDistribution) {
     expect_distribution(logits, row, "biases and mask");
   }
   expect_distribution(at::randn({1000}), {}, "a larger vocabulary");
+}
+
+TEST(Draw, TakesEveryFiniteTemperature) {
+  at::Tensor logits = at::linspace(-4, 4, 9);
+  DrawRow row;
+  for (float hot : {1e31f, std::numeric_limits<float>::max()}) {
+    row.temperature = hot;
+    EXPECT_NEAR(draw_one(logits, row).drawn_logprob, -std::log(9.0f), 1e-6f);
+  }
+  for (float bad : {-1.0f, NAN, INFINITY}) {
+    row.temperature = bad;
+    EXPECT_THROW(draw_one(logits, row), Error);
+  }
 }
 
 TEST(Draw, CutsAsSortingDoesWithTies) {

@@ -125,6 +125,8 @@ TEST_P(EveryTokenizer, KnowsItsTokens) {
   EXPECT_TRUE(tokenizer_->is_special(*tokenizer_->find("<|turn|>")));
   EXPECT_FALSE(tokenizer_->is_special(-1));
   EXPECT_FALSE(tokenizer_->is_special(1 << 30));
+  EXPECT_TRUE(tokenizer_->is_known(0));
+  for (TokenId id : {-1, 5000, 1 << 30}) EXPECT_FALSE(tokenizer_->is_known(id));
   EXPECT_EQ(tokenizer_->find("no such token"), std::nullopt);
   EXPECT_EQ(tokenizer_->find("\xff"), std::nullopt);
   EXPECT_EQ(tokenizer_->spelling(-1), std::nullopt);
@@ -151,6 +153,7 @@ TEST_P(EveryTokenizer, PrintsNames) {
   EXPECT_EQ(named->spelling(5000), "<go on>");
   EXPECT_EQ(named->find("<go on>"), 5000);
   EXPECT_FALSE(named->is_special(5000));
+  EXPECT_TRUE(named->is_known(5000));
   EXPECT_EQ(named->size(), tokenizer_->size());
   const Ids dog = tokenizer_->encode("dog", {AddSpecial::no});
   Ids ids = dog;

@@ -289,6 +289,7 @@ void add_trace(py::module_& module) {
           [](const Trace& trace) { return std::string(pensive::to_string(trace.stopped)); })
       .def_property_readonly("error", [](const Trace& trace) { return text_of(trace.error); })
       .def_readonly("seed", &Trace::seed)
+      .def_readonly("sample", &Trace::sample)
       .def_readonly("path", &Trace::path)
       .def("kept", &Trace::kept, "The prompt and every token that was kept.")
       .def("decoded_tokens", &Trace::decoded_tokens)

@@ -1,4 +1,5 @@
-// engine: the one thing that runs. Many sequences share its pages and go through the model together.
+// engine: the one thing that runs. Many sequences share its pages and go through the model
+// together.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -34,7 +35,7 @@ PENSIVE_EXPORT PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer,
 struct Request {
   std::vector<TokenId> prompt;  // at least one token; soft ids allowed
   Sampling sampling{};
-  int max_new_tokens = 4096;    // kept, forced and taken back together
+  int max_new_tokens = 4096;  // kept, forced and taken back together
   std::vector<std::shared_ptr<const Guide>> guides{};
   // Unset: find_markers() of the model's tokenizer, or none.
   std::optional<Markers> markers{};
@@ -44,7 +45,7 @@ struct Request {
   std::optional<Segment> begins_in{};
   std::vector<TokenId> extra_stop_tokens{};
   bool ignore_end_tokens = false;
-  std::uint32_t sample = 0;     // the number of this sample of the request; keys the draws
+  std::uint32_t sample = 0;  // the number of this sample of the request; keys the draws
 };
 
 // Whether a fork draws what its parent will draw (replay) or its own (search).
@@ -60,7 +61,7 @@ struct EngineOptions {
   std::int64_t cache_tokens = 0;
   int max_live_sequences = 256;  // more wait their turn
   int max_tokens_per_step = 2048;
-  bool reuse_prefixes = true;    // match prompts against pages computed before
+  bool reuse_prefixes = true;  // match prompts against pages computed before
   LogSink log{};
 };
 
@@ -72,7 +73,7 @@ struct EngineCounters {
   int live = 0;
   int waiting = 0;
   int pages = 0;
-  int free_pages = 0;                // includes pages kept only for prefixes
+  int free_pages = 0;  // includes pages kept only for prefixes
 };
 
 // One live path through the cache. Move-only. Dropping it, from any thread, returns its pages; it
@@ -90,8 +91,8 @@ class PENSIVE_EXPORT Sequence {
   // it was drawn has been handed out by then, and is not called back.
   std::vector<TextEvent> take_events();
 
-  // A second path that shares every page so far; guides are cloned. Works while running or finished;
-  // of a finished one it is finished too.
+  // A second path that shares every page so far; guides are cloned. Works while running or
+  // finished; of a finished one it is finished too.
   Sequence fork(Draws draws = Draws::fresh) const;
   // Feeds tokens as if a guide had forced them; while a probe runs, after it. What a guide has done
   // meanwhile drops those not fed yet. Throws invalid_argument after the end.

@@ -27,11 +27,11 @@ PENSIVE_EXPORT std::vector<Problem> load_problems(const std::filesystem::path& f
 
 // One sampled answer.
 struct ExamSample {
-  int problem = 0;               // index into the problems
+  int problem = 0;  // index into the problems
   int sample = 0;
   double score = 0;
-  int tokens = 0;                // decoded after the prompt: forced, taken back, probes, all
-  double first_answer = 1;       // where the first answer segment opens, share of the response
+  int tokens = 0;           // decoded after the prompt: forced, taken back, probes, all
+  double first_answer = 1;  // where the first answer segment opens, share of the response
   StopReason stopped = StopReason::running;
 };
 
@@ -40,17 +40,17 @@ struct ExamResult {
   int problems = 0;
   double accuracy = 0;
   double standard_error = 0;  // clustered by problem (Miller, arXiv 2411.00640, eq. 4)
-  double low = 0, high = 0;   // 95%: accuracy -/+ 1.96 standard errors; Wilson where n = 1 a problem
+  double low = 0, high = 0;  // 95%: accuracy -/+ 1.96 standard errors; Wilson where n = 1 a problem
   double mean_tokens = 0;
   double mean_first_answer = 0;
   double truncated_share = 0;
 };
 
 struct ExamOptions {
-  Request request{};         // sampling, limits, guides; each problem supplies the prompt
-  PromptOf prompt_of{};      // empty: chat_prompt(tokenizer)
-  int samples = 1;           // a problem
-  std::uint64_t seed = 0;    // arms with the same seed share their draws
+  Request request{};       // sampling, limits, guides; each problem supplies the prompt
+  PromptOf prompt_of{};    // empty: chat_prompt(tokenizer)
+  int samples = 1;         // a problem
+  std::uint64_t seed = 0;  // arms with the same seed share their draws
   // Called after samples finish, on the calling thread: done, of how many. May be empty.
   std::function<void(int, int)> progress{};
   // Where each sample goes as a JSON line as soon as it is finished; what the file held before is
@@ -64,10 +64,10 @@ PENSIVE_EXPORT ExamResult examine(Engine& engine, std::span<const Problem> probl
 
 // Two arms over the same problems.
 struct Paired {
-  double difference = 0;      // accuracy of b minus accuracy of a
-  double low = 0, high = 0;   // 95%, paired by problem
+  double difference = 0;     // accuracy of b minus accuracy of a
+  double low = 0, high = 0;  // 95%, paired by problem
   double token_difference = 0;
-  double errors_removed = 0;  // share of a's errors that b does not make
+  double errors_removed = 0;               // share of a's errors that b does not make
   double errors_low = 0, errors_high = 0;  // 95%, by the delta method over problems
 };
 // Throws invalid_argument where the two were not made on the same number of problems.

@@ -18,9 +18,9 @@ struct Problem {
 
 // What a judge sees of a finished sequence.
 struct Response {
-  std::string text;           // thinking and answer, with the markers between them
-  std::string thinking;       // all thinking segments, joined
-  std::string answer;         // the last answer segment; empty when none was opened
+  std::string text;      // thinking and answer, with the markers between them
+  std::string thinking;  // all thinking segments, joined
+  std::string answer;    // the last answer segment; empty when none was opened
   int think_tokens = 0;
   int answer_tokens = 0;
   bool is_truncated = false;  // ended by a limit rather than by an end token

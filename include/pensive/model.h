@@ -39,7 +39,8 @@ struct ModelInfo {
   std::int64_t weight_bytes = 0;
   Precision precision = Precision::float32;
   Device device{};
-  std::uint64_t fingerprint = 0;  // of config and weights; path, sharding and file order do not count
+  std::uint64_t fingerprint =
+      0;  // of config and weights; path, sharding and file order do not count
 };
 
 // generation_config.json, as far as the checkpoint gives it.

@@ -140,8 +140,8 @@ struct Done {
 //
 // Every guide sees every token, forced ones too. Of several actions the first that is neither
 // Proceed nor Allow is carried out; biases add, masks intersect. A guide that throws ends its own
-// sequence with StopReason::error; others go on. Called on the thread that steps the engine. A guide
-// may cancel sequences and drop them, but not start, fork, feed or step any: that throws.
+// sequence with StopReason::error; others go on. Called on the thread that steps the engine. A
+// guide may cancel sequences and drop them, but not start, fork, feed or step any: that throws.
 class PENSIVE_EXPORT Guide {
  public:
   virtual ~Guide() = default;

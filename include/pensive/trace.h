@@ -14,11 +14,11 @@ namespace pensive {
 
 // One thing a guide had done.
 struct TraceAction {
-  int position = 0;     // index into the columns of the token after which it was done
-  std::string guide;    // Guide::name()
-  std::string kind;     // "force", "close", "probe", "stop"
-  std::string reason;   // "budget", "brake", …; empty where there is none
-  int tokens = 0;       // tokens fed; for a probe, tokens fed and decoded
+  int position = 0;    // index into the columns of the token after which it was done
+  std::string guide;   // Guide::name()
+  std::string kind;    // "force", "close", "probe", "stop"
+  std::string reason;  // "budget", "brake", …; empty where there is none
+  int tokens = 0;      // tokens fed; for a probe, tokens fed and decoded
   int taken_back = 0;
 };
 
@@ -27,18 +27,18 @@ struct TraceAction {
 struct PENSIVE_EXPORT Trace {
   int prompt_tokens = 0;
   std::vector<TokenId> tokens;
-  std::vector<float> logprobs;          // untruncated, temperature 1; NaN where not sampled
-  std::vector<float> drawn_logprobs;    // of the distribution it was drawn from; NaN likewise
-  std::vector<float> entropies_nats;    // untruncated, temperature 1; NaN likewise
+  std::vector<float> logprobs;        // untruncated, temperature 1; NaN where not sampled
+  std::vector<float> drawn_logprobs;  // of the distribution it was drawn from; NaN likewise
+  std::vector<float> entropies_nats;  // untruncated, temperature 1; NaN likewise
   std::vector<Segment> segments;
   std::vector<Origin> origins;
   std::vector<std::uint8_t> is_marker;      // 1 for the tokens of a marker
   std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide had taken back
   std::vector<TraceAction> actions;
-  int probe_tokens = 0;                 // fed and decoded on the side; not in the columns
+  int probe_tokens = 0;  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;
-  std::string error;                    // for StopReason::error
-  std::uint64_t seed = 0;               // what draws were keyed by: seed, sample, then path
+  std::string error;       // for StopReason::error
+  std::uint64_t seed = 0;  // what draws were keyed by: seed, sample, then path
   std::uint32_t sample = 0;
   std::vector<std::uint32_t> path;
 

@@ -21,28 +21,30 @@ struct TrainOptions {
   // top-p must be off, and guides may neither bias nor mask a draw: the loss is that of the whole
   // distribution.
   Request rollout{};
-  PromptOf prompt_of{};         // empty: chat_prompt(tokenizer)
-  int group_size = 16;          // samples a problem
-  double learning_rate = 0.02;  // Adam's, on the row itself; a step moves it by about rate x sqrt(width)
-  int total_steps = 0;          // cosine decay to 0 over this many steps; 0 keeps the rate
+  PromptOf prompt_of{};  // empty: chat_prompt(tokenizer)
+  int group_size = 16;   // samples a problem
+  double learning_rate =
+      0.02;             // Adam's, on the row itself; a step moves it by about rate x sqrt(width)
+  int total_steps = 0;  // cosine decay to 0 over this many steps; 0 keeps the rate
   double clip = 0.2;
-  int inner_steps = 1;          // mu: updates from one set of rollouts
-  double max_gradient_norm = 0; // 0: not clipped
+  int inner_steps = 1;           // mu: updates from one set of rollouts
+  double max_gradient_norm = 0;  // 0: not clipped
   std::uint64_t seed = 0;
-  int max_batch_tokens = 16384; // padded suffix positions in one backward; lower it for less memory
+  int max_batch_tokens =
+      16384;  // padded suffix positions in one backward; lower it for less memory
 };
 
 struct TrainReport {
-  int step = 0;                   // counted from 1
+  int step = 0;  // counted from 1
   double mean_reward = 0;
-  double mean_tokens = 0;         // decoded after the prompt
-  double spread_share = 0;        // groups whose rewards differ; the others teach nothing
-  double loss = 0;                // of the suffix tokens, at the first inner step
+  double mean_tokens = 0;   // decoded after the prompt
+  double spread_share = 0;  // groups whose rewards differ; the others teach nothing
+  double loss = 0;          // of the suffix tokens, at the first inner step
   double gradient_norm = 0;
-  double clip_share = 0;          // suffix tokens whose ratio was clipped, last inner step
+  double clip_share = 0;  // suffix tokens whose ratio was clipped, last inner step
   double row_norm = 0;
-  double row_distance = 0;        // from where the row started
-  double mean_logprob_gap = 0;    // |engine - trainer| over sampled suffix tokens, nats
+  double row_distance = 0;      // from where the row started
+  double mean_logprob_gap = 0;  // |engine - trainer| over sampled suffix tokens, nats
   double max_logprob_gap = 0;
   double rollout_seconds = 0;
   double update_seconds = 0;

@@ -58,7 +58,8 @@ Opened open() {
   }
   // libtorch looks for its CUDA half once, at the first call that could need it, and remembers.
   if (!at::detail::getCUDAHooks().hasCUDART()) {
-    return {nullptr, "a libtorch that was used before its CUDA library was there: load a model first"};
+    return {nullptr,
+            "a libtorch that was used before its CUDA library was there: load a model first"};
   }
   return {table, ""};
 }

@@ -102,8 +102,9 @@ std::uint64_t mix(std::uint64_t key, std::uint64_t value);
 // built and what was found. automatic picks CUDA when it would work.
 Device resolve(const Device& device);
 at::Device to_torch(const Device& resolved);
-// Whether a device's memory can still be given back. False while the process ends and the driver has
-// gone already: whoever holds tensors there then lets go of them unfreed, since freeing would abort.
+// Whether a device's memory can still be given back. False while the process ends and the driver
+// has gone already: whoever holds tensors there then lets go of them unfreed, since freeing would
+// abort.
 bool can_free(const at::Device& device);
 // Bytes free now, and in all: of the card, or of the host within its container's limit.
 struct Memory {

@@ -29,15 +29,16 @@ typedef struct pensive_trace {
   int32_t think_tokens;   /* kept, markers not counted */
   int32_t answer_tokens;  /* likewise */
   int32_t action_count;
-  uint64_t seed; /* what draws were keyed by: seed, then path */
+  uint64_t seed; /* what draws were keyed by: seed, sample, then path */
   const uint32_t* path;
   size_t path_count;
   const char* error; /* for PENSIVE_STOP_ERROR; else "" */
+  uint32_t sample;
 } pensive_trace;
 #define PENSIVE_TRACE_INIT                                                                         \
   {                                                                                                \
     sizeof(pensive_trace), 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, \
-        0, NULL, 0, NULL                                                                           \
+        0, NULL, 0, NULL, 0                                                                        \
   }
 PENSIVE_API int32_t pensive_sequence_get_trace(const pensive_sequence* sequence,
                                                pensive_trace* trace, pensive_error** error);
