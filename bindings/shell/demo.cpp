@@ -21,7 +21,6 @@ struct Flags {
   float brake = 0.6f;
   int problems = 400, side_problems = 200, steps = 40, prompts = 24, group = 8;
   double rate = 0.03;
-  int example = 4004;  // which test problem is shown: one that brief often gets wrong
   std::uint64_t seed = 1;
   std::string results;
 };
@@ -51,6 +50,8 @@ struct Demo {
         test(load_problems(flags.model.directory + "/problems/test.jsonl")) {}
 
   Request request(const Arm& arm) const;
+  Sequence answer(const Arm& arm, const Problem& problem);
+  const Problem& hard_problem();
   void show(const Arm& arm, const Problem& problem);
   void learn();
   ExamResult examine_arm(const Arm& arm, int problems, Progress& progress, int& done);
@@ -77,13 +78,29 @@ std::string indented(std::string_view text, bool is_thought) {
   return out;
 }
 
-void Demo::show(const Arm& arm, const Problem& problem) {
-  const bool is_dim = is_terminal(STDOUT_FILENO);
+Sequence Demo::answer(const Arm& arm, const Problem& problem) {
   Request asked = request(arm);
   asked.prompt = chat_prompt(model->tokenizer(), arm.system)(problem);
   asked.sampling.seed = flags.seed;
   Sequence sequence = engine.start(asked);
   engine.finish(sequence);
+  return sequence;
+}
+
+// The first problem, beyond those of the table, whose unforced answer is wrong.
+const Problem& Demo::hard_problem() {
+  const auto first = std::min(static_cast<std::size_t>(flags.problems), test.size() - 1);
+  for (std::size_t i = first; i + 1 < test.size(); ++i) {
+    const Sequence sequence = answer({"", "brief", "", 0, false}, test[i]);
+    const Response response = respond(sequence.trace(), *model->tokenizer());
+    if (correct()->score(test[i], response) < 0.5) return test[i];
+  }
+  return test[first];
+}
+
+void Demo::show(const Arm& arm, const Problem& problem) {
+  const bool is_dim = is_terminal(STDOUT_FILENO);
+  Sequence sequence = answer(arm, problem);
   fmt::print("\n{}\n", arm.name);
   for (const TextEvent& event : sequence.take_events()) {
     const bool is_thought = event.segment == Segment::think;
@@ -202,8 +219,8 @@ void run_demo(const Flags& flags) {
       "effect can be seen in two minutes: where it wants to stop thinking, a word is put instead.\n"
       "One embedding, that word's, is learned here and now.\n",
       static_cast<double>(demo.model->info().parameters) / 1e6);
-  const Problem& problem = demo.test.at(static_cast<std::size_t>(flags.example) % demo.test.size());
-  fmt::print("\nproblem: {}\n", problem.question);
+  const Problem& problem = demo.hard_problem();
+  fmt::print("\nproblem, one that it gets wrong by itself: {}\n", problem.question);
   demo.show({"thinking as it likes", "brief", "", 0, false}, problem);
   demo.show({"with '" + flags.word + "' put where it stopped", "brief", flags.word, 1, false},
             problem);
@@ -251,9 +268,6 @@ void add_demo(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--lr", flags->rate, "Adam's rate")->capture_default_str();
   command->add_option("-s,--seed", flags->seed)->capture_default_str();
-  command->add_option("--example", flags->example, "the test problem that is shown")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
   command->add_option("--out", flags->results, "append every line as JSON");
   command->callback([flags] { run_demo(*flags); });
 }
