@@ -77,10 +77,7 @@ void add_exam(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--limit", flags->limit, "only the first so many problems");
-  command->add_option("--question-field", flags->fields.question)->capture_default_str();
-  command->add_option("--answer-field", flags->fields.answer)->capture_default_str();
-  command->add_option("--answer-after", flags->fields.answer_after,
-                      "the answer follows this text in its field, for example '#### '");
+  add_fields(*command, flags->fields);
   command->add_option("--out", flags->samples_file, "write every sample as a JSON line");
   command->add_flag("--json", flags->json, "print the result as one JSON object");
   flags->request.add_to(*command);

@@ -59,6 +59,13 @@ void RequestFlags::add_to(CLI::App& app) {
       "so many nats of the best token");
 }
 
+void add_fields(CLI::App& app, ProblemFields& fields) {
+  app.add_option("--question-field", fields.question)->capture_default_str();
+  app.add_option("--answer-field", fields.answer)->capture_default_str();
+  app.add_option("--answer-after", fields.answer_after,
+                 "the answer follows this text in its field, for example '#### '");
+}
+
 std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text) {
   if (auto id = soft.find(text)) return {*id};
   auto ids = model.tokenizer()->encode(text, {.add_special = AddSpecial::no});

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pensive/engine.h"
+#include "pensive/exam.h"
 #include "pensive/model.h"
 
 namespace pensive::shell {
@@ -46,6 +47,9 @@ struct RequestFlags {
   // Throws invalid_argument where a flag needs thinking markers that the model lacks.
   Request request(const Model& model, const SoftVocab& soft) const;
 };
+
+// The names of a problem file's fields.
+void add_fields(CLI::App& app, ProblemFields& fields);
 
 // A word to ids: a soft row's name first, else the tokenizer's ids for it.
 std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text);

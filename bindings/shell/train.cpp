@@ -176,10 +176,7 @@ void add_train(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--resume", flags->resume, "go on from --checkpoint")->needs(checkpoint);
   command->add_option("--log", flags->log, "write every step as a JSON line");
-  command->add_option("--question-field", flags->fields.question)->capture_default_str();
-  command->add_option("--answer-field", flags->fields.answer)->capture_default_str();
-  command->add_option("--answer-after", flags->fields.answer_after,
-                      "the answer follows this text in its field, for example '#### '");
+  add_fields(*command, flags->fields);
   flags->request.add_to(*command);
   command->remove_option(command->get_option("--continue"));  // it is what is being learned
   command->callback([flags] { train(*flags); });
