@@ -51,11 +51,13 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
     auto*& slot = out(trainer, "trainer");
     const auto box = need(engine, "engine").box;
     const auto given = struct_in(options, "pensive_train_options");
-    check_zero(given.reserved, "pensive_train_options.reserved");
     pensive::TrainOptions wanted;
     wanted.rollout = request_in(given.rollout);
     const auto user =
         prompting_in(given.prompting, box->engine.model()->tokenizer(), wanted.prompt_of);
+    if (given.branch != PENSIVE_BRANCH_AT_PROMPT && given.branch != PENSIVE_BRANCH_AT_SOFT_TOKEN)
+      refuse("a pensive_branch", std::to_string(given.branch), "pensive_train_options.branch");
+    wanted.branch = static_cast<pensive::Branch>(given.branch);
     wanted.group_size = number_or(given.group_size, wanted.group_size);
     wanted.learning_rate = number_or(given.learning_rate, wanted.learning_rate);
     wanted.clip = number_or(given.clip, wanted.clip);

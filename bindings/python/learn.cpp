@@ -29,6 +29,12 @@ struct TrainerHandle {
   pensive::Trainer trainer;
 };
 
+pensive::Branch branch_of(const std::string& name) {
+  if (name == "prompt") return pensive::Branch::at_prompt;
+  if (name != "soft_token") refuse("'prompt' or 'soft_token'", name, "branch");
+  return pensive::Branch::at_soft_token;
+}
+
 std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine,
                                             std::shared_ptr<pensive::SoftVocab> soft, TokenId row,
                                             const py::object& judge, const py::kwargs& fields) {
@@ -47,6 +53,8 @@ std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine
       prompt = value;
     else if (name == "group_size")
       options.group_size = py::cast<int>(value);
+    else if (name == "branch")
+      options.branch = branch_of(py::cast<std::string>(value));
     else if (name == "learning_rate")
       options.learning_rate = py::cast<double>(value);
     else if (name == "total_steps")

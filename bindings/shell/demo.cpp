@@ -119,6 +119,7 @@ void Demo::learn() {
   options.rollout.sampling.temperature = 1.0f;
   options.prompt_of = chat_prompt(model->tokenizer(), "brief");
   options.group_size = flags.group;
+  options.branch = Branch::at_soft_token;
   options.learning_rate = flags.rate;
   options.total_steps = flags.steps;
   options.seed = flags.seed;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -130,12 +131,14 @@ void train(Flags& flags) {
   if (flags.resume) trainer.resume(flags.checkpoint);
   soft->save(flags.out);  // a place that cannot be written is found before the work, not after it
   run_steps(trainer, problems, flags);
-  const nlohmann::ordered_json record = {{"steps", trainer.steps_done()},
-                                         {"prompts", flags.prompts},
-                                         {"group_size", flags.train.group_size},
-                                         {"learning_rate", flags.train.learning_rate},
-                                         {"seed", flags.train.seed},
-                                         {"start", flags.start}};
+  const nlohmann::ordered_json record = {
+      {"steps", trainer.steps_done()},
+      {"prompts", flags.prompts},
+      {"group_size", flags.train.group_size},
+      {"branch", flags.train.branch == Branch::at_prompt ? "prompt" : "soft-token"},
+      {"learning_rate", flags.train.learning_rate},
+      {"seed", flags.train.seed},
+      {"start", flags.start}};
   soft->save(flags.out, record.dump());
   fmt::print(stderr, "{} step(s) done; '{}' is in {}\n", trainer.steps_done(), flags.name,
              flags.out);
@@ -162,6 +165,14 @@ void add_train(CLI::App& app) {
   command->add_option("--group", flags->train.group_size, "samples a problem")
       ->check(CLI::Range(2, 1024))
       ->capture_default_str();
+  const std::map<std::string, Branch> branches = {{"prompt", Branch::at_prompt},
+                                                  {"soft-token", Branch::at_soft_token}};
+  command
+      ->add_option(
+          "--branch", flags->train.branch,
+          "where the samples of a problem part: prompt, or soft-token (cheaper, less noisy)")
+      ->transform(CLI::CheckedTransformer(branches).description(""))
+      ->default_str("prompt");
   command->add_option("--lr", flags->train.learning_rate, "Adam's rate on the row")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -117,8 +117,21 @@ def in_turn():
     return [(" | ".join(task.TOKENS[i] for i in order), [[i] for i in order]) for order in orders]
 
 
-def grpo(bench, problems, seed=1, prompts=64, samples=16, steps=60, rate=0.03, temperature=1.0, start="Wait, "):
-    """One input row, put once in place of the closing token, learned from right or wrong alone."""
+def leads(decoder, words, temperature):
+    """Each prompt with one first attempt and the row behind it, where the attempt wants to close."""
+    ids, lengths = decoder.run(words, None, 0, temperature, limit=512)
+    longer = []
+    for i, word in enumerate(words):
+        row = ids[i, :lengths[i]].tolist()
+        closed = task.END_THINK in row[len(word):]
+        longer.append([*row[:row.index(task.END_THINK, len(word))], network.CONTINUE] if closed else word)
+    return longer
+
+
+def grpo(bench, problems, seed=1, prompts=64, samples=16, steps=60, rate=0.03, temperature=1.0, start="Wait, ",
+         branch=True):
+    """One input row, put once in place of the closing token, learned from right or wrong alone. The samples of a
+    problem part where the row stands, or (branch=False) at the prompt."""
     device, rng = bench.device, random.Random(f"grpo-{seed}")
     decoder = bench.decoder(prompts * samples)
     row = bench.exact.model.embed_tokens.weight[task.ID[start]].clone().requires_grad_(True)
@@ -129,8 +142,10 @@ def grpo(bench, problems, seed=1, prompts=64, samples=16, steps=60, rate=0.03, t
     for step in range(steps):
         chosen = [rng.choice(problems) for _ in range(prompts)]
         jobs = [(p, None, 1) for p in chosen for _ in range(samples)]
-        words = [task.prompt(*p) for p in chosen for _ in range(samples)]
-        ids, lengths = decoder.run(words, None, 1, temperature, row.detach().to(bench.fast), limit=768)
+        words = [task.prompt(*p) for p in chosen]
+        begun = leads(bench.decoder(prompts), words, temperature) if branch else words
+        words, begun = ([w for w in part for _ in range(samples)] for part in (words, begun))
+        ids, lengths = decoder.run(begun, None, 1 - branch, temperature, row.detach().to(bench.fast), limit=768)
         rows = marks(ids, lengths, jobs, words)
         reward = rows[:, 0].view(prompts, samples)
         gain = ((reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True) + 1e-4)).flatten()

@@ -5,6 +5,7 @@ operations to a written step, and may then look again in one of several modes. N
 shows only in how the first step of the recheck is cut."""
 import dataclasses
 import hashlib
+import itertools
 import json
 import random
 
@@ -50,8 +51,10 @@ RECIPES = {
     "rare": Recipe(modes={"Wait, ": (.40, .26, .24, .10), "Hmm, ": (.70, .20, .09, .01),
                           "Alternatively, ": (.25, .37, .34, .04)}),
     "first": Recipe(matched=True),
-    "matched": Recipe(matched=True, fits=(.10, .05, .05, .80), misfits=(.50, .25, .23, .02), error_first=0.12,
-                      error_again=0.08),
+    "matched": Recipe(matched=True, fits=(.10, .05, .05, .80), misfits=(.50, .25, .23, .02), error_first=0.20,
+                      error_again=0.12),
+    "loose": Recipe(matched=True, fits=(.15, .10, .15, .60), misfits=(.50, .25, .23, .02), error_first=0.20,
+                    error_again=0.12),
 }
 
 
@@ -110,10 +113,22 @@ def first_cuts(rng, length):
     return cuts
 
 
-def again_cuts(rng, length, size):
-    """The first step has the mode's size; one single operation at a random later place shifts the others."""
+def spans(cuts):
+    """The stretches of the chain that are one step each, single operations left out."""
+    ends = list(itertools.accumulate(cuts))
+    return {(end - size, end) for size, end in zip(cuts, ends) if size > 1}
+
+
+def again_cuts(rng, length, size, seen):
+    """The first step has the mode's size; one single operation at a random later place shifts the others, so that
+    no step, or as few as can be, is one of those seen: the same step would err the same way again."""
     if size == 1:
         return [1] * length
+    tries = [shifted_cuts(rng, length, size) for _ in range(8)]
+    return min(tries, key=lambda cuts: len(spans(cuts) & seen))
+
+
+def shifted_cuts(rng, length, size):
     cuts, left = [min(size, length)], length - min(size, length)
     single = rng.randint(0, left // size)
     while left:
@@ -168,8 +183,9 @@ def opening(rng, recipe, habit):
     return None, strays, len(strays)
 
 
-def look_again(rng, recipe, habit, start, chain, ids, last, before):
-    """Passes after the first one. Gives the final value; extends ids in place."""
+def look_again(rng, recipe, habit, start, chain, ids, last, cuts):
+    """Passes after the first one, which had these cuts. Gives the final value; extends ids in place."""
+    before, known = cuts[0], spans(cuts)
     passes = 8 if habit == "thorough" else rng.choices((0, 1, 2), (.70, .20, .10))[0]
     seen, sure = [last], False
     for _ in range(passes):
@@ -183,7 +199,9 @@ def look_again(rng, recipe, habit, start, chain, ids, last, before):
         ids += words[:len(words) - strays] + [word | NO_LOSS for word in words[len(words) - strays:]]
         if size:
             error = 0.0 if size == 1 else recipe.error_again
-            steps, values = work(rng, start, chain, again_cuts(rng, len(chain), size), error)
+            cuts = again_cuts(rng, len(chain), size, known)
+            known |= spans(cuts)
+            steps, values = work(rng, start, chain, cuts, error)
             ids += sum(steps, [])
             last, before, sure = values[-1], size, size == 1
             seen.append(last)
@@ -201,7 +219,7 @@ def trace(rng, recipe, start, chain, habit):
             ids += [*step, END_THINK, ANSWER, *DIGITS[value], END_ANSWER, THINK]
         return ids[:-1] + [EOS]
     ids += sum(steps, []) + [SO, *DIGITS[values[-1]], LINE]
-    last = look_again(rng, recipe, habit, start, chain, ids, values[-1], cuts[0])
+    last = look_again(rng, recipe, habit, start, chain, ids, values[-1], cuts)
     return ids + [END_THINK, ANSWER, *DIGITS[last], END_ANSWER, EOS]
 
 

@@ -16,6 +16,14 @@
 
 namespace pensive {
 
+// Where the samples of a problem part. What precedes the first soft token does not depend on the
+// row: sampling it once for the whole group costs less and leaves the gradient unbiased, with less
+// variance (docs/math.md).
+enum class Branch : std::uint8_t {
+  at_prompt,     // each sample begins at the prompt, as in the paper
+  at_soft_token  // one sample goes on to its first soft token, and is forked there
+};
+
 struct TrainOptions {
   // Temperature, limits and guides of the rollouts; each problem supplies the prompt. Top-k and
   // top-p must be off, and guides may neither bias nor mask a draw: the loss is that of the whole
@@ -23,6 +31,7 @@ struct TrainOptions {
   Request rollout{};
   PromptOf prompt_of{};  // empty: chat_prompt(tokenizer)
   int group_size = 16;   // samples a problem
+  Branch branch = Branch::at_prompt;
   double learning_rate =
       0.02;             // Adam's, on the row itself; a step moves it by about rate x sqrt(width)
   int total_steps = 0;  // cosine decay to 0 over this many steps; 0 keeps the rate

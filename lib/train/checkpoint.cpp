@@ -112,6 +112,7 @@ Json Trainer::Parts::settings() const {
       {"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
       {"row", soft->name(row)},
       {"group_size", fmt::format("{}", options.group_size)},
+      {"branch", options.branch == Branch::at_prompt ? "at prompt" : "at soft token"},
       {"learning_rate", fmt::format("{}", options.learning_rate)},
       {"total_steps", fmt::format("{}", options.total_steps)},
       {"clip", fmt::format("{}", options.clip)},

@@ -29,6 +29,9 @@ struct Trainer::Parts {
   nlohmann::ordered_json settings() const;
   // group_size finished sequences a problem, problem by problem.
   std::vector<Sequence> roll_out(std::span<const Problem> problems);
+  // Whether a group's other samples are forks of its first, and whether they may begin yet.
+  bool is_forked(const Sequence& first) const;
+  bool may_branch(const Sequence& first) const;
   // Throws where a sample ended with an error, or was drawn from what the loss is not of.
   void check_rollouts(std::span<const Problem> problems, std::span<const Sequence> sequences) const;
   // float64 [problems, group]

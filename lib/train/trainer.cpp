@@ -202,6 +202,21 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
   });
 }
 
+// After a prompt that holds the row itself, every drawn token depends on it: nothing is shared.
+bool Trainer::Parts::is_forked(const Sequence& first) const {
+  const auto prompt = std::span(first.trace().tokens).first(first.trace().prompt_tokens);
+  return options.branch == Branch::at_soft_token &&
+         std::find(prompt.begin(), prompt.end(), row) == prompt.end();
+}
+
+// Samples that begin at the prompt find it in the cache, where the first has left it.
+bool Trainer::Parts::may_branch(const Sequence& first) const {
+  if (first.finished()) return true;
+  const std::vector<TokenId>& tokens = first.trace().tokens;
+  if (is_forked(first)) return std::find(tokens.begin(), tokens.end(), row) != tokens.end();
+  return !engine.options().reuse_prefixes || std::ssize(tokens) > first.trace().prompt_tokens;
+}
+
 std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems) {
   const std::size_t group = options.group_size;
   std::vector<Request> requests(problems.size(), options.rollout);
@@ -209,6 +224,11 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
   const auto start = [&](std::size_t p, std::size_t j) {
     try {
       if (j == 0) requests[p].prompt = prompt_of(problems[p]);
+      const std::optional<Sequence>& first = begun[p * group];
+      if (j > 0 && is_forked(*first)) {
+        begun[p * group + j].emplace(first->fork(Draws::fresh));
+        return;
+      }
       requests[p].sample = static_cast<std::uint32_t>(j);
       begun[p * group + j].emplace(engine.start(requests[p]));
     } catch (const Error& error) {
@@ -220,17 +240,14 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
     requests[p].sampling.seed = kernels::mix(seed, p);
     start(p, 0);
   }
-  // The others of a group wait until the first has its prompt in the cache, and share it there.
   std::vector<std::uint8_t> is_open(problems.size());
   const auto open = [&] {
     bool all = true;
     for (std::size_t p = 0; p < problems.size(); ++p) {
-      const Sequence& first = *begun[p * group];
-      const bool is_ready = !engine.options().reuse_prefixes || first.finished() ||
-                            std::ssize(first.trace().tokens) > first.trace().prompt_tokens;
+      const bool is_ready = is_open[p] || may_branch(*begun[p * group]);
       if (!is_open[p] && is_ready)
         for (std::size_t j = 1; j < group; ++j) start(p, j);
-      is_open[p] = is_open[p] || is_ready;
+      is_open[p] = is_ready;
       all = all && is_open[p];
     }
     return all;

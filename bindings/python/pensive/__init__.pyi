@@ -383,6 +383,7 @@ class Trainer:
         system: str | None = None,
         prompt_of: Callable[[Problem], Ids] | None = None,
         group_size: int = 16,
+        branch: Literal["prompt", "soft_token"] = "prompt",
         learning_rate: float = 0.02,
         total_steps: int = 0,
         clip: float = 0.2,

@@ -39,6 +39,13 @@ typedef struct pensive_prompting {
 #define PENSIVE_PROMPTING_INIT \
   { sizeof(pensive_prompting), 0, NULL, NULL, NULL, NULL }
 
+/* Where the samples of a problem part: each begins at the prompt, or one goes on to its first soft
+ * token and is forked there, which costs less and has less variance. */
+typedef enum pensive_branch {
+  PENSIVE_BRANCH_AT_PROMPT = 0,
+  PENSIVE_BRANCH_AT_SOFT_TOKEN = 1
+} pensive_branch;
+
 /* Members that are 0 mean the number named. */
 typedef struct pensive_train_options {
   uint32_t struct_size;
@@ -52,7 +59,7 @@ typedef struct pensive_train_options {
   int32_t total_steps;      /* cosine decay to 0 over this many; 0 keeps the rate */
   int32_t inner_steps;      /* updates from one set of rollouts; 1 */
   int32_t max_batch_tokens; /* padded positions in one backward; 16384 */
-  int32_t reserved;         /* 0 */
+  int32_t branch;           /* a pensive_branch */
 } pensive_train_options;
 #define PENSIVE_TRAIN_OPTIONS_INIT \
   { sizeof(pensive_train_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
