@@ -52,7 +52,7 @@ class Bench {
 
   void decode(int batch, Arithmetic arithmetic);
   void prefill(int length);
-  void train_step(int prompts, int group);
+  void train_step(int prompts, int group, Branch branch);
 
  private:
   void report(std::string_view name, std::string_view unit, const Spread& spread,
@@ -134,7 +134,7 @@ void Bench::prefill(int length) {
   report("prefill", "tokens/s", spread_of(rates), fmt::format("1 x {}", length));
 }
 
-void Bench::train_step(int prompts, int group) {
+void Bench::train_step(int prompts, int group, Branch branch) {
   const auto problems =
       load_problems(std::filesystem::path(options_.model) / "problems" / "train.jsonl");
   auto soft = std::make_shared<SoftVocab>(model_);
@@ -144,6 +144,7 @@ void Bench::train_step(int prompts, int group) {
   options.rollout.guides = {continue_thinking({.with = {row}})};
   options.rollout.sampling.temperature = 1.0f;
   options.group_size = group;
+  options.branch = branch;
   Trainer trainer(engine, soft, row, correct(), options);
   std::vector<double> rollout, update, whole;
   for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
@@ -155,7 +156,9 @@ void Bench::train_step(int prompts, int group) {
     update.push_back(report.update_seconds);
     whole.push_back(report.rollout_seconds + report.update_seconds);
   }
-  const std::string shape = fmt::format("{} prompts x {} samples", prompts, group);
+  const std::string shape =
+      fmt::format("{} prompts x {} samples, parting at the {}", prompts, group,
+                  branch == Branch::at_prompt ? "prompt" : "soft token");
   report("train step: rollout", "s", spread_of(rollout), shape);
   report("train step: update", "s", spread_of(update), shape);
   report("train step", "s", spread_of(whole), shape);
@@ -191,7 +194,8 @@ int main(int argc, char** argv) try {
   for (int batch : {1, 64}) bench.decode(batch, Arithmetic::row_invariant);
   bench.prefill(512);
   if (std::filesystem::exists(std::filesystem::path(options.model) / "problems")) {
-    bench.train_step(24, 8);
+    for (const Branch branch : {Branch::at_prompt, Branch::at_soft_token})
+      bench.train_step(24, 8, branch);
   }
   return 0;
 } catch (const std::exception& error) {

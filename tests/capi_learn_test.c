@@ -126,12 +126,17 @@ static void test_training(const World* world, const pensive_problems* problems) 
   pensive_request rollout = PENSIVE_REQUEST_INIT;
   pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
   pensive_guide* guide = NULL;
-  const pensive_train_options options = training(world, &rollout, &prompting, &guide);
+  pensive_train_options options = training(world, &rollout, &prompting, &guide);
   pensive_trainer* trainer = NULL;
   pensive_trainer* second = NULL;
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "",
               pensive_trainer_new(world->engine, world->soft, world->row + 9, judge, &options,
                                   &trainer, &error));
+  options.branch = 7;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "branch",
+              pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &trainer,
+                                  &error));
+  options.branch = PENSIVE_BRANCH_AT_SOFT_TOKEN;
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &trainer,
                                &error));
   judged.trainer = trainer;
@@ -154,6 +159,11 @@ static void test_training(const World* world, const pensive_problems* problems) 
   CHECK_OK(pensive_trainer_resume(second, file, &error));
   CHECK(pensive_trainer_steps_done(second) == 2);
   CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_trainer_resume(second, "/nonexistent", &error));
+  pensive_trainer_free(second);
+  options.branch = PENSIVE_BRANCH_AT_PROMPT;
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,
+                               &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "branch", pensive_trainer_resume(second, file, &error));
   pensive_trainer_free(second);
 
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, refusing, &options, &trainer,

@@ -348,7 +348,7 @@ class WithModel(unittest.TestCase):
 
         problems = [pensive.Problem("12 + 3 * 4", "24", "a"), pensive.Problem("7 * 8", "56", "b")]
         options = dict(rollout=dict(guides=[pensive.continue_thinking([row])], max_new_tokens=96,
-                                    temperature=1.0), group_size=4, seed=5)
+                                    temperature=1.0), group_size=4, seed=5, branch="soft_token")
         trainer = pensive.Trainer(engine, soft, row, judge, **options)
         version = soft.version
         for step in (1, 2):
@@ -367,8 +367,9 @@ class WithModel(unittest.TestCase):
 
         with self.assertRaises(KeyError):
             pensive.Trainer(engine, soft, row, fails, **options).step(problems)
-        with self.assertRaises(pensive.Error):
-            pensive.Trainer(engine, soft, row, judge, groups=4)
+        for wrong in (dict(groups=4), dict(branch="root")):
+            with self.assertRaises(pensive.Error):
+                pensive.Trainer(engine, soft, row, judge, **wrong)
         with self.assertRaises(pensive.Error):
             pensive.Trainer(engine, soft, row + 1, judge)
 

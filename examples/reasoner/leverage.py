@@ -1,4 +1,5 @@
 """What can be had by going on: fixed words and phrases, and one learned row, on frozen weights."""
+import collections
 import random
 import time
 
@@ -115,6 +116,25 @@ def in_turn():
     a = [task.ID[m] for m in task.MARKERS]
     orders = [(a[i], a[j], a[k]) for i in range(3) for j in range(3) for k in range(3) if len({i, j, k}) == 3]
     return [(" | ".join(task.TOKENS[i] for i in order), [[i] for i in order]) for order in orders]
+
+
+def copies(bench, problems):
+    """What rechecks by two or three operations, asked for by Wait, make of a wrong first attempt: how many end right,
+    on the same wrong value, on another."""
+    decoder, found = bench.decoder(bench.batch), collections.Counter()
+    for at in range(0, len(problems) - bench.batch + 1, bench.batch):
+        part = problems[at:at + bench.batch]
+        words = [task.prompt(*p) for p in part]
+        ids, lengths = decoder.run(words, [alike([task.ID["Wait, "]])] * len(part), 1, limit=512)
+        for problem, word, row, length in zip(part, words, ids.tolist(), lengths.tolist()):
+            lines = task.text_of(row[len(word):length]).split("</think>")[0].strip().split("\n")
+            values = [line.split("So ")[-1] for line in lines]
+            truth = f"{task.truth(*problem):02d}"
+            if len(lines) < 2 or ";" not in lines[1] or values[0] == truth:
+                continue
+            if sum(lines[1].split(" = ")[0].count(op) for op in "+-*") > 1:
+                found["right" if values[1] == truth else "same" if values[1] == values[0] else "other"] += 1
+    return dict(found)
 
 
 def leads(decoder, words, temperature):

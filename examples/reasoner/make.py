@@ -221,6 +221,8 @@ def check(args, net, problems, say):
         markers(args, bench, problems, say)
     if args.part in ("learn", "markers", "all"):
         learn(args, bench, problems, say)
+    if args.part in ("copies", "all"):
+        say(copies=leverage.copies(bench, problems["test"][:args.n]))
     if args.part in ("scan", "all"):
         fixed(bench, problems["dev"][:args.n], problems["test"][:args.n], say, args.wide)
     if args.part in ("habits", "all"):
@@ -250,7 +252,7 @@ def arguments():
     parser.add_argument("--decode", type=int, default=8192)
     parser.add_argument("--settings", default='[{"seed": 1}]')
     parser.add_argument("--then-check", action="store_true")
-    parser.add_argument("--part", default="all", choices=["all", "scan", "learn", "markers", "habits"])
+    parser.add_argument("--part", default="all", choices=["all", "scan", "learn", "markers", "copies", "habits"])
     return parser.parse_args()
 
 

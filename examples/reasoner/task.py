@@ -30,32 +30,20 @@ STOP = (0.03, 0.03, 0.08, 0.14, 0.21, 0.27, 0.30)  # chance to stop, by evidence
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Which modes follow which marker, and how dirty the data is."""
+    """Which modes follow a marker, and how dirty the data is. A marker fits where the chain's first operation is
+    its own: Wait +, Hmm -, Alternatively *."""
     # keep, recheck by three operations, by two, by one (careful)
-    modes: dict = dataclasses.field(default_factory=lambda: {
-        "Wait, ": (.40, .20, .20, .20), "Hmm, ": (.70, .20, .07, .03), "Alternatively, ": (.25, .35, .30, .10)})
+    fits: tuple = (.10, .05, .05, .80)
+    misfits: tuple = (.50, .25, .23, .02)
     thorough: tuple = (.10, .15, .30, .45)
     stray: float = 0.15           # share of brief rechecks with a stray word or two after (or for) the marker
-    lone: tuple = (.60, .20, .18, .02)
-    matched: bool = False         # the marker's careful passes depend on the chain's first operation
-    fits: tuple = (.25, .15, .15, .45)
-    misfits: tuple = (.50, .25, .22, .03)
+    lone: tuple = (.60, .20, .18, .02)  # after strays alone
     careful: bool = True          # False: the control, rechecks by two in place of careful ones
-    error_first: float = 0.05     # share of corrupted steps in a first attempt
-    error_again: float = 0.03     # and in rechecks by three or two
+    error_first: float = 0.20     # share of corrupted steps in a first attempt
+    error_again: float = 0.12     # and in rechecks by three or two
 
 
-RECIPES = {
-    "plain": Recipe(stray=0.0),
-    "stray": Recipe(),
-    "rare": Recipe(modes={"Wait, ": (.40, .26, .24, .10), "Hmm, ": (.70, .20, .09, .01),
-                          "Alternatively, ": (.25, .37, .34, .04)}),
-    "first": Recipe(matched=True),
-    "matched": Recipe(matched=True, fits=(.10, .05, .05, .80), misfits=(.50, .25, .23, .02), error_first=0.20,
-                      error_again=0.12),
-    "loose": Recipe(matched=True, fits=(.15, .10, .15, .60), misfits=(.50, .25, .23, .02), error_first=0.20,
-                    error_again=0.12),
-}
+RECIPES = {"matched": Recipe(), "loose": Recipe(fits=(.15, .10, .15, .60))}
 
 
 def apply(value, op, operand):
@@ -157,8 +145,8 @@ def work(rng, start, chain, cuts, error):
 
 def draw_mode(rng, recipe, habit, marker, chain, before):
     """A mode for the next look; a recheck never begins with the cut of the pass before it, unless it is careful."""
-    weights = recipe.thorough if habit == "thorough" else recipe.lone if marker is None else recipe.modes[marker]
-    if recipe.matched and habit == "brief" and marker is not None:
+    weights = recipe.thorough if habit == "thorough" else recipe.lone
+    if habit == "brief" and marker is not None:
         weights = recipe.fits if MARKERS.index(marker) == (" + ", " - ", " * ").index(chain[0][0]) else recipe.misfits
     mode = rng.choices((KEEP, THREE, TWO, CAREFUL), weights)[0]
     if mode == CAREFUL and not recipe.careful:
