@@ -74,7 +74,7 @@ class Shell(unittest.TestCase):
     def test_think_max(self):
         out = answer("--think-max", 12, "--think-window", 0)
         self.assertLessEqual(out["usage"]["completion_tokens_details"]["reasoning_tokens"], 12)
-        self.assertRegex(out["content"], r"^\d\d")  # cut short, it may go on in steps
+        self.assertRegex(out["content"], r"\d\d")  # cut in the middle of a step, it may first finish that
 
     def test_ignore_eos_goes_on(self):
         out = answer("--ignore-eos", "-n", 200)

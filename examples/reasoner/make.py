@@ -1,7 +1,7 @@
 """Makes the embedded reasoner: data, training, checks, files. See README.md for the commands.
 
     python make.py files                          tokenizer, configuration, problems
-    python make.py train --recipe matched         trains and writes model.safetensors (a GPU, minutes)
+    python make.py train --recipe rare            trains and writes model.safetensors (a GPU, minutes)
     python make.py check --log check.jsonl        the figures of README.md, as lines of JSON
     python make.py report check.jsonl             learned rows against fixed words and phrases
     python make.py verify                         the weights in transformers
@@ -233,7 +233,7 @@ def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["files", "train", "check", "report", "verify"])
     parser.add_argument("logs", nargs="*", type=pathlib.Path, help="for report: what check --log wrote")
-    parser.add_argument("--recipe", default="matched", choices=sorted(task.RECIPES))
+    parser.add_argument("--recipe", default="rare", choices=sorted(task.RECIPES))
     parser.add_argument("--no-careful", action="store_true")
     parser.add_argument("--folder", type=pathlib.Path, default=HERE)
     parser.add_argument("--weights", type=pathlib.Path)

@@ -30,11 +30,10 @@ STOP = (0.03, 0.03, 0.08, 0.14, 0.21, 0.27, 0.30)  # chance to stop, by evidence
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Which modes follow a marker, and how dirty the data is. A marker fits where the chain's first operation is
-    its own: Wait +, Hmm -, Alternatively *."""
+    """Which modes follow a marker, and how dirty the data is."""
     # keep, recheck by three operations, by two, by one (careful)
-    fits: tuple = (.10, .05, .05, .80)
-    misfits: tuple = (.50, .25, .23, .02)
+    modes: dict = dataclasses.field(default_factory=lambda: {
+        "Wait, ": (.45, .25, .20, .10), "Hmm, ": (.70, .18, .11, .01), "Alternatively, ": (.35, .37, .25, .03)})
     thorough: tuple = (.10, .15, .30, .45)
     stray: float = 0.15           # share of brief rechecks with a stray word or two after (or for) the marker
     lone: tuple = (.60, .20, .18, .02)  # after strays alone
@@ -43,7 +42,11 @@ class Recipe:
     error_again: float = 0.12     # and in rechecks by three or two
 
 
-RECIPES = {"matched": Recipe(), "loose": Recipe(fits=(.15, .10, .15, .60))}
+RECIPES = {
+    "rare": Recipe(),
+    "graded": Recipe(modes={"Wait, ": (.45, .22, .18, .15), "Hmm, ": (.70, .17, .11, .02),
+                            "Alternatively, ": (.35, .35, .25, .05)}),
+}
 
 
 def apply(value, op, operand):
@@ -143,11 +146,9 @@ def work(rng, start, chain, cuts, error):
     return steps, values
 
 
-def draw_mode(rng, recipe, habit, marker, chain, before):
+def draw_mode(rng, recipe, habit, marker, before):
     """A mode for the next look; a recheck never begins with the cut of the pass before it, unless it is careful."""
-    weights = recipe.thorough if habit == "thorough" else recipe.lone
-    if habit == "brief" and marker is not None:
-        weights = recipe.fits if MARKERS.index(marker) == (" + ", " - ", " * ").index(chain[0][0]) else recipe.misfits
+    weights = recipe.thorough if habit == "thorough" else recipe.lone if marker is None else recipe.modes[marker]
     mode = rng.choices((KEEP, THREE, TWO, CAREFUL), weights)[0]
     if mode == CAREFUL and not recipe.careful:
         mode = TWO
@@ -183,7 +184,7 @@ def look_again(rng, recipe, habit, start, chain, ids, last, cuts):
         if len(ids) + 9 * len(chain) + 8 > ROOM:
             break
         marker, words, strays = opening(rng, recipe, habit)
-        size = draw_mode(rng, recipe, habit, marker, chain, before)
+        size = draw_mode(rng, recipe, habit, marker, before)
         ids += words[:len(words) - strays] + [word | NO_LOSS for word in words[len(words) - strays:]]
         if size:
             error = 0.0 if size == 1 else recipe.error_again
