@@ -123,6 +123,8 @@ std::string_view to_string(Precision precision) {
       return "bfloat16";
     case Precision::float64:
       return "float64";
+    case Precision::float16:
+      return "float16";
   }
   return "unknown";
 }
@@ -135,7 +137,7 @@ Model::~Model() {
 std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelOptions& options) {
   return translated(directory, [&]() -> std::shared_ptr<const Model> {
     check_directory(directory);
-    const Config config = read_config(directory, options.log);
+    const Config config = read_config(directory, options.unknown_keys, options.log);
     const Device device = kernels::resolve(options.device);
     require(device.kind != DeviceKind::cuda || config.head_dim <= kernels::most_cuda_head_dim,
             ErrorCode::unsupported,

@@ -124,6 +124,9 @@ LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
   const auto part = [&](std::string_view name, std::int64_t rows) {
     return Reader::Part{prefix + std::string(name) + ".weight", rows};
   };
+  const auto bias = [&](std::string_view name, std::int64_t rows) {
+    return Reader::Part{prefix + std::string(name) + ".bias", rows};
+  };
   const std::int64_t query_rows = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t key_rows = std::int64_t{config.kv_heads} * config.head_dim;
   LayerWeights weights;
@@ -132,15 +135,32 @@ LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
       reader.take({part("self_attn.q_proj", query_rows), part("self_attn.k_proj", key_rows),
                    part("self_attn.v_proj", key_rows)},
                   config.width);
+  if (config.has_qkv_bias) {
+    weights.qkv_bias =
+        reader.take({bias("self_attn.q_proj", query_rows), bias("self_attn.k_proj", key_rows),
+                     bias("self_attn.v_proj", key_rows)});
+  }
+  if (config.has_query_key_norms) {
+    weights.query_norm = reader.take({part("self_attn.q_norm", config.head_dim)});
+    weights.key_norm = reader.take({part("self_attn.k_norm", config.head_dim)});
+  }
   weights.output = reader.take({part("self_attn.o_proj", config.width)}, query_rows);
+  if (config.has_output_bias)
+    weights.output_bias = reader.take({bias("self_attn.o_proj", config.width)});
   weights.mlp_norm = reader.take({part("post_attention_layernorm", config.width)});
   weights.gate_up = reader.take(
       {part("mlp.gate_proj", config.inner), part("mlp.up_proj", config.inner)}, config.width);
   weights.down = reader.take({part("mlp.down_proj", config.width)}, config.inner);
+  if (config.has_mlp_bias) {
+    weights.gate_up_bias =
+        reader.take({bias("mlp.gate_proj", config.inner), bias("mlp.up_proj", config.inner)});
+    weights.down_bias = reader.take({bias("mlp.down_proj", config.width)});
+  }
   return weights;
 }
 
-// Numbers that the forward depends on.
+// Numbers that the forward depends on. What older versions did not know counts only where it is
+// used, so that their files of soft rows still fit.
 std::uint64_t hash_config(const Config& config) {
   std::uint64_t key = hash_text(config.family);
   for (const int number : {config.layers, config.width, config.inner, config.heads, config.kv_heads,
@@ -152,6 +172,11 @@ std::uint64_t hash_config(const Config& config) {
        {config.norm_epsilon, rope.theta, rope.factor, rope.low_frequency_factor,
         rope.high_frequency_factor, rope.original_positions})
     key = kernels::mix(key, std::bit_cast<std::uint64_t>(number));
+  if (rope.kind == RopeKind::yarn) {
+    for (const double number :
+         {rope.beta_fast, rope.beta_slow, rope.truncate ? 1.0 : 0.0, rope.attention_factor})
+      key = kernels::mix(key, std::bit_cast<std::uint64_t>(number));
+  }
   return key;
 }
 
@@ -165,6 +190,8 @@ at::ScalarType to_scalar(Precision precision) {
       return at::kBFloat16;
     case Precision::float64:
       return at::kDouble;
+    case Precision::float16:
+      return at::kHalf;
     case Precision::as_stored:
       break;
   }
