@@ -3,6 +3,8 @@
     python tests/make_data.py             # all of them
     python tests/make_data.py --families  # only those of FAMILIES
     python tests/make_data.py --reasoner  # only tests/data/reasoner_logits.json
+    python tests/make_data.py --resave    # only tests/data/configs/resaved.jsonl: each config.json of
+                                          # finetunes.jsonl as this version of Transformers writes it
 
 Weights are random, from a seed; each folder is a whole checkpoint with a tokenizer. Those of
 RECIPES have golden.json: ids, and the logits at every position in float32 (and in the stored
@@ -20,7 +22,7 @@ import shutil
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).parent
 TOKENS = 24
@@ -279,10 +281,23 @@ def make_family(name, recipe, seed):
     record_steps(folder, config["vocab_size"], config.get("dtype") or config["torch_dtype"], seed)
 
 
+def resave():
+    folder = HERE / "data" / "configs"
+    with (folder / "resaved.jsonl").open("w") as out:
+        for line in (folder / "finetunes.jsonl").read_text().splitlines():
+            made = json.loads(line)
+            if "refused" in made["expects"]:
+                continue
+            config = CONFIG_MAPPING[made["config"]["model_type"]].from_dict(made["config"])
+            out.write(json.dumps({"name": made["name"],
+                                  "config": json.loads(config.to_json_string())}) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", action="store_true")
     parser.add_argument("--reasoner", action="store_true")
+    parser.add_argument("--resave", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.reasoner:
@@ -290,6 +305,8 @@ def main():
         ids = torch.randint(4, 32, [40], generator=draw).tolist()
         record(HERE.parent / "examples" / "reasoner", ids, HERE / "data" / "reasoner_logits.json")
         return
+    if options.resave:
+        return resave()
     for seed, (name, recipe) in enumerate([] if options.families else RECIPES.items()):
         make(name, recipe, seed)
     for seed, (name, recipe) in enumerate(FAMILIES.items(), 100):

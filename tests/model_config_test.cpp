@@ -7,6 +7,7 @@ namespace {
 using namespace pensive::testing;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Config, ReadsTheSpellingOfTransformersFour) {
   const Config config = config_of(model_folder("llama3"));
@@ -60,6 +61,13 @@ TEST(Config, GenerationDefaultsAreReadWhereGiven) {
   EXPECT_FLOAT_EQ(given.temperature.value(), 0.7f);
   EXPECT_FLOAT_EQ(given.top_p.value(), 0.9f);
   EXPECT_EQ(given.top_k, 20);
+  folder.write("generation_config.json",
+               R"({"min_p": 0.05, "repetition_penalty": 1.1, "temperature": 0.6,
+                   "do_sample": false})");
+  const GenerationDefaults greedy = config_of(folder.path()).defaults;
+  EXPECT_FLOAT_EQ(greedy.min_p.value(), 0.05f);
+  EXPECT_FLOAT_EQ(greedy.repetition_penalty.value(), 1.1f);
+  EXPECT_EQ(greedy.temperature, 0);
   folder.write("generation_config.json", "{}");
   const GenerationDefaults none = config_of(folder.path()).defaults;
   EXPECT_FALSE(none.temperature || none.top_p || none.top_k);
@@ -68,12 +76,13 @@ TEST(Config, GenerationDefaultsAreReadWhereGiven) {
 TEST(Config, SaysWhatItIgnoresAndWhatIsNotApplied) {
   const Scratch folder("plain");
   folder.patch("config.json", {{"pretraining_tp", 2}});
-  folder.patch("generation_config.json", {{"repetition_penalty", 1.1}});
+  folder.patch("generation_config.json", {{"no_repeat_ngram_size", 3}, {"penalty_alpha", 0}});
   std::string all;
   read_config(folder.path(), UnknownKeys::refuse,
               [&](LogLevel, std::string_view line) { all += line; });
   EXPECT_THAT(all, HasSubstr("pretraining_tp"));
-  EXPECT_THAT(all, HasSubstr("repetition_penalty 1.1 is not applied"));
+  EXPECT_THAT(all, HasSubstr("no_repeat_ngram_size 3 is not applied"));
+  EXPECT_THAT(all, Not(HasSubstr("penalty_alpha")));
 }
 
 TEST(Config, TheStoredPrecisionIsTheFiles) {

@@ -54,9 +54,11 @@ struct ModelInfo {
 
 // generation_config.json, as far as the checkpoint gives it.
 struct GenerationDefaults {
-  std::optional<float> temperature;
+  std::optional<float> temperature;  // 0, greedy, where do_sample is false
   std::optional<float> top_p;
   std::optional<int> top_k;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
 };
 
 // A checkpoint, loaded and frozen. Immutable; any number of threads and engines may share it.

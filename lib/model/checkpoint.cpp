@@ -27,7 +27,10 @@ at::ScalarType to_scalar(const std::string& dtype, const std::string& where) {
   for (const std::string_view other :
        {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "C64", "F8_E4M3", "F8_E5M2",
         "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
-    require(dtype != other, ErrorCode::unsupported, "dtype F32, BF16, F16 or F64", dtype, where);
+    require(dtype != other, ErrorCode::unsupported,
+            "dtype F32, BF16, F16 or F64 (others hold quantised weights: take the checkpoint that "
+            "they were made from)",
+            dtype, where);
   }
   fail_corrupt("a known dtype", in_quotes(dtype), where);
 }
@@ -136,6 +139,11 @@ TensorFile::TensorFile(const std::filesystem::path& path) : file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();
   if (bytes.size() < length_bytes)
     fail_corrupt("a safetensors file", fmt::format("{} bytes", bytes.size()), where);
+  const std::string_view start(reinterpret_cast<const char*>(bytes.data()),
+                               std::min<std::size_t>(bytes.size(), 64));
+  if (start.starts_with("version https://git-lfs"))
+    fail_corrupt("a safetensors file", "a Git LFS pointer to one: `git lfs pull` fetches it",
+                 where);
   std::uint64_t header_bytes = 0;
   for (std::uint64_t i = 0; i < length_bytes; ++i)
     header_bytes |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);

@@ -66,6 +66,10 @@ struct Config {
 // not_found, io, corrupt_file, or unsupported with the name of what is not done.
 Config read_config(const std::filesystem::path& directory, UnknownKeys unknown, const LogSink& log);
 
+// Throws unsupported, saying what would work instead, where a folder or file of another kind is
+// recognised; not_found where something is missing.
+void check_directory(const std::filesystem::path& directory);
+
 // One layer's frozen tensors; q, k, v and gate, up are merged along the output. What the
 // configuration does not have is undefined.
 struct LayerWeights {

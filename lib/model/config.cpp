@@ -127,19 +127,6 @@ Precision read_stored(const Keys& keys) {
        keys.where());
 }
 
-void add_stop_tokens(const Keys& keys, Config& config) {
-  const Json* eos = keys.find("eos_token_id");
-  if (eos == nullptr) return;
-  const Json list = eos->is_array() ? *eos : Json::array({*eos});
-  for (const Json& id : list) {
-    const Json wrapped = {{"eos_token_id", id}};
-    const auto value = member<std::int64_t>(wrapped, "eos_token_id", keys.where());
-    const TokenId token = keys.check_whole("eos_token_id", value, 0, config.vocab_size - 1);
-    auto& known = config.stop_tokens;
-    if (std::find(known.begin(), known.end(), token) == known.end()) known.push_back(token);
-  }
-}
-
 void read_sizes(const Keys& keys, const Family& family, Config& config) {
   config.vocab_size = keys.whole("vocab_size", 1, 1 << 24);
   config.width = keys.whole("hidden_size", 1, 1 << 17);
@@ -163,36 +150,16 @@ void read_sizes(const Keys& keys, const Family& family, Config& config) {
   require(config.head_dim % 2 == 0, ErrorCode::corrupt_file, "an even head_dim",
           fmt::format("{}", config.head_dim), keys.where());
   config.max_positions = keys.whole("max_position_embeddings", 1, 1 << 24);
+  config.norm_epsilon = keys.number("rms_norm_eps", 0, 1);
+}
+
+void check_angles(const Keys& keys, const Config& config) {
   // Rotation tables are held whole.
   constexpr std::int64_t most_angles = std::int64_t{1} << 27;
   require(std::int64_t{config.max_positions} * (config.head_dim / 2) <= most_angles,
           ErrorCode::unsupported, fmt::format("at most {} angles of rotation", most_angles),
           fmt::format("{} positions of {} angles", config.max_positions, config.head_dim / 2),
           keys.where());
-  config.norm_epsilon = keys.number("rms_norm_eps", 0, 1);
-}
-
-void read_generation(const std::filesystem::path& file, Config& config, const LogSink& log) {
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) return;
-  const Json json = read_object(file);
-  const Keys keys(json, file.string());
-  add_stop_tokens(keys, config);
-  constexpr double most_temperature = 1000;
-  if (keys.find("temperature") != nullptr)
-    config.defaults.temperature =
-        static_cast<float>(keys.number("temperature", 0, most_temperature));
-  if (keys.find("top_p") != nullptr)
-    config.defaults.top_p = static_cast<float>(keys.number("top_p", 0, 1));
-  if (keys.find("top_k") != nullptr)
-    config.defaults.top_k = keys.whole("top_k", 0, std::numeric_limits<int>::max());
-  for (const std::string_view key : {"repetition_penalty", "no_repeat_ngram_size", "min_p",
-                                     "suppress_tokens", "bad_words_ids", "num_beams"}) {
-    const Json* value = keys.find(key);
-    if (log && value != nullptr && *value != 0 && *value != 1)
-      log(LogLevel::warning,
-          fmt::format("{}: {} {} is not applied", file.string(), key, shown(*value)));
-  }
 }
 
 }  // namespace
@@ -210,9 +177,15 @@ Config read_config(const std::filesystem::path& directory, UnknownKeys unknown,
   config.family = family.name;
   read_sizes(keys, family, config);
   read_biases(keys, family, config);
-  check_window(keys, family, config);
   check_layer_types(keys, config);
   config.rope = read_rope(keys, config, rule);
+  // Yarn is often switched on without a word about the length that it is for.
+  if (config.rope.kind == RopeKind::yarn) {
+    const double reach = std::min(config.rope.factor * config.rope.original_positions, 0x1p24);
+    config.max_positions = std::max(config.max_positions, static_cast<int>(reach));
+  }
+  check_angles(keys, config);
+  check_window(keys, family, config);
   config.is_tied = keys.optional<bool>("tie_word_embeddings").value_or(false);
   config.stored = read_stored(keys);
   add_stop_tokens(keys, config);

@@ -73,4 +73,11 @@ void check_quantization(const Keys& keys);
 // `config`.
 Rope read_rope(const Keys& keys, const Config& config, const UnknownRule& unknown);
 
+// Adds what eos_token_id names, a number or a list, to the stop tokens.
+void add_stop_tokens(const Keys& keys, Config& config);
+
+// generation_config.json, where it is there: stop tokens and defaults. The log gets a line for each
+// key that would change what is drawn and is not applied.
+void read_generation(const std::filesystem::path& file, Config& config, const LogSink& log);
+
 }  // namespace pensive
