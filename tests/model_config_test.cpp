@@ -212,6 +212,11 @@ const Refused refused[] = {
      {"both"}},
     {"ThetaTwice", R"({"rope_parameters": {"rope_theta": 500}})", corrupt, {"rope_theta", "500"}},
     {"ThetaZero", R"({"rope_theta": 0})", corrupt, {"rope_theta"}},
+    {"YarnReachesTooFar",
+     R"({"rope_scaling": {"type": "yarn", "factor": 1e12, "beta_fast": 1e-300, "beta_slow": 1e-300,
+        "original_max_position_embeddings": 1073741824}, "head_dim": 64})",
+     unsupported,
+     {"angles"}},
     {"Llama3Order",
      R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4,
         "high_freq_factor": 1, "original_max_position_embeddings": 32}})",
@@ -254,7 +259,8 @@ TEST(Config, HostileTextIsAnErrorNeverACrash) {
   for (const std::string& text :
        {std::string(), std::string("{"), std::string("[]"), std::string("nul"), deep,
         std::string("{\"model_type\": \"llama\", \"model_type\": \"x\"}"),
-        std::string("{\"a\": \"\xff\"}"), std::string("\0\0\0", 3)}) {
+        std::string("{\"a\": \"\xff\"}"), std::string("{\"rope_theta\": 1e999}"),
+        std::string("\0\0\0", 3)}) {
     folder.write("config.json", text);
     error_of(ErrorCode::corrupt_file, [&] { config_of(folder.path()); });
   }
@@ -264,8 +270,13 @@ TEST(Config, HostileTextIsAnErrorNeverACrash) {
 
 TEST(Config, ABrokenGenerationFileIsNamed) {
   const Scratch folder("plain");
-  for (const char* text : {"{\"temperature\": -1}", "{\"top_p\": 2}", "{\"top_k\": 1.5}", "[1]",
-                           "{\"eos_token_id\": {}}", "{\"eos_token_id\": 99}"}) {
+  std::string deep(100000, '[');
+  deep.insert(0, "{\"a\": ");
+  for (const std::string& text : std::vector<std::string>{
+           deep, "{\"top_k\": 1, \"top_k\": 2}", "{\"min_p\": \"a\"}", "{\"do_sample\": 1}",
+           "{\"temperature\": 1e999}", "{\"temperature\": NaN}", "{\"temperature\": -1}",
+           "{\"top_p\": 2}", "{\"top_k\": 1.5}", "[1]", "{\"eos_token_id\": {}}",
+           "{\"eos_token_id\": 99}"}) {
     folder.write("generation_config.json", text);
     const std::string message =
         error_of(ErrorCode::corrupt_file, [&] { config_of(folder.path()); });

@@ -121,6 +121,16 @@ void read_metadata(const Json& entry, std::map<std::string, std::string>& out,
   }
 }
 
+// Whether `to` lacks numbers as large as some of `from`.
+bool may_overflow(at::ScalarType from, at::ScalarType to) {
+  const auto reach = [](at::ScalarType scalar) {
+    if (scalar == at::kHalf) return 0;
+    // The largest float rounds to no bfloat16.
+    return scalar == at::kBFloat16 ? 1 : scalar == at::kFloat ? 2 : 3;
+  };
+  return reach(from) > reach(to);
+}
+
 // A plain name of a file in the same folder.
 bool is_shard_name(std::string_view name) {
   return name.size() > std::string_view(".safetensors").size() && name.ends_with(".safetensors") &&
@@ -232,8 +242,7 @@ void copy_values(const StoredTensor& from, const std::string& name, at::Tensor o
     const std::int64_t count = std::min(piece, flat_raw.numel() - i);
     flat_out.narrow(0, i, count).copy_(flat_raw.narrow(0, i, count));
   }
-  const bool can_overflow = raw.element_size() > out.element_size();
-  if (can_overflow && !at::isfinite(out).all().item<bool>())
+  if (may_overflow(from.scalar, out.scalar_type()) && !at::isfinite(out).all().item<bool>())
     fail_corrupt(fmt::format("values of {} that {} can hold", in_quotes(name),
                              c10::toString(out.scalar_type())),
                  "a larger one", from.file);

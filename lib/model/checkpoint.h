@@ -73,13 +73,13 @@ void check_directory(const std::filesystem::path& directory);
 // One layer's frozen tensors; q, k, v and gate, up are merged along the output. What the
 // configuration does not have is undefined.
 struct LayerWeights {
-  at::Tensor attention_norm;         // [width]
-  at::Tensor qkv, qkv_bias;          // [(heads + 2 kv_heads) * head_dim, width], […]
-  at::Tensor query_norm, key_norm;   // [head_dim]
-  at::Tensor output, output_bias;    // [width, heads * head_dim], [width]
-  at::Tensor mlp_norm;               // [width]
-  at::Tensor gate_up, gate_up_bias;  // [2 * inner, width], [2 * inner]
-  at::Tensor down, down_bias;        // [width, inner], [width]
+  at::Tensor attention_norm;            // [width]
+  at::Tensor qkv, qkv_bias{};           // [(heads + 2 kv_heads) * head_dim, width], […]
+  at::Tensor query_norm{}, key_norm{};  // [head_dim]
+  at::Tensor output, output_bias{};     // [width, heads * head_dim], [width]
+  at::Tensor mlp_norm;                  // [width]
+  at::Tensor gate_up, gate_up_bias{};   // [2 * inner, width], [2 * inner]
+  at::Tensor down, down_bias{};         // [width, inner], [width]
 };
 
 struct Weights {

@@ -21,12 +21,13 @@ class Reader {
     for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
   }
 
-  // Memory that is promised and not there would end the process instead of a call.
-  void expect_room(const Device& device) const {
+  // Memory that is promised and not there would end the process instead of a call. `more`: bytes
+  // that will be needed beside the weights.
+  void expect_room(const Device& device, std::int64_t more) const {
     std::int64_t values = 0;
     for (const auto& [name, tensor] : checkpoint_.tensors())
       values += static_cast<std::int64_t>(tensor.bytes.size() / c10::elementSize(tensor.scalar));
-    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_));
+    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_)) + more;
     const std::int64_t free = kernels::memory(device).free_bytes;
     require(bytes <= free, ErrorCode::out_of_memory,
             fmt::format("{} MB free for the weights", bytes >> 20),
@@ -203,7 +204,9 @@ Weights read_weights(const std::filesystem::path& directory, const Config& confi
   const PlainTensors plain;
   const std::string embedding = "model.embed_tokens.weight";
   Reader reader(directory, to_scalar(precision), kernels::to_torch(device));
-  reader.expect_room(device);
+  constexpr std::int64_t angle_bytes = 2 * sizeof(float);  // a cosine and a sine
+  reader.expect_room(device,
+                     std::int64_t{config.max_positions} * (config.head_dim / 2) * angle_bytes);
   Weights weights;
   weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
   for (int layer = 0; layer < config.layers; ++layer)
