@@ -84,6 +84,10 @@ T number_or(T value, T otherwise) {
 // The first released size of each struct; when one grows, its first size is written down here.
 template <typename T>
 constexpr std::uint32_t first_size = sizeof(T);
+template <>
+inline constexpr std::uint32_t first_size<pensive_model_options> = 24;
+template <>
+inline constexpr std::uint32_t first_size<pensive_model_info> = 104;
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

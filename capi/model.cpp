@@ -24,7 +24,10 @@ int32_t model_load(const char* directory, const pensive_model_options* options,
     pensive::ModelOptions wanted;
     wanted.device = pensive::Device::parse(text_or(given.device, "auto"));
     wanted.precision = static_cast<pensive::Precision>(
-        choice_in(given.precision, PENSIVE_PRECISION_FLOAT64, "pensive_model_options.precision"));
+        choice_in(given.precision, PENSIVE_PRECISION_FLOAT16, "pensive_model_options.precision"));
+    wanted.unknown_keys = static_cast<pensive::UnknownKeys>(choice_in(
+        given.unknown_keys, PENSIVE_UNKNOWN_KEYS_WARN, "pensive_model_options.unknown_keys"));
+    check_zero(given.reserved, "pensive_model_options.reserved");
     const auto user = log_in(given.log, wanted.log);
     auto value = pensive::Model::load(text_in(directory, "directory"), wanted);
     slot = new pensive_model{std::move(value)};
@@ -56,12 +59,17 @@ int32_t model_get_info(const pensive_model* model, pensive_model_info* info,
     to.family = from.family.c_str();
     to.device = from.device.kind == pensive::DeviceKind::cuda ? "cuda" : "cpu";
     to.is_tied = from.is_tied;
-    to.defaults_given = (defaults.temperature ? std::uint32_t{PENSIVE_GIVEN_TEMPERATURE} : 0u) |
-                        (defaults.top_p ? std::uint32_t{PENSIVE_GIVEN_TOP_P} : 0u) |
-                        (defaults.top_k ? std::uint32_t{PENSIVE_GIVEN_TOP_K} : 0u);
+    to.defaults_given =
+        (defaults.temperature ? std::uint32_t{PENSIVE_GIVEN_TEMPERATURE} : 0u) |
+        (defaults.top_p ? std::uint32_t{PENSIVE_GIVEN_TOP_P} : 0u) |
+        (defaults.top_k ? std::uint32_t{PENSIVE_GIVEN_TOP_K} : 0u) |
+        (defaults.min_p ? std::uint32_t{PENSIVE_GIVEN_MIN_P} : 0u) |
+        (defaults.repetition_penalty ? std::uint32_t{PENSIVE_GIVEN_REPETITION_PENALTY} : 0u);
     to.default_temperature = defaults.temperature.value_or(0.0f);
     to.default_top_p = defaults.top_p.value_or(0.0f);
     to.default_top_k = defaults.top_k.value_or(0);
+    to.default_min_p = defaults.min_p.value_or(0.0f);
+    to.default_repetition_penalty = defaults.repetition_penalty.value_or(0.0f);
     struct_out(info, to, "pensive_model_info");
   });
 }

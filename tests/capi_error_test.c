@@ -98,6 +98,18 @@ static void test_values(const World* world) {
   options.device = NULL;
   options.precision = 9;
   CHECK_FAILS(bad, "precision", pensive_model_load(world->folder, &options, &model, &error));
+  options.precision = PENSIVE_PRECISION_FLOAT16;
+  options.unknown_keys = 2;
+  CHECK_FAILS(bad, "unknown_keys", pensive_model_load(world->folder, &options, &model, &error));
+  /* A program built before unknown_keys came: what stands behind its struct is not read. */
+  options.struct_size = 24;
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_model_load(world->folder, &options, &model, &error));
+  options.struct_size = 20;
+  CHECK_FAILS(bad, "struct_size", pensive_model_load(world->folder, &options, &model, &error));
+  options.struct_size = sizeof options;
+  options.unknown_keys = PENSIVE_UNKNOWN_KEYS_WARN;
+  options.reserved = 1;
+  CHECK_FAILS(bad, "reserved", pensive_model_load(world->folder, &options, &model, &error));
   CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_model_load(world->folder, NULL, &model, &error));
   CHECK_FAILS(PENSIVE_NOT_FOUND, "",
               pensive_soft_load(world->model, "/nonexistent", &soft, &error));

@@ -17,7 +17,7 @@ void expect_naive(const AttentionShape& shape, const std::vector<Part>& parts,
 
 TEST(PagedAttention, EqualsTheNaiveOneForEveryGroupAndWidth) {
   at::manual_seed(1);
-  for (at::ScalarType scalar : {at::kFloat, at::kDouble, at::kBFloat16}) {
+  for (at::ScalarType scalar : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
     for (int group = 1; group <= 8; ++group) {
       expect_naive({2 * group, 2, 32, 16}, {{17, 1}, {40, 5}, {1, 1}}, scalar);
     }
@@ -53,7 +53,7 @@ TEST(PagedAttention, GivesTheSameBitsAloneBatchedChunkedAndDecoded) {
   at::manual_seed(3);
   std::vector<Part> parts{{150, 1}, {90, 90}, {333, 40}, {16, 1}, {17, 17}, {600, 2}};
   for (AttentionShape shape : {AttentionShape{6, 2, 32, 16}, AttentionShape{9, 3, 64, 16}}) {
-    for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
       AttentionCase made = attention_case(shape, parts, scalar);
       at::Tensor whole = attend(made);
       int before = 0;
@@ -123,7 +123,7 @@ TEST(PagedAttention, RefusesWhatDoesNotFit) {
 
 TEST(WritePages, PutsEveryRowInItsSlotAndNothingElse) {
   at::manual_seed(7);
-  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kDouble}) {
+  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
     at::Tensor wide = random({5, 4 * 12}, scalar);
     at::Tensor keys = wide.narrow(1, 0, 24).view({5, 2, 12});
     at::Tensor values = wide.narrow(1, 24, 24).view({5, 2, 12});

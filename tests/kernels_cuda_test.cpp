@@ -6,7 +6,7 @@
 namespace pensive::kernels {
 namespace {
 
-const at::ScalarType cuda_types[] = {at::kFloat, at::kBFloat16, at::kDouble};
+const at::ScalarType cuda_types[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
 class Cuda : public testing::Test {
  protected:
@@ -147,7 +147,7 @@ TEST_F(Cuda, AttentionBitsDependOnTheSequenceOnly) {
 }
 
 TEST_F(Cuda, RowInvariantProductsHaveTheSameBitsInAnyCompany) {
-  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16}) {
+  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf}) {
     for (auto [out, in] : {std::pair<int64_t, int64_t>{320, 192}, {33, 192}, {1536, 576}}) {
       at::Tensor x = random({70, in}, scalar), weight = random({out, in}, scalar);
       at::Tensor whole = linear(there(x), there(weight), {}, Arithmetic::row_invariant);

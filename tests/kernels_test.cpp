@@ -9,7 +9,7 @@
 namespace pensive::kernels {
 namespace {
 
-const at::ScalarType all_types[] = {at::kFloat, at::kBFloat16, at::kDouble};
+const at::ScalarType all_types[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
 at::Tensor naive_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   at::Tensor y = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
@@ -240,15 +240,50 @@ TEST(Kernels, RefuseOtherTypesAndShapes) {
   EXPECT_THROW(rotate(at::ones({2, 1, 4}), at::ones({3, 2}), at::ones({3, 2})), Error);
 }
 
-// Each copy of the loops that this processor runs, against the widest.
-TEST(Loops, EveryWidthComputesTheSame) {
-  at::manual_seed(7);
+// The copies of the loops that this processor runs.
+std::vector<const Loops*> all_copies() {
   std::vector<const Loops*> copies{&loops_any(), &loops()};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     copies.push_back(&loops_avx2());
   }
 #endif
+  return copies;
+}
+
+// Every half there is, times numbers that make subnormal, normal, infinite and halfway ones: whole
+// vectors and single values round as libtorch does. A rotation by no angle is such a product.
+TEST(Loops, HalvesRoundAsLibtorchRoundsThem) {
+  at::manual_seed(8);
+  const at::Tensor bits = at::arange(1 << 16, at::kInt).to(at::kShort);
+  const at::Tensor halves = bits.view(at::kHalf);
+  for (const int64_t half_dim : {64, 3}) {
+    const int64_t tokens = (1 << 16) / half_dim, used = tokens * half_dim;
+    const at::Tensor x = at::zeros({tokens, 2 * half_dim}, at::kHalf);
+    x.narrow(1, 0, half_dim).copy_(halves.narrow(0, 0, used).view({tokens, half_dim}));
+    const at::Tensor size = at::exp2(at::randint(-26, 18, {tokens, half_dim}).to(at::kFloat));
+    const at::Tensor odd = 1 + at::randint(0, 4096, {tokens, half_dim}).to(at::kFloat) / 4096;
+    for (const at::Tensor& factor : {at::ones({tokens, half_dim}), size, at::Tensor(size * odd)}) {
+      const at::Tensor none = at::zeros({tokens, half_dim});
+      const at::Tensor expected =
+          (x.narrow(1, 0, half_dim).to(at::kFloat) * factor).to(at::kHalf).to(at::kFloat);
+      for (const Loops* copy : all_copies()) {
+        at::Tensor out = at::empty_like(x);
+        copy->rotate(x.const_data_ptr(), 2 * half_dim, factor.const_data_ptr(),
+                     none.const_data_ptr(), out.mutable_data_ptr(), tokens, 1, 2 * half_dim,
+                     Scalar::float16);
+        const at::Tensor found = out.narrow(1, 0, half_dim).to(at::kFloat);
+        const at::Tensor same = (found == expected) | (found.isnan() & expected.isnan());
+        EXPECT_TRUE(same.all().item<bool>()) << half_dim;
+      }
+    }
+  }
+}
+
+// Each copy of the loops, against the widest.
+TEST(Loops, EveryWidthComputesTheSame) {
+  at::manual_seed(7);
+  const std::vector<const Loops*> copies = all_copies();
   AttentionCase made = attention_case({6, 2, 40, 16}, {{150, 70}}, at::kFloat);
   at::Tensor expected = naive_attention(made);
   at::Tensor x = at::randn({50, 259}), weight = at::randn({100, 259});

@@ -7,6 +7,7 @@ namespace {
 using namespace pensive::testing;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Config, ReadsTheSpellingOfTransformersFour) {
   const Config config = config_of(model_folder("llama3"));
@@ -60,6 +61,13 @@ TEST(Config, GenerationDefaultsAreReadWhereGiven) {
   EXPECT_FLOAT_EQ(given.temperature.value(), 0.7f);
   EXPECT_FLOAT_EQ(given.top_p.value(), 0.9f);
   EXPECT_EQ(given.top_k, 20);
+  folder.write("generation_config.json",
+               R"({"min_p": 0.05, "repetition_penalty": 1.1, "temperature": 0.6,
+                   "do_sample": false})");
+  const GenerationDefaults greedy = config_of(folder.path()).defaults;
+  EXPECT_FLOAT_EQ(greedy.min_p.value(), 0.05f);
+  EXPECT_FLOAT_EQ(greedy.repetition_penalty.value(), 1.1f);
+  EXPECT_EQ(greedy.temperature, 0);
   folder.write("generation_config.json", "{}");
   const GenerationDefaults none = config_of(folder.path()).defaults;
   EXPECT_FALSE(none.temperature || none.top_p || none.top_k);
@@ -68,15 +76,18 @@ TEST(Config, GenerationDefaultsAreReadWhereGiven) {
 TEST(Config, SaysWhatItIgnoresAndWhatIsNotApplied) {
   const Scratch folder("plain");
   folder.patch("config.json", {{"pretraining_tp", 2}});
-  folder.patch("generation_config.json", {{"repetition_penalty", 1.1}});
+  folder.patch("generation_config.json", {{"no_repeat_ngram_size", 3}, {"penalty_alpha", 0}});
   std::string all;
-  read_config(folder.path(), [&](LogLevel, std::string_view line) { all += line; });
+  read_config(folder.path(), UnknownKeys::refuse,
+              [&](LogLevel, std::string_view line) { all += line; });
   EXPECT_THAT(all, HasSubstr("pretraining_tp"));
-  EXPECT_THAT(all, HasSubstr("repetition_penalty 1.1 is not applied"));
+  EXPECT_THAT(all, HasSubstr("no_repeat_ngram_size 3 is not applied"));
+  EXPECT_THAT(all, Not(HasSubstr("penalty_alpha")));
 }
 
-TEST(Config, HalfPrecisionIsHeldAsFloat32) {
-  EXPECT_EQ(config_of(model_folder("half")).stored, Precision::float32);
+TEST(Config, TheStoredPrecisionIsTheFiles) {
+  EXPECT_EQ(config_of(model_folder("half")).stored, Precision::float16);
+  EXPECT_EQ(config_of(model_folder("linear")).stored, Precision::bfloat16);
 }
 
 struct Refused {
@@ -100,42 +111,93 @@ constexpr ErrorCode corrupt = ErrorCode::corrupt_file;
 constexpr ErrorCode unsupported = ErrorCode::unsupported;
 
 const Refused refused[] = {
-    {"Qwen", R"({"model_type": "qwen3"})", unsupported, {"qwen3", "llama"}},
-    {"Mistral", R"({"model_type": "mistral"})", unsupported, {"mistral"}},
+    {"Qwen", R"({"model_type": "qwen3_moe"})", unsupported, {"qwen3_moe", "llama", "qwen2"}},
+    {"Gemma", R"({"model_type": "gemma2"})", unsupported, {"gemma2"}},
+    {"TwoFamilies",
+     R"({"model_type": "mistral"})",
+     unsupported,
+     {"MistralForCausalLM", "LlamaForCausalLM"}},
     {"NoFamily", R"({"model_type": null})", corrupt, {"model_type"}},
     {"Classifier",
      R"({"architectures": ["LlamaForSequenceClassification"]})",
      unsupported,
      {"LlamaForSequenceClassification"}},
-    {"UnknownKey", R"({"wibble": [1, {"a": 2}]})", unsupported, {"wibble", R"([1,{"a":2}])"}},
+    {"UnknownKey",
+     R"({"wibble": [1, {"a": 2}]})",
+     unsupported,
+     {"wibble", R"([1,{"a":2}])", "unknown_keys = warn"}},
     {"Quantized",
      R"({"quantization_config": {"quant_method": "gptq"}})",
      unsupported,
      {"quantization_config", "gptq"}},
-    {"SlidingWindow", R"({"sliding_window": 4096})", unsupported, {"sliding_window", "4096"}},
+    {"SlidingWindow", R"({"sliding_window": 32})", unsupported, {"sliding_window", "32 of 64"}},
     {"UseSlidingWindow", R"({"use_sliding_window": true})", unsupported, {"use_sliding_window"}},
     {"SlidingLayer",
      R"({"layer_types": ["full_attention", "sliding_attention"]})",
      unsupported,
      {"sliding_attention"}},
+    {"TooFewLayerTypes", R"({"layer_types": ["full_attention"]})", corrupt, {"a list of 2"}},
+    {"Softcap",
+     R"({"final_logit_softcapping": 30.0})",
+     unsupported,
+     {"no final_logit_softcapping", "30.0"}},
     {"Experts", R"({"num_local_experts": 8})", unsupported, {"num_local_experts", "8"}},
     {"Activation", R"({"hidden_act": "gelu"})", unsupported, {"hidden_act", "gelu", "silu"}},
-    {"AttentionBias", R"({"attention_bias": true})", unsupported, {"attention_bias"}},
-    {"MlpBias", R"({"mlp_bias": true})", unsupported, {"mlp_bias"}},
+    {"AttentionBias", R"({"attention_bias": 1})", corrupt, {"attention_bias"}},
+    {"MlpBias", R"({"mlp_bias": "no"})", corrupt, {"mlp_bias"}},
     {"CustomCode", R"({"auto_map": {"AutoModel": "x.Y"}})", unsupported, {"auto_map"}},
     {"PartialRotary", R"({"partial_rotary_factor": 0.5})", unsupported, {"partial_rotary_factor"}},
-    {"Yarn",
-     R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})",
+    {"LongRope",
+     R"({"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [2]}})",
      unsupported,
-     {"rope_type", "yarn"}},
-    {"OldDynamic",
-     R"({"rope_scaling": {"type": "dynamic", "factor": 4.0}})",
+     {"longrope", "yarn"}},
+    {"Mrope",
+     R"({"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}})",
      unsupported,
-     {"dynamic"}},
+     {"mrope"}},
+    {"RopeTypes",
+     R"({"rope_scaling": {"type": "mrope", "rope_type": "default"}})",
+     corrupt,
+     {"default and mrope"}},
+    {"DynamicFromLess",
+     R"({"rope_scaling": {"type": "dynamic", "factor": 4.0,
+        "original_max_position_embeddings": 32}})",
+     unsupported,
+     {"dynamic", "32 of 64"}},
+    {"DynamicBelowOne",
+     R"({"rope_scaling": {"type": "dynamic", "factor": 0.5}})",
+     corrupt,
+     {"factor", "0.5"}},
+    {"YarnWithoutFactor", R"({"rope_scaling": {"type": "yarn"}})", corrupt, {"factor"}},
+    {"YarnOrder",
+     R"({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 32}})",
+     corrupt,
+     {"beta_fast", "1 and 32"}},
+    {"YarnOfThetaOne",
+     R"({"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}})",
+     corrupt,
+     {"rope_theta"}},
+    {"YarnTruncateNumber",
+     R"({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 1}})",
+     corrupt,
+     {"truncate"}},
+    {"TwoOriginals",
+     R"({"original_max_position_embeddings": 16, "rope_scaling": {"type": "yarn", "factor": 2,
+        "original_max_position_embeddings": 32}})",
+     corrupt,
+     {"original_max_position_embeddings", "16 and 32"}},
+    {"RopeByLayer",
+     R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",
+     unsupported,
+     {"full_attention", "all layers"}},
+    {"RopePartial",
+     R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})",
+     unsupported,
+     {"partial_rotary_factor"}},
     {"RopeKey",
      R"({"rope_scaling": {"rope_type": "linear", "factor": 2, "mscale": 1.5}})",
      unsupported,
-     {"mscale", "1.5"}},
+     {"mscale", "1.5", "unknown_keys = warn"}},
     {"RopeWithoutFactor", R"({"rope_scaling": {"rope_type": "linear"}})", corrupt, {"factor"}},
     {"RopeNegativeFactor",
      R"({"rope_scaling": {"rope_type": "linear", "factor": -2}})",
@@ -150,6 +212,11 @@ const Refused refused[] = {
      {"both"}},
     {"ThetaTwice", R"({"rope_parameters": {"rope_theta": 500}})", corrupt, {"rope_theta", "500"}},
     {"ThetaZero", R"({"rope_theta": 0})", corrupt, {"rope_theta"}},
+    {"YarnReachesTooFar",
+     R"({"rope_scaling": {"type": "yarn", "factor": 1e12, "beta_fast": 1e-300, "beta_slow": 1e-300,
+        "original_max_position_embeddings": 1073741824}, "head_dim": 64})",
+     unsupported,
+     {"angles"}},
     {"Llama3Order",
      R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4,
         "high_freq_factor": 1, "original_max_position_embeddings": 32}})",
@@ -192,7 +259,8 @@ TEST(Config, HostileTextIsAnErrorNeverACrash) {
   for (const std::string& text :
        {std::string(), std::string("{"), std::string("[]"), std::string("nul"), deep,
         std::string("{\"model_type\": \"llama\", \"model_type\": \"x\"}"),
-        std::string("{\"a\": \"\xff\"}"), std::string("\0\0\0", 3)}) {
+        std::string("{\"a\": \"\xff\"}"), std::string("{\"rope_theta\": 1e999}"),
+        std::string("\0\0\0", 3)}) {
     folder.write("config.json", text);
     error_of(ErrorCode::corrupt_file, [&] { config_of(folder.path()); });
   }
@@ -202,8 +270,13 @@ TEST(Config, HostileTextIsAnErrorNeverACrash) {
 
 TEST(Config, ABrokenGenerationFileIsNamed) {
   const Scratch folder("plain");
-  for (const char* text : {"{\"temperature\": -1}", "{\"top_p\": 2}", "{\"top_k\": 1.5}", "[1]",
-                           "{\"eos_token_id\": {}}", "{\"eos_token_id\": 99}"}) {
+  std::string deep(100000, '[');
+  deep.insert(0, "{\"a\": ");
+  for (const std::string& text : std::vector<std::string>{
+           deep, "{\"top_k\": 1, \"top_k\": 2}", "{\"min_p\": \"a\"}", "{\"do_sample\": 1}",
+           "{\"temperature\": 1e999}", "{\"temperature\": NaN}", "{\"temperature\": -1}",
+           "{\"top_p\": 2}", "{\"top_k\": 1.5}", "[1]", "{\"eos_token_id\": {}}",
+           "{\"eos_token_id\": 99}"}) {
     folder.write("generation_config.json", text);
     const std::string message =
         error_of(ErrorCode::corrupt_file, [&] { config_of(folder.path()); });

@@ -191,19 +191,21 @@ TEST(Weights, RandomByteFlipsAreAnErrorOrHarmless) {
 }
 
 TEST(Config, RandomByteFlipsAreAnErrorOrHarmless) {
-  const Scratch folder("tied_llama3");
-  const std::string good = read_text(folder.path() / "config.json");
-  std::mt19937 random(2);
-  for (int round = 0; round < 2000; ++round) {
-    std::string bad = good;
-    for (int flip = 0; flip <= round % 3; ++flip)
-      bad[random() % bad.size()] = static_cast<char>(random() % 256);
-    folder.write("config.json", bad);
-    try {
-      config_of(folder.path());
-    } catch (const Error& error) {
-      ASSERT_TRUE(error.code() == corrupt || error.code() == ErrorCode::unsupported)
-          << error.what();
+  for (const char* name : {"tied_llama3", "llama_yarn", "qwen2_dynamic", "qwen3_yarn"}) {
+    const Scratch folder(name);
+    const std::string good = read_text(folder.path() / "config.json");
+    std::mt19937 random(2);
+    for (int round = 0; round < 1000; ++round) {
+      std::string bad = good;
+      for (int flip = 0; flip <= round % 3; ++flip)
+        bad[random() % bad.size()] = static_cast<char>(random() % 256);
+      folder.write("config.json", bad);
+      try {
+        read_config(folder.path(), round % 2 ? UnknownKeys::warn : UnknownKeys::refuse, {});
+      } catch (const Error& error) {
+        ASSERT_TRUE(error.code() == corrupt || error.code() == ErrorCode::unsupported)
+            << error.what();
+      }
     }
   }
 }

@@ -269,5 +269,20 @@ TEST_F(SoftFile, SavingRefusesWhatIsNoObjectAndFoldersThatAreNotThere) {
   EXPECT_EQ(SoftVocab::load(model_, file_)->size(), 2);  // the old file is whole
 }
 
+TEST(SoftVocab, ARowThatFloat16CannotHoldIsRefused) {
+  const auto model = Model::load(model_folder("half"), {.device = {DeviceKind::cpu}});
+  ASSERT_EQ(model->info().precision, Precision::float16);
+  SoftVocab soft(model);
+  const TokenId id = soft.add("row", std::vector<TokenId>{5});
+  const std::uint64_t before = soft.version();
+  EXPECT_NO_THROW(soft.set_row(id, std::vector<float>(32, 65504)));
+  soft.set_row(id, std::vector<float>(32, 1));
+  EXPECT_THAT(error_of(ErrorCode::invalid_argument,
+                       [&] { soft.set_row(id, std::vector<float>(32, 1e5f)); }),
+              HasSubstr("float16"));
+  EXPECT_EQ(soft.row(id), std::vector<float>(32, 1));
+  EXPECT_NE(soft.version(), before);
+}
+
 }  // namespace
 }  // namespace pensive

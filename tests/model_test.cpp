@@ -162,22 +162,6 @@ TEST(Model, SaysWhatItIs) {
   EXPECT_EQ(model->tokenizer()->find("w10"), 10);
 }
 
-TEST(Model, FoldersOfOtherKindsAreRefusedWithWhatWouldWork) {
-  const Scratch folder;
-  const auto refused = [&](ErrorCode code) { return error_of(code, [&] { load(folder.path()); }); };
-  EXPECT_THAT(refused(ErrorCode::not_found), HasSubstr("model.safetensors"));
-  folder.write("pytorch_model.bin", "x");
-  EXPECT_THAT(refused(ErrorCode::unsupported), HasSubstr("save_pretrained"));
-  folder.write("model.Q4.gguf", "x");
-  EXPECT_THAT(refused(ErrorCode::unsupported), HasSubstr("gguf_file"));
-  folder.write("adapter_config.json", "{}");
-  EXPECT_THAT(refused(ErrorCode::unsupported), HasSubstr("merge"));
-  EXPECT_THAT(error_of(ErrorCode::unsupported, [&] { load(folder.path() / "model.Q4.gguf"); }),
-              HasSubstr("GGUF"));
-  error_of(ErrorCode::invalid_argument, [&] { load(folder.path() / "adapter_config.json"); });
-  error_of(ErrorCode::not_found, [&] { load(folder.path() / "nowhere"); });
-}
-
 TEST(Model, MissingFilesAreNamed) {
   for (const char* name : {"config.json", "tokenizer.json", "model.safetensors"}) {
     const Scratch folder("plain");

@@ -64,6 +64,53 @@ TEST(Weights, NotANumberIsFoundInEveryPrecision) {
   }
 }
 
+TEST(Weights, BiasesAndNormsAreNeededOnceAndInShape) {
+  const std::string first = "model.layers.0.self_attn.";
+  for (const auto& [model, name] : std::vector<std::pair<std::string, std::string>>{
+           {"qwen2_default", first + "q_proj.bias"},
+           {"qwen2_default", first + "v_proj.bias"},
+           {"qwen3_default", first + "q_norm.weight"},
+           {"qwen3_default", first + "k_norm.weight"},
+           {"qwen3_linear", first + "o_proj.bias"},
+           {"llama_biased", "model.layers.1.mlp.up_proj.bias"},
+           {"llama_biased", "model.layers.1.mlp.down_proj.bias"}}) {
+    EXPECT_THAT(error_after(model, [&](LooseTensors& t) { t.erase(name); }), HasSubstr(name));
+    const std::string longer = error_after(model, [&](LooseTensors& t) {
+      t[name].shape[0] += 1;
+      t[name].bytes += std::string(2, '\0');
+    });
+    EXPECT_THAT(longer, HasSubstr(name));
+    const std::string bits = model == "llama_biased" ? std::string("\x00\x7e", 2) : "\xc0\x7f";
+    const std::string broken =
+        error_after(model, [&](LooseTensors& t) { t[name].bytes.replace(0, 2, bits); });
+    EXPECT_THAT(broken, HasSubstr(name));
+    EXPECT_THAT(broken, HasSubstr("NaN"));
+  }
+  for (const auto& [model, name] : std::vector<std::pair<std::string, std::string>>{
+           {"qwen2_default", first + "o_proj.bias"},
+           {"qwen2_default", first + "q_norm.weight"},
+           {"qwen3_default", first + "k_proj.bias"},
+           {"mistral_default", first + "q_proj.bias"}}) {
+    EXPECT_THAT(error_after(model,
+                            [&](LooseTensors& t) {
+                              t[name] = {"BF16", {48}, std::string(96, 0)};
+                            }),
+                HasSubstr(name));
+  }
+}
+
+TEST(Weights, AValueTooLargeForFloat16IsNamed) {
+  const Scratch folder("linear");
+  LooseTensors tensors = tensors_of(folder.path());
+  tensors[up].bytes.replace(0, 2, "\xc4\x47");  // 100352
+  folder.write("model.safetensors", file_of(tensors));
+  EXPECT_NO_THROW(weights_of(folder.path(), Precision::float32));
+  const std::string message =
+      error_of(corrupt, [&] { weights_of(folder.path(), Precision::float16); });
+  EXPECT_THAT(message, HasSubstr(up));
+  EXPECT_THAT(message, HasSubstr("Half"));
+}
+
 TEST(Weights, OldRotaryTablesAreIgnored) {
   const Weights weights = load_changed("plain", [](LooseTensors& t) {
     t["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"F32", {4}, std::string(16, '\1')};
@@ -184,7 +231,11 @@ TEST_F(Shards, TensorInTwoShardsIsRefused) {
 }
 
 TEST_F(Shards, BrokenIndexIsNamed) {
-  for (const char* text : {"", "[]", "{}", "{\"weight_map\": 3}", "{\"weight_map\": []}"}) {
+  for (const std::string& text :
+       {std::string(), std::string("[]"), std::string("{}"), std::string("{\"weight_map\": 3}"),
+        std::string("{\"weight_map\": []}"), "{\"weight_map\": " + std::string(100000, '{'),
+        std::string("{\"weight_map\": {}, \"weight_map\": {}}"),
+        std::string("{\"weight_map\": {\"a\": \"x.safetensors\", \"a\": \"y.safetensors\"}}")}) {
     folder_.write(index_name, text);
     const std::string message = error_of(corrupt, [&] { weights_of(folder_.path()); });
     EXPECT_THAT(message, HasSubstr(index_name)) << text;

@@ -47,6 +47,19 @@ class Shell(unittest.TestCase):
         self.assertIn("llama", text)
         self.assertIn("<think>", text)
 
+    def test_precision_and_unknown_keys(self):
+        text = run("info", "-m", MODEL, "--precision", "float16", "--device", "cpu").stdout
+        self.assertIn("in float16", text)
+        for name in MODEL.iterdir():
+            if name.is_file():
+                (self.path / name.name).symlink_to(name.resolve())
+        config = json.loads((MODEL / "config.json").read_text()) | {"wibble": 3}
+        (self.path / "config.json").unlink()
+        (self.path / "config.json").write_text(json.dumps(config))
+        self.refuses("info", "-m", self.path, saying="wibble")
+        self.refuses("info", "-m", self.path, "--unknown-keys", "ignore", saying="refuse")
+        run("info", "-m", self.path, "--unknown-keys", "warn", "--device", "cpu")
+
     def test_generate_streams_thinking_and_answer(self):
         text = run("generate", "-m", MODEL, "--chat", QUESTION, "--temp", 0, "--device", "cpu").stdout
         self.assertIn("So", text)

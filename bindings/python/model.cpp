@@ -18,18 +18,26 @@ std::shared_ptr<T> unlocked(std::shared_ptr<const T> pointer) {
 
 pensive::Precision precision_of(const std::string& name) {
   using pensive::Precision;
-  for (const auto precision :
-       {Precision::as_stored, Precision::float32, Precision::bfloat16, Precision::float64})
+  for (const auto precision : {Precision::as_stored, Precision::float32, Precision::bfloat16,
+                               Precision::float16, Precision::float64})
     if (pensive::to_string(precision) == name) return precision;
-  refuse("as_stored, float32, bfloat16 or float64", name, "precision");
+  refuse("as_stored, float32, bfloat16, float16 or float64", name, "precision");
+}
+
+pensive::UnknownKeys unknown_keys_of(const std::string& name) {
+  if (name == "warn") return pensive::UnknownKeys::warn;
+  if (name == "refuse") return pensive::UnknownKeys::refuse;
+  refuse("refuse or warn", name, "unknown_keys");
 }
 
 std::shared_ptr<Model> load(const std::filesystem::path& path, const std::string& device,
-                            const std::string& precision, const py::object& log) {
+                            const std::string& precision, const py::object& log,
+                            const std::string& unknown_keys) {
   pensive::ModelOptions options;
   options.device = pensive::Device::parse(device);
   options.precision = precision_of(precision);
   options.log = log_of(log);
+  options.unknown_keys = unknown_keys_of(unknown_keys);
   const py::gil_scoped_release unlock;
   return unlocked(Model::load(path, options));
 }
@@ -40,6 +48,8 @@ py::dict defaults_of(const Model& model) {
   if (defaults.temperature) found["temperature"] = *defaults.temperature;
   if (defaults.top_p) found["top_p"] = *defaults.top_p;
   if (defaults.top_k) found["top_k"] = *defaults.top_k;
+  if (defaults.min_p) found["min_p"] = *defaults.min_p;
+  if (defaults.repetition_penalty) found["repetition_penalty"] = *defaults.repetition_penalty;
   return found;
 }
 
@@ -123,11 +133,14 @@ void add_model(py::module_& module) {
   py::class_<Model, std::shared_ptr<Model>> model(
       module, "Model", "A checkpoint, loaded and frozen. Threads and engines may share it.");
   model
-      .def_static("load", &load, py::arg("path"), py::arg("device") = "auto",
-                  py::arg("precision") = "as_stored", py::arg("log") = py::none(),
-                  "Reads a Hugging Face directory; every size is checked before it is used.\n\n"
-                  "device: 'auto', 'cpu', 'cuda' or 'cuda:1'. precision: 'as_stored', 'float32', "
-                  "'bfloat16' or 'float64'. log: called with (level, line).")
+      .def_static(
+          "load", &load, py::arg("path"), py::arg("device") = "auto",
+          py::arg("precision") = "as_stored", py::arg("log") = py::none(),
+          py::arg("unknown_keys") = "refuse",
+          "Reads a Hugging Face directory; every size is checked before it is used.\n\n"
+          "device: 'auto', 'cpu', 'cuda' or 'cuda:1'. precision: 'as_stored', 'float32', "
+          "'bfloat16', 'float16' or 'float64'. log: called with (level, line). unknown_keys: "
+          "'refuse' or 'warn', about keys of config.json that are not known.")
       .def_property_readonly("info", &Model::info, py::return_value_policy::reference_internal)
       .def_property_readonly("tokenizer",
                              [](const Model& self) { return unlocked(self.tokenizer()); })
@@ -139,8 +152,10 @@ void add_model(py::module_& module) {
                                const auto ids = self.stop_tokens();
                                return std::vector<TokenId>(ids.begin(), ids.end());
                              })
-      .def_property_readonly("defaults", &defaults_of,
-                             "What generation_config.json gives of temperature, top_p, top_k.");
+      .def_property_readonly(
+          "defaults", &defaults_of,
+          "What generation_config.json gives of temperature, top_p, top_k, min_p and "
+          "repetition_penalty.");
   share_on_copy(model);
   add_soft(module);
 }

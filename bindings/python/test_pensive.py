@@ -1,6 +1,7 @@
 """The Python door: the whole path on the embedded model. python test_pensive.py"""
 
 import gc
+import json
 import math
 import os
 import pathlib
@@ -94,6 +95,9 @@ class Plain(unittest.TestCase):
         self.assertEqual(caught.exception.code, "invalid_argument")
         with self.assertRaises(pensive.Error):
             pensive.Model.load("/nonexistent", precision="double")
+        with self.assertRaises(pensive.Error) as caught:
+            pensive.Model.load("/nonexistent", unknown_keys="ignore")
+        self.assertIn("refuse or warn", str(caught.exception))
         with self.assertRaises(pensive.Error):
             pensive.Request(max_tokens=3)
         with self.assertRaises(pensive.Error):
@@ -141,6 +145,22 @@ class WithModel(unittest.TestCase):
             self.text.encode_chat([{"role": "user"}])
         with self.assertRaises(pensive.Error):
             self.text.decode([10**6])
+
+    def test_precision_and_unknown_keys(self):
+        folder = self.path / "unknown"
+        folder.mkdir()
+        for file in REASONER.iterdir():
+            if file.is_file() and file.name != "config.json":
+                (folder / file.name).symlink_to(file.resolve())
+        config = json.loads((REASONER / "config.json").read_text()) | {"wibble": 3}
+        (folder / "config.json").write_text(json.dumps(config))
+        with self.assertRaisesRegex(pensive.Error, "wibble.*unknown_keys|unknown_keys.*wibble"):
+            pensive.Model.load(folder)
+        lines = []
+        model = pensive.Model.load(folder, device="cpu", precision="float16", unknown_keys="warn",
+                                   log=lambda level, line: lines.append(line))
+        self.assertEqual(model.info.precision, "float16")
+        self.assertTrue(any("wibble" in line for line in lines))
 
     def test_generate_and_stream_with_guides(self):
         _, row, engine = self.make()

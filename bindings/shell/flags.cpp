@@ -6,7 +6,11 @@ void ModelFlags::add_to(CLI::App& app) {
   app.add_option("-m,--model", directory, "a Hugging Face checkpoint's folder")->required();
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--precision", precision, "what to compute in")
-      ->check(CLI::IsMember({"as_stored", "float32", "bfloat16", "float64"}))
+      ->check(CLI::IsMember({"as_stored", "float32", "bfloat16", "float16", "float64"}))
+      ->capture_default_str();
+  app.add_option("--unknown-keys", unknown_keys,
+                 "about keys of config.json that are not known: refuse or warn")
+      ->check(CLI::IsMember({"refuse", "warn"}))
       ->capture_default_str();
   app.add_option("--soft", soft_file, "a file of soft rows made by `pensive train`");
   app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
@@ -17,7 +21,9 @@ std::shared_ptr<const Model> ModelFlags::load() const {
   options.device = Device::parse(device);
   if (precision == "float32") options.precision = Precision::float32;
   if (precision == "bfloat16") options.precision = Precision::bfloat16;
+  if (precision == "float16") options.precision = Precision::float16;
   if (precision == "float64") options.precision = Precision::float64;
+  if (unknown_keys == "warn") options.unknown_keys = UnknownKeys::warn;
   return Model::load(directory, options);
 }
 

@@ -19,6 +19,7 @@ struct ModelFlags {
   std::string directory;
   std::string device = "auto";
   std::string precision = "as_stored";
+  std::string unknown_keys = "refuse";
   std::string soft_file;
   bool row_invariant = false;
 

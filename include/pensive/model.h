@@ -14,13 +14,22 @@
 
 namespace pensive {
 
-// What the weights are held and multiplied in. float64 is for tests.
-enum class Precision : std::uint8_t { as_stored, float32, bfloat16, float64 };
+// What the weights are held and multiplied in. Sums run in float32, also for the two brief ones.
+// float64 is for tests.
+enum class Precision : std::uint8_t { as_stored, float32, bfloat16, float64, float16 };
 PENSIVE_EXPORT std::string_view to_string(Precision precision);
+
+// What to do about a key of config.json that is not known. Keys that are known to change the result
+// in ways that are not done (a sliding window, mixture of experts, …) are refused either way.
+enum class UnknownKeys : std::uint8_t {
+  refuse,
+  warn  // the log gets a line; the result may differ from Transformers'
+};
 
 struct ModelOptions {
   Device device{};
   Precision precision = Precision::as_stored;
+  UnknownKeys unknown_keys = UnknownKeys::refuse;
   LogSink log{};  // warnings about the checkpoint, such as keys that are safely ignored
 };
 
@@ -45,9 +54,11 @@ struct ModelInfo {
 
 // generation_config.json, as far as the checkpoint gives it.
 struct GenerationDefaults {
-  std::optional<float> temperature;
+  std::optional<float> temperature;  // 0, greedy, where do_sample is false
   std::optional<float> top_p;
   std::optional<int> top_k;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
 };
 
 // A checkpoint, loaded and frozen. Immutable; any number of threads and engines may share it.

@@ -66,8 +66,10 @@ ProductTensors prepare(const at::Tensor& x, const at::Tensor& weight, const at::
 
 }  // namespace
 
-// libtorch's bfloat16 products are fast only where the processor multiplies bfloat16 itself.
+// libtorch's bfloat16 products are fast only where the processor multiplies bfloat16 itself; its
+// float16 products round every sum to float16 on some processors.
 bool is_slow_brief(const at::Tensor& x, const at::Tensor& weight) {
+  if (x.scalar_type() == at::kHalf) return true;
   if (x.scalar_type() != at::kBFloat16 || weight.scalar_type() != at::kBFloat16) return false;
 #if defined(__x86_64__)
   static const bool has_brief = __builtin_cpu_supports("avx512bf16");

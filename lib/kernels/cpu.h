@@ -16,7 +16,7 @@ Scalar scalar_of(const at::Tensor& tensor);
 at::ScalarType wide_of(const at::Tensor& tensor);
 
 namespace cpu {
-// Whether linear_brief() is faster than libtorch for these.
+// Whether linear_brief() is faster than libtorch for these, or better.
 bool is_slow_brief(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor linear_brief(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);

@@ -43,14 +43,13 @@ Scalar scalar_of(const at::Tensor& tensor) {
     case at::kBFloat16:
       return Scalar::bfloat16;
     case at::kHalf:
-      if (tensor.is_cuda()) return Scalar::float16;
-      break;
+      return Scalar::float16;
     case at::kDouble:
       return Scalar::float64;
     default:
       break;
   }
-  fail(ErrorCode::unsupported, "float32, bfloat16 or float64 (float16 on CUDA)", shape_of(tensor),
+  fail(ErrorCode::unsupported, "float32, bfloat16, float16 or float64", shape_of(tensor),
        "kernels");
 }
 

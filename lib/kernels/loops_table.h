@@ -11,6 +11,7 @@ namespace {
 #define PENSIVE_BY_SCALAR(scalar, function, ...)                  \
   ((scalar) == Scalar::float64    ? function<double>(__VA_ARGS__) \
    : (scalar) == Scalar::bfloat16 ? function<Brief>(__VA_ARGS__)  \
+   : (scalar) == Scalar::float16  ? function<Half>(__VA_ARGS__)   \
                                   : function<float>(__VA_ARGS__))
 #define PENSIVE_BY_WIDTH(scalar, function, x, ...)                                    \
   ((scalar) == Scalar::float64 ? function(static_cast<const double*>(x), __VA_ARGS__) \

@@ -13,6 +13,9 @@ namespace {
 struct Brief {  // bfloat16: the upper half of a float
   std::uint16_t bits;
 };
+struct Half {  // float16: 5 bits of exponent, 10 of fraction
+  std::uint16_t bits;
+};
 
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
@@ -72,6 +75,53 @@ PENSIVE_INLINE void narrow(float x, Brief* to) {  // to nearest, ties to even; N
   to->bits = static_cast<std::uint16_t>(x == x ? rounded : 0x7FC0);
 }
 
+// float16 to float32 and back, for words and vectors of words alike. A half's exponent and
+// fraction, moved into a float's place, mean 2^112 times too little; the product sets subnormal
+// ones right too.
+template <class Words, class Floats>
+PENSIVE_INLINE Floats half_to_float(Words half) {
+  Words whole = (half & 0x7FFFu) << 13;
+  Floats value;
+  __builtin_memcpy(&value, &whole, sizeof value);
+  value *= 0x1p112f;
+  Words bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  Words is_special = (Words)(whole >= (0x7C00u << 13));  // all ones, or 1 for a single word
+  bits |= (Words{} - (is_special & 1u)) & 0x7F800000u;
+  bits |= (half & 0x8000u) << 16;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+// To nearest, ties to even; infinite beyond the largest half; NaN stays NaN. The last bit of a
+// float near 0.5 is worth the smallest half, so that adding 0.5 rounds what becomes subnormal.
+template <class Words, class Floats>
+PENSIVE_INLINE Words float_to_half(Floats value) {
+  Words bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  Words sign = (bits >> 16) & 0x8000u, size = bits & 0x7FFFFFFFu;
+  Floats magnitude;
+  __builtin_memcpy(&magnitude, &size, sizeof magnitude);
+  Floats sum = magnitude + 0.5f;
+  Words subnormal;
+  __builtin_memcpy(&subnormal, &sum, sizeof subnormal);
+  subnormal -= 0x3F000000u;
+  Words normal = (size - (112u << 23) + 0xFFFu + ((size >> 13) & 1u)) >> 13;
+  const auto mask = [](auto is) { return Words{} - ((Words)is & 1u); };
+  Words small = mask(size < (113u << 23)), large = mask(size >= 0x477FF000u);
+  Words nan = mask(size > 0x7F800000u);
+  Words half = (small & subnormal) | (~small & normal);
+  half = (large & 0x7C00u) | (~large & half);
+  half = (nan & 0x7E00u) | (~nan & half);
+  return half | sign;
+}
+
+PENSIVE_INLINE float widen(Half x) {
+  return half_to_float<std::uint32_t, float>(std::uint32_t{x.bits});
+}
+PENSIVE_INLINE void narrow(float x, Half* to) {
+  to->bits = static_cast<std::uint16_t>(float_to_half<std::uint32_t, float>(x));
+}
+
 template <class T>
 PENSIVE_INLINE Wide<T> load(const T* from) {
   Wide<T> value;
@@ -86,6 +136,13 @@ PENSIVE_INLINE Wide<float> load(const Brief* from) {
   Words words = __builtin_convertvector(halves, Words) << 16;
   return (Wide<float>)words;
 }
+PENSIVE_INLINE Wide<float> load(const Half* from) {
+  typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
+  typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+  Halves halves;
+  __builtin_memcpy(&halves, from, sizeof halves);
+  return half_to_float<Words, Wide<float>>(__builtin_convertvector(halves, Words));
+}
 template <class T>
 PENSIVE_INLINE void store(T* to, Wide<T> value) {
   __builtin_memcpy(to, &value, sizeof value);
@@ -96,6 +153,12 @@ PENSIVE_INLINE void store(Brief* to, Wide<float> value) {  // rounds as narrow()
   Words bits = (Words)value, nan = (Words)(value != value);
   Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   Halves halves = __builtin_convertvector((rounded & ~nan) | (nan & 0x7FC0u), Halves);
+  __builtin_memcpy(to, &halves, sizeof halves);
+}
+PENSIVE_INLINE void store(Half* to, Wide<float> value) {
+  typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
+  typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+  Halves halves = __builtin_convertvector(float_to_half<Words>(value), Halves);
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 // The first `count` values, then zeros.

@@ -27,7 +27,10 @@ at::ScalarType to_scalar(const std::string& dtype, const std::string& where) {
   for (const std::string_view other :
        {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "C64", "F8_E4M3", "F8_E5M2",
         "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
-    require(dtype != other, ErrorCode::unsupported, "dtype F32, BF16, F16 or F64", dtype, where);
+    require(dtype != other, ErrorCode::unsupported,
+            "dtype F32, BF16, F16 or F64 (others hold quantised weights: take the checkpoint that "
+            "they were made from)",
+            dtype, where);
   }
   fail_corrupt("a known dtype", in_quotes(dtype), where);
 }
@@ -118,6 +121,16 @@ void read_metadata(const Json& entry, std::map<std::string, std::string>& out,
   }
 }
 
+// Whether `to` lacks numbers as large as some of `from`.
+bool may_overflow(at::ScalarType from, at::ScalarType to) {
+  const auto reach = [](at::ScalarType scalar) {
+    if (scalar == at::kHalf) return 0;
+    // The largest float rounds to no bfloat16.
+    return scalar == at::kBFloat16 ? 1 : scalar == at::kFloat ? 2 : 3;
+  };
+  return reach(from) > reach(to);
+}
+
 // A plain name of a file in the same folder.
 bool is_shard_name(std::string_view name) {
   return name.size() > std::string_view(".safetensors").size() && name.ends_with(".safetensors") &&
@@ -136,6 +149,11 @@ TensorFile::TensorFile(const std::filesystem::path& path) : file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();
   if (bytes.size() < length_bytes)
     fail_corrupt("a safetensors file", fmt::format("{} bytes", bytes.size()), where);
+  const std::string_view start(reinterpret_cast<const char*>(bytes.data()),
+                               std::min<std::size_t>(bytes.size(), 64));
+  if (start.starts_with("version https://git-lfs"))
+    fail_corrupt("a safetensors file", "a Git LFS pointer to one: `git lfs pull` fetches it",
+                 where);
   std::uint64_t header_bytes = 0;
   for (std::uint64_t i = 0; i < length_bytes; ++i)
     header_bytes |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
@@ -224,8 +242,7 @@ void copy_values(const StoredTensor& from, const std::string& name, at::Tensor o
     const std::int64_t count = std::min(piece, flat_raw.numel() - i);
     flat_out.narrow(0, i, count).copy_(flat_raw.narrow(0, i, count));
   }
-  const bool can_overflow = raw.element_size() > out.element_size();
-  if (can_overflow && !at::isfinite(out).all().item<bool>())
+  if (may_overflow(from.scalar, out.scalar_type()) && !at::isfinite(out).all().item<bool>())
     fail_corrupt(fmt::format("values of {} that {} can hold", in_quotes(name),
                              c10::toString(out.scalar_type())),
                  "a larger one", from.file);

@@ -16,9 +16,11 @@ namespace pensive {
 
 // How positions turn into angles.
 enum class RopeKind : std::uint8_t {
-  plain,   // position / theta^(2 i / head_dim)
-  linear,  // positions divided by a factor
-  llama3   // slow rotations divided by a factor, fast ones kept, a ramp between
+  plain,    // position / theta^(2 i / head_dim)
+  linear,   // positions divided by a factor
+  llama3,   // slow rotations divided by a factor, fast ones kept, a ramp between
+  dynamic,  // plain up to max_positions, where theta would begin to grow; longer is refused anyway
+  yarn      // as llama3, with another ramp, and the attention's scores scaled
 };
 
 struct Rope {
@@ -27,12 +29,18 @@ struct Rope {
   double factor = 1;
   double low_frequency_factor = 1;   // llama3: turns over the original positions, below: divided
   double high_frequency_factor = 4;  // llama3: above: kept
-  double original_positions = 8192;  // llama3
+  double original_positions = 8192;  // llama3, yarn
+  double beta_fast = 32;             // yarn: turns over the original positions, above: kept
+  double beta_slow = 1;              // yarn: below: divided
+  bool truncate = true;              // yarn: the ramp begins and ends at whole dimensions
+  double attention_factor = 1;       // yarn: what cosines and sines are multiplied by
+
+  bool operator==(const Rope&) const = default;
 };
 
 // config.json, understood whole or refused.
 struct Config {
-  std::string family;  // "llama"
+  std::string family;  // "llama", "mistral", "qwen2" or "qwen3"
   int layers = 0;
   int width = 0;
   int inner = 0;  // intermediate_size
@@ -44,23 +52,34 @@ struct Config {
   double norm_epsilon = 1e-6;
   Rope rope;
   bool is_tied = false;
-  Precision stored = Precision::float32;  // float16 is held as float32, which has all its values
-  std::vector<TokenId> stop_tokens;       // eos_token_id of config.json and generation_config.json
+  bool has_qkv_bias = false;
+  bool has_output_bias = false;  // of the attention
+  bool has_mlp_bias = false;
+  bool has_query_key_norms = false;  // over each head
+  Precision stored = Precision::float32;
+  std::vector<TokenId> stop_tokens;  // eos_token_id of config.json and generation_config.json
   GenerationDefaults defaults;
 };
 
 // Reads config.json and generation_config.json of a Hugging Face directory, in the spellings of
-// Transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype).
-Config read_config(const std::filesystem::path& directory, const LogSink& log);
+// Transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype). Throws
+// not_found, io, corrupt_file, or unsupported with the name of what is not done.
+Config read_config(const std::filesystem::path& directory, UnknownKeys unknown, const LogSink& log);
 
-// One layer's frozen tensors; q, k, v and gate, up are merged along the output.
+// Throws unsupported, saying what would work instead, where a folder or file of another kind is
+// recognised; not_found where something is missing.
+void check_directory(const std::filesystem::path& directory);
+
+// One layer's frozen tensors; q, k, v and gate, up are merged along the output. What the
+// configuration does not have is undefined.
 struct LayerWeights {
-  at::Tensor attention_norm;  // [width]
-  at::Tensor qkv;             // [(heads + 2 kv_heads) * head_dim, width]
-  at::Tensor output;          // [width, heads * head_dim]
-  at::Tensor mlp_norm;        // [width]
-  at::Tensor gate_up;         // [2 * inner, width]
-  at::Tensor down;            // [width, inner]
+  at::Tensor attention_norm;            // [width]
+  at::Tensor qkv, qkv_bias{};           // [(heads + 2 kv_heads) * head_dim, width], […]
+  at::Tensor query_norm{}, key_norm{};  // [head_dim]
+  at::Tensor output, output_bias{};     // [width, heads * head_dim], [width]
+  at::Tensor mlp_norm;                  // [width]
+  at::Tensor gate_up, gate_up_bias{};   // [2 * inner, width], [2 * inner]
+  at::Tensor down, down_bias{};         // [width, inner], [width]
 };
 
 struct Weights {
@@ -85,7 +104,7 @@ struct PlainTensors {
   c10::NoGradGuard no_grad;
 };
 
-// float32, bfloat16 or float64; `precision` is not as_stored.
+// `precision` is not as_stored.
 at::ScalarType to_scalar(Precision precision);
 
 }  // namespace pensive

@@ -44,6 +44,23 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
   return weights_.embedding.index_select(0, ids);
 }
 
+Decoder::Heads Decoder::turn(const LayerWeights& weights, const at::Tensor& qkv,
+                             const at::Tensor& cosines, const at::Tensor& sines) const {
+  const std::int64_t heads = config_.heads, kv_heads = config_.kv_heads;
+  if (!config_.has_query_key_norms) {
+    // Queries and keys turn alike: one call for both.
+    const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads + kv_heads, kv_heads}, 1);
+    const std::vector<at::Tensor> turned =
+        kernels::rotate(parts[0], cosines, sines).split_with_sizes({heads, kv_heads}, 1);
+    return {turned[0], turned[1], parts[1]};
+  }
+  const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
+  const at::Tensor queries = kernels::rms_norm(parts[0], weights.query_norm, config_.norm_epsilon);
+  const at::Tensor keys = kernels::rms_norm(parts[1], weights.key_norm, config_.norm_epsilon);
+  return {kernels::rotate(queries, cosines, sines), kernels::rotate(keys, cosines, sines),
+          parts[2]};
+}
+
 at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& positions,
                             Attention& attention, Arithmetic arithmetic) const {
   const std::int64_t tokens = embeddings.size(0);
@@ -54,19 +71,16 @@ at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& posi
   for (int layer = 0; layer < config_.layers; ++layer) {
     const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
     at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
-    const at::Tensor qkv = kernels::linear(normed, weights.qkv, {}, arithmetic)
+    const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
                                .view({tokens, heads + 2 * kv_heads, config_.head_dim});
-    // Queries and keys turn alike: one call for both.
-    const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads + kv_heads, kv_heads}, 1);
-    const std::vector<at::Tensor> turned =
-        kernels::rotate(parts[0], cosines, sines).split_with_sizes({heads, kv_heads}, 1);
-    const at::Tensor mixed = attention.attend(layer, turned[0], turned[1], parts[1]);
-    x = x + kernels::linear(mixed.reshape({tokens, heads * config_.head_dim}), weights.output, {},
-                            arithmetic);
+    const Heads parts = turn(weights, qkv, cosines, sines);
+    const at::Tensor mixed = attention.attend(layer, parts.queries, parts.keys, parts.values);
+    x = x + kernels::linear(mixed.reshape({tokens, heads * config_.head_dim}), weights.output,
+                            weights.output_bias, arithmetic);
     normed = kernels::rms_norm(x, weights.mlp_norm, config_.norm_epsilon);
-    const at::Tensor inner =
-        kernels::silu_mul(kernels::linear(normed, weights.gate_up, {}, arithmetic));
-    x = x + kernels::linear(inner, weights.down, {}, arithmetic);
+    const at::Tensor inner = kernels::silu_mul(
+        kernels::linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic));
+    x = x + kernels::linear(inner, weights.down, weights.down_bias, arithmetic);
   }
   return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon);
 }

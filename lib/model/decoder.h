@@ -10,8 +10,8 @@
 
 namespace pensive {
 
-// Cosine and sine of every position's angles: [max_positions, head_dim / 2], in float32 (float64
-// for float64), on the CPU.
+// Cosine and sine of every position's angles, times yarn's factor: [max_positions, head_dim / 2],
+// in float32 (float64 for float64), on the CPU.
 struct RotationTables {
   at::Tensor cosines, sines;
 };
@@ -52,6 +52,14 @@ class Decoder {
   at::Tensor head(const at::Tensor& hidden, Arithmetic arithmetic) const;
 
  private:
+  struct Heads {
+    at::Tensor queries, keys, values;
+  };
+  // qkv [tokens, heads + 2 kv_heads, head_dim], as projected: normed where the family norms,
+  // turned.
+  Heads turn(const LayerWeights& weights, const at::Tensor& qkv, const at::Tensor& cosines,
+             const at::Tensor& sines) const;
+
   Config config_;
   Weights weights_;
   at::Tensor cosines_, sines_;  // [max_positions, head_dim / 2]

@@ -13,58 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool has(const fs::path& directory, std::string_view name) {
-  std::error_code error;
-  return fs::exists(directory / name, error);
-}
-
-// Any file whose name ends so.
-bool has_any(const fs::path& directory, std::string_view ending) {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    if (entry.path().filename().string().ends_with(ending)) return true;
-  }
-  return false;
-}
-
-// Says what would work instead, where a folder or file of another kind is recognised.
-void check_directory(const fs::path& directory) {
-  const std::string where = directory.string();
-  constexpr std::string_view wanted =
-      "a Hugging Face folder with config.json and model.safetensors";
-  std::error_code error;
-  const fs::file_status status = fs::status(directory, error);
-  require(fs::exists(status), ErrorCode::not_found, wanted, "none", where);
-  if (!fs::is_directory(status)) {
-    const bool is_gguf = directory.extension() == ".gguf";
-    fail(is_gguf ? ErrorCode::unsupported : ErrorCode::invalid_argument, wanted,
-         is_gguf ? "a GGUF file: load it with Transformers' from_pretrained(…, gguf_file=…) and "
-                   "save_pretrained() it"
-                 : "a file: give its folder",
-         where);
-  }
-  require(!has(directory, "adapter_config.json"), ErrorCode::unsupported, wanted,
-          "an adapter: merge it into its model first, as peft's merge_and_unload() does", where);
-  if (has(directory, "model.safetensors") || has(directory, "model.safetensors.index.json")) {
-    require(has(directory, "config.json"), ErrorCode::not_found, "config.json", "none", where);
-    require(has(directory, "tokenizer.json"), ErrorCode::not_found, "tokenizer.json",
-            has(directory, "tokenizer.model")
-                ? "tokenizer.model only: AutoTokenizer.from_pretrained(…).save_pretrained() writes "
-                  "tokenizer.json"
-                : "none",
-            where);
-    return;
-  }
-  require(!has_any(directory, ".gguf"), ErrorCode::unsupported, wanted,
-          "GGUF files only: load one with Transformers' from_pretrained(…, gguf_file=…) and "
-          "save_pretrained() it",
-          where);
-  require(!has(directory, "pytorch_model.bin") && !has(directory, "pytorch_model.bin.index.json"),
-          ErrorCode::unsupported, wanted,
-          "pytorch_model.bin only: load it with Transformers and save_pretrained() it", where);
-  fail(ErrorCode::not_found, wanted, "no model.safetensors", where);
-}
-
 Precision settle(Precision wished, const Config& config) {
   return wished == Precision::as_stored ? config.stored : wished;
 }
@@ -123,6 +71,8 @@ std::string_view to_string(Precision precision) {
       return "bfloat16";
     case Precision::float64:
       return "float64";
+    case Precision::float16:
+      return "float16";
   }
   return "unknown";
 }
@@ -135,7 +85,7 @@ Model::~Model() {
 std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelOptions& options) {
   return translated(directory, [&]() -> std::shared_ptr<const Model> {
     check_directory(directory);
-    const Config config = read_config(directory, options.log);
+    const Config config = read_config(directory, options.unknown_keys, options.log);
     const Device device = kernels::resolve(options.device);
     require(device.kind != DeviceKind::cuda || config.head_dim <= kernels::most_cuda_head_dim,
             ErrorCode::unsupported,

@@ -52,6 +52,9 @@ std::shared_ptr<const SoftVocab::Rows> snapshot(const Model& model, const at::Te
   auto rows = std::make_shared<SoftVocab::Rows>();
   rows->master = master;
   const at::Tensor rounded = master.to(parts.scalar).contiguous();
+  require(at::isfinite(rounded).all().item<bool>(), ErrorCode::invalid_argument,
+          fmt::format("values that {} can hold", to_string(parts.info.precision)), "a larger one",
+          where);
   rows->rounded = rounded.to(parts.device);
   // The model's part keeps two models' versions apart; the width follows from it.
   const std::uint64_t key =

@@ -21,12 +21,13 @@ class Reader {
     for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
   }
 
-  // Memory that is promised and not there would end the process instead of a call.
-  void expect_room(const Device& device) const {
+  // Memory that is promised and not there would end the process instead of a call. `more`: bytes
+  // that will be needed beside the weights.
+  void expect_room(const Device& device, std::int64_t more) const {
     std::int64_t values = 0;
     for (const auto& [name, tensor] : checkpoint_.tensors())
       values += static_cast<std::int64_t>(tensor.bytes.size() / c10::elementSize(tensor.scalar));
-    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_));
+    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_)) + more;
     const std::int64_t free = kernels::memory(device).free_bytes;
     require(bytes <= free, ErrorCode::out_of_memory,
             fmt::format("{} MB free for the weights", bytes >> 20),
@@ -124,6 +125,9 @@ LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
   const auto part = [&](std::string_view name, std::int64_t rows) {
     return Reader::Part{prefix + std::string(name) + ".weight", rows};
   };
+  const auto bias = [&](std::string_view name, std::int64_t rows) {
+    return Reader::Part{prefix + std::string(name) + ".bias", rows};
+  };
   const std::int64_t query_rows = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t key_rows = std::int64_t{config.kv_heads} * config.head_dim;
   LayerWeights weights;
@@ -132,15 +136,32 @@ LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
       reader.take({part("self_attn.q_proj", query_rows), part("self_attn.k_proj", key_rows),
                    part("self_attn.v_proj", key_rows)},
                   config.width);
+  if (config.has_qkv_bias) {
+    weights.qkv_bias =
+        reader.take({bias("self_attn.q_proj", query_rows), bias("self_attn.k_proj", key_rows),
+                     bias("self_attn.v_proj", key_rows)});
+  }
+  if (config.has_query_key_norms) {
+    weights.query_norm = reader.take({part("self_attn.q_norm", config.head_dim)});
+    weights.key_norm = reader.take({part("self_attn.k_norm", config.head_dim)});
+  }
   weights.output = reader.take({part("self_attn.o_proj", config.width)}, query_rows);
+  if (config.has_output_bias)
+    weights.output_bias = reader.take({bias("self_attn.o_proj", config.width)});
   weights.mlp_norm = reader.take({part("post_attention_layernorm", config.width)});
   weights.gate_up = reader.take(
       {part("mlp.gate_proj", config.inner), part("mlp.up_proj", config.inner)}, config.width);
   weights.down = reader.take({part("mlp.down_proj", config.width)}, config.inner);
+  if (config.has_mlp_bias) {
+    weights.gate_up_bias =
+        reader.take({bias("mlp.gate_proj", config.inner), bias("mlp.up_proj", config.inner)});
+    weights.down_bias = reader.take({bias("mlp.down_proj", config.width)});
+  }
   return weights;
 }
 
-// Numbers that the forward depends on.
+// Numbers that the forward depends on. What older versions did not know counts only where it is
+// used, so that their files of soft rows still fit.
 std::uint64_t hash_config(const Config& config) {
   std::uint64_t key = hash_text(config.family);
   for (const int number : {config.layers, config.width, config.inner, config.heads, config.kv_heads,
@@ -152,6 +173,11 @@ std::uint64_t hash_config(const Config& config) {
        {config.norm_epsilon, rope.theta, rope.factor, rope.low_frequency_factor,
         rope.high_frequency_factor, rope.original_positions})
     key = kernels::mix(key, std::bit_cast<std::uint64_t>(number));
+  if (rope.kind == RopeKind::yarn) {
+    for (const double number :
+         {rope.beta_fast, rope.beta_slow, rope.truncate ? 1.0 : 0.0, rope.attention_factor})
+      key = kernels::mix(key, std::bit_cast<std::uint64_t>(number));
+  }
   return key;
 }
 
@@ -165,6 +191,8 @@ at::ScalarType to_scalar(Precision precision) {
       return at::kBFloat16;
     case Precision::float64:
       return at::kDouble;
+    case Precision::float16:
+      return at::kHalf;
     case Precision::as_stored:
       break;
   }
@@ -176,7 +204,9 @@ Weights read_weights(const std::filesystem::path& directory, const Config& confi
   const PlainTensors plain;
   const std::string embedding = "model.embed_tokens.weight";
   Reader reader(directory, to_scalar(precision), kernels::to_torch(device));
-  reader.expect_room(device);
+  constexpr std::int64_t angle_bytes = 2 * sizeof(float);  // a cosine and a sine
+  reader.expect_room(device,
+                     std::int64_t{config.max_positions} * (config.head_dim / 2) * angle_bytes);
   Weights weights;
   weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
   for (int layer = 0; layer < config.layers; ++layer)

@@ -35,8 +35,11 @@ class Model:
     def load(
         path: Path,
         device: str = "auto",
-        precision: Literal["as_stored", "float32", "bfloat16", "float64"] = "as_stored",
+        precision: Literal[
+            "as_stored", "float32", "bfloat16", "float16", "float64"
+        ] = "as_stored",
         log: Log | None = None,
+        unknown_keys: Literal["refuse", "warn"] = "refuse",
     ) -> Model: ...
     @property
     def info(self) -> ModelInfo: ...

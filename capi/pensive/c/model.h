@@ -7,12 +7,21 @@
 extern "C" {
 #endif
 
-/* What the weights are held and multiplied in. float64 is for tests. */
+/* What the weights are held and multiplied in. Sums run in float32, also for the two brief ones.
+ * float64 is for tests. */
 enum {
   PENSIVE_PRECISION_AS_STORED = 0,
   PENSIVE_PRECISION_FLOAT32 = 1,
   PENSIVE_PRECISION_BFLOAT16 = 2,
-  PENSIVE_PRECISION_FLOAT64 = 3
+  PENSIVE_PRECISION_FLOAT64 = 3,
+  PENSIVE_PRECISION_FLOAT16 = 4
+};
+
+/* What to do about a key of config.json that is not known. Keys that are known to change the result
+ * in ways that are not done are refused either way. */
+enum {
+  PENSIVE_UNKNOWN_KEYS_REFUSE = 0,
+  PENSIVE_UNKNOWN_KEYS_WARN = 1 /* the log gets a line; results may differ from Transformers' */
 };
 
 /* A checkpoint, loaded and frozen. Immutable: any number of threads and engines may share one. What
@@ -24,9 +33,11 @@ typedef struct pensive_model_options {
   int32_t precision;      /* PENSIVE_PRECISION_… */
   const char* device;     /* "auto", "cpu", "cuda" or "cuda:1"; null: auto */
   const pensive_log* log; /* null: nobody listens */
+  int32_t unknown_keys;   /* PENSIVE_UNKNOWN_KEYS_… */
+  int32_t reserved;
 } pensive_model_options;
 #define PENSIVE_MODEL_OPTIONS_INIT \
-  { sizeof(pensive_model_options), 0, NULL, NULL }
+  { sizeof(pensive_model_options), 0, NULL, NULL, 0, 0 }
 
 /* Reads config.json, generation_config.json, the weights (*.safetensors) and the tokenizer from a
  * Hugging Face directory. Everything is checked before it is used. */
@@ -40,7 +51,9 @@ enum {
   PENSIVE_GIVEN_TOP_P = 2,
   PENSIVE_GIVEN_TOP_K = 4,
   PENSIVE_GIVEN_SEED = 8,
-  PENSIVE_GIVEN_BEGINS_IN = 16
+  PENSIVE_GIVEN_BEGINS_IN = 16,
+  PENSIVE_GIVEN_MIN_P = 32,
+  PENSIVE_GIVEN_REPETITION_PENALTY = 64
 };
 
 typedef struct pensive_model_info {
@@ -65,12 +78,14 @@ typedef struct pensive_model_info {
   float default_temperature;
   float default_top_p;
   int32_t default_top_k;
+  float default_min_p;
+  float default_repetition_penalty;
   int32_t reserved_tail;
 } pensive_model_info;
 #define PENSIVE_MODEL_INFO_INIT                                                                  \
   {                                                                                              \
     sizeof(pensive_model_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, {0, 0, 0}, 0, \
-        0, 0, 0, 0                                                                               \
+        0, 0, 0, 0, 0, 0                                                                         \
   }
 
 PENSIVE_API int32_t pensive_model_get_info(const pensive_model* model, pensive_model_info* info,
