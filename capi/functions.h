@@ -67,6 +67,9 @@ CALL(tokenizer_render_chat,
      (const pensive_tokenizer* tokenizer, const pensive_chat* chat, char** text, size_t* size,
       pensive_error** error),
      (tokenizer, chat, text, size, error))
+CALL(tokenizer_get_template_name,
+     (const pensive_tokenizer* tokenizer, int32_t index, char** name, pensive_error** error),
+     (tokenizer, index, name, error))
 CALL(tokenizer_decode,
      (const pensive_tokenizer* tokenizer, const int32_t* ids, size_t count, int32_t keep_special,
       char** text, size_t* size, pensive_error** error),

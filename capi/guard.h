@@ -2,6 +2,7 @@
 // out.
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -88,6 +89,8 @@ template <>
 inline constexpr std::uint32_t first_size<pensive_model_options> = 24;
 template <>
 inline constexpr std::uint32_t first_size<pensive_model_info> = 104;
+template <>
+inline constexpr std::uint32_t first_size<pensive_chat> = offsetof(pensive_chat, messages_json);
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

@@ -8,9 +8,21 @@ namespace door {
 
 namespace {
 
+// What the caller gave, as messages or as JSON, with either of the tokenizer's two functions on it.
 struct Chat {
   std::vector<pensive::Message> messages;
+  std::string messages_json;
+  bool is_json = false;
   pensive::ChatOptions options;
+
+  std::vector<pensive::TokenId> encode(const pensive::Tokenizer& tokenizer) const {
+    return is_json ? tokenizer.encode_chat_json(messages_json, options)
+                   : tokenizer.encode_chat(messages, options);
+  }
+  std::string render(const pensive::Tokenizer& tokenizer) const {
+    return is_json ? tokenizer.render_chat_json(messages_json, options)
+                   : tokenizer.render_chat(messages, options);
+  }
 };
 
 Chat chat_in(const pensive_chat* chat) {
@@ -19,6 +31,13 @@ Chat chat_in(const pensive_chat* chat) {
   Chat result;
   result.options.add_generation_prompt = !flag_in(given.leave_open, "pensive_chat.leave_open");
   result.options.variables_json = text_or(given.variables_json, "");
+  result.options.tools_json = text_or(given.tools_json, "");
+  result.options.template_name = text_or(given.template_name, "");
+  result.is_json = given.messages_json != nullptr;
+  if (result.is_json) {
+    check_zero(given.count, "pensive_chat.count beside messages_json");
+    result.messages_json = given.messages_json;
+  }
   const auto roles = array_in(given.roles, given.count, "pensive_chat.roles");
   const auto contents = array_in(given.contents, given.count, "pensive_chat.contents");
   for (size_t i = 0; i < given.count; ++i)
@@ -74,9 +93,7 @@ int32_t tokenizer_encode_chat(const pensive_tokenizer* tokenizer, const pensive_
   return guard(error, [&] {
     out(ids, "ids");
     need(count, "count") = 0;
-    const Chat given = chat_in(chat);
-    const auto tokens =
-        need(tokenizer, "tokenizer").value->encode_chat(given.messages, given.options);
+    const auto tokens = chat_in(chat).encode(*need(tokenizer, "tokenizer").value);
     array_out<int32_t>(ids, count, tokens);
   });
 }
@@ -85,9 +102,20 @@ int32_t tokenizer_render_chat(const pensive_tokenizer* tokenizer, const pensive_
                               char** text, size_t* size, pensive_error** error) {
   return guard(error, [&] {
     out(text, "text");
-    const Chat given = chat_in(chat);
-    text_out(text, size,
-             need(tokenizer, "tokenizer").value->render_chat(given.messages, given.options));
+    text_out(text, size, chat_in(chat).render(*need(tokenizer, "tokenizer").value));
+  });
+}
+
+int32_t tokenizer_get_template_name(const pensive_tokenizer* tokenizer, int32_t index, char** name,
+                                    pensive_error** error) {
+  return guard(error, [&] {
+    out(name, "name");
+    const auto names = need(tokenizer, "tokenizer").value->chat_templates();
+    if (index < 0 || static_cast<size_t>(index) >= names.size())
+      throw pensive::Error(pensive::ErrorCode::not_found,
+                           "expected an index below " + std::to_string(names.size()) + "; found " +
+                               std::to_string(index) + " (pensive_tokenizer_get_template_name)");
+    text_out(name, nullptr, names[static_cast<size_t>(index)]);
   });
 }
 

@@ -65,6 +65,10 @@ if(NOT PENSIVE_CUDA STREQUAL "OFF")
   if(CMAKE_CUDA_COMPILER AND EXISTS ${PENSIVE_TORCH}/lib/libc10_cuda.so)
     enable_language(CUDA)
     set(PENSIVE_HAS_CUDA ON)
+    # 90 or 90-real to 9.0, for people.
+    string(REGEX REPLACE "([0-9])[a-z]?(-real|-virtual)?(;|$)" ".\\1\\3" PENSIVE_CUDA_BUILT_FOR
+           "${CMAKE_CUDA_ARCHITECTURES}")
+    string(REPLACE ";" " " PENSIVE_CUDA_BUILT_FOR "${PENSIVE_CUDA_BUILT_FOR}")
   elseif(PENSIVE_CUDA STREQUAL "ON")
     message(FATAL_ERROR "PENSIVE_CUDA=ON needs nvcc and a torch with CUDA")
   endif()

@@ -112,7 +112,7 @@ static void test_values(const World* world) {
   CHECK_FAILS(bad, "reserved", pensive_model_load(world->folder, &options, &model, &error));
   CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_model_load(world->folder, NULL, &model, &error));
   CHECK_FAILS(PENSIVE_NOT_FOUND, "",
-              pensive_soft_load(world->model, "/nonexistent", &soft, &error));
+              pensive_soft_load(world->model, "/nonexistent/pensive", &soft, &error));
   CHECK_FAILS(bad, "how",
               pensive_tokenizer_encode(world->tokenizer, "1", 1, 64, &ids, &count, &error));
   CHECK_FAILS(bad, "", pensive_soft_add(world->soft, "again", &world->closer, 1, &id, &error));

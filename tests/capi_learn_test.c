@@ -14,9 +14,9 @@ static int32_t score_even(void* user, const pensive_problem* problem,
   Judged* judged = user;
   ++judged->asked;
   CHECK_FAILS(PENSIVE_BUSY, "stepping",
-              pensive_trainer_save_checkpoint(judged->trainer, "/nonexistent", &error));
+              pensive_trainer_save_checkpoint(judged->trainer, "/nonexistent/pensive", &error));
   CHECK_FAILS(PENSIVE_BUSY, "stepping",
-              pensive_trainer_resume(judged->trainer, "/nonexistent", &error));
+              pensive_trainer_resume(judged->trainer, "/nonexistent/pensive", &error));
   *score = response->think_tokens % 2 == 0;
   return PENSIVE_OK;
 }
@@ -158,7 +158,8 @@ static void test_training(const World* world, const pensive_problems* problems) 
                                &error));
   CHECK_OK(pensive_trainer_resume(second, file, &error));
   CHECK(pensive_trainer_steps_done(second) == 2);
-  CHECK_FAILS(PENSIVE_NOT_FOUND, "", pensive_trainer_resume(second, "/nonexistent", &error));
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "",
+              pensive_trainer_resume(second, "/nonexistent/pensive", &error));
   pensive_trainer_free(second);
   options.branch = PENSIVE_BRANCH_AT_PROMPT;
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,

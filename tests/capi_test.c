@@ -28,8 +28,8 @@ static void test_opening(void) {
   pensive_free(NULL);
   CHECK(pensive_sequence_finished(NULL) == 1 && pensive_soft_size(NULL) == 0);
 
-  options.torch_folder = "/nonexistent";
-  CHECK_FAILS(PENSIVE_NOT_FOUND, "/nonexistent", pensive_open(&options, &error));
+  options.torch_folder = "/nonexistent/pensive";
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "/nonexistent/pensive", pensive_open(&options, &error));
   options.struct_size = 3;
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "found 3", pensive_open(&options, &error));
   options.struct_size = sizeof options;
@@ -37,7 +37,7 @@ static void test_opening(void) {
   CHECK_OK(pensive_open(&options, &error));
   CHECK_OK(pensive_open(&options, &error));
   CHECK_OK(pensive_open(NULL, &error));
-  options.torch_folder = "/nonexistent";
+  options.torch_folder = "/nonexistent/pensive";
   CHECK_FAILS(PENSIVE_ABI_MISMATCH, "another one", pensive_open(&options, &error));
 }
 
@@ -57,8 +57,8 @@ static int open_world(World* world, const char* directory) {
   pensive_model_options options = PENSIVE_MODEL_OPTIONS_INIT;
   options.device = "cpu";
   options.log = &log;
-  CHECK_FAILS(PENSIVE_NOT_FOUND, "/nonexistent",
-              pensive_model_load("/nonexistent", &options, &world->model, &error));
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "/nonexistent/pensive",
+              pensive_model_load("/nonexistent/pensive", &options, &world->model, &error));
   CHECK(lines < 1000 && !world->model); /* a call that fails leaves `user` to its caller */
   CHECK_OK(pensive_model_load(directory, &options, &world->model, &error));
   if (!world->model) return 0;
@@ -109,6 +109,50 @@ static void test_model_and_text(const World* world) {
   CHECK(strstr(text, "again"));
   pensive_free(text);
   pensive_tokenizer_free(named);
+}
+
+static void test_chat(const World* world) {
+  char *text = NULL, *plain = NULL;
+  pensive_chat chat = PENSIVE_CHAT_INIT;
+  chat.messages_json = "[{\"role\": \"user\", \"content\": \"12 + 3\", \"name\": null}]";
+  chat.tools_json = "[{\"type\": \"function\"}]";
+  chat.template_name = "default";
+  CHECK_OK(pensive_tokenizer_render_chat(world->tokenizer, &chat, &text, NULL, &error));
+
+  const char* const roles[] = {"user"};
+  const char* const contents[] = {"12 + 3"};
+  chat = (pensive_chat)PENSIVE_CHAT_INIT;
+  chat.roles = roles;
+  chat.contents = contents;
+  chat.count = 1;
+  chat.struct_size = offsetof(pensive_chat, messages_json); /* a program of version 1.0 */
+  chat.messages_json = "not looked at";
+  CHECK_OK(pensive_tokenizer_render_chat(world->tokenizer, &chat, &plain, NULL, &error));
+  CHECK(strcmp(text, plain) == 0);
+  pensive_free(text);
+  pensive_free(plain);
+
+  const int32_t bad = PENSIVE_INVALID_ARGUMENT;
+  chat.struct_size = sizeof chat;
+  CHECK_FAILS(bad, "beside messages_json",
+              pensive_tokenizer_render_chat(world->tokenizer, &chat, &text, NULL, &error));
+  chat.count = 0;
+  CHECK_FAILS(bad, "messages_json",
+              pensive_tokenizer_render_chat(world->tokenizer, &chat, &text, NULL, &error));
+  chat.messages_json = "[]";
+  chat.tools_json = "{}";
+  CHECK_FAILS(bad, "tools_json",
+              pensive_tokenizer_render_chat(world->tokenizer, &chat, &text, NULL, &error));
+  chat.tools_json = NULL;
+  chat.template_name = "none";
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "none",
+              pensive_tokenizer_render_chat(world->tokenizer, &chat, &text, NULL, &error));
+
+  CHECK_OK(pensive_tokenizer_get_template_name(world->tokenizer, 0, &text, &error));
+  CHECK(strcmp(text, "default") == 0);
+  pensive_free(text);
+  CHECK_FAILS(PENSIVE_NOT_FOUND, "below 1",
+              pensive_tokenizer_get_template_name(world->tokenizer, 1, &text, &error));
 }
 
 int32_t* ask(const World* world, const char* question, size_t* count) {
@@ -303,6 +347,7 @@ int main(int argument_count, char** arguments) {
   CHECK(mkdtemp(world.folder));
   if (failures == 0 && open_world(&world, directory)) {
     test_model_and_text(&world);
+    test_chat(&world);
     test_errors(&world);
     test_generating(&world);
     test_forking(&world);

@@ -1,6 +1,7 @@
 /* What the parts of the C test share: checks, and the handles that are open. */
 #ifndef CAPI_TEST_H
 #define CAPI_TEST_H
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

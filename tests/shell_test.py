@@ -2,6 +2,9 @@
 import json
 import os
 import pathlib
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -9,13 +12,13 @@ import tempfile
 import time
 import unittest
 
-COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2])
+COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
 QUESTION = "57 + 23 * 11 - 48 + 19 * 37"
 
 
-def run(*arguments, stdin="", check=True):
+def run(*arguments, stdin="", check=True, env=None):
     done = subprocess.run([COMMAND, *map(str, arguments)], input=stdin, capture_output=True,
-                          text=True, timeout=300)
+                          text=True, timeout=300, env={**os.environ, **(env or {})})
     if check and done.returncode != 0:
         raise AssertionError(f"{arguments} failed: {done.stderr}")
     return done
@@ -27,7 +30,57 @@ def answer(*arguments):
     return json.loads(done.stdout)
 
 
+class Terminal:
+    """The command on a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.text = ""
+        self.process, self.end = pty.fork()
+        if self.process == 0:
+            os.execv(COMMAND, [COMMAND, *map(str, arguments)])
+
+    def read(self):
+        ready, _, _ = select.select([self.end], [], [], 0.1)
+        try:
+            data = os.read(self.end, 65536) if ready else b""
+        except OSError:  # it has left
+            return False
+        self.text += data.decode(errors="replace")
+        return True
+
+    def until(self, pattern, seconds=120):
+        """What was printed up to and with the first match; it is used up."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.text, re.S)):
+            if time.monotonic() > end or not self.read():
+                raise AssertionError(f"expected {pattern!r}; found {self.text!r}")
+        taken, self.text = self.text[:found.end()], self.text[found.end():]
+        return taken
+
+    def type(self, text):
+        os.write(self.end, text.encode())
+
+    def wait(self, seconds=60):
+        end = time.monotonic() + seconds
+        while self.read():
+            if time.monotonic() > end:
+                raise AssertionError(f"expected the command to leave; found {self.text!r}")
+        self.process, left = 0, self.process
+        return os.waitpid(left, 0)[1]
+
+    def close(self):
+        if self.process:
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+        os.close(self.end)
+
+
 class Shell(unittest.TestCase):
+    def terminal(self, *arguments):
+        opened = Terminal(*arguments)
+        self.addCleanup(opened.close)
+        return opened
+
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name)
@@ -35,8 +88,8 @@ class Shell(unittest.TestCase):
     def tearDown(self):
         self.folder.cleanup()
 
-    def refuses(self, *arguments, saying):
-        done = run(*arguments, check=False)
+    def refuses(self, *arguments, saying, env=None):
+        done = run(*arguments, check=False, env=env)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn(saying, done.stderr + done.stdout)
         self.assertNotIn("Traceback", done.stderr)
@@ -68,10 +121,13 @@ class Shell(unittest.TestCase):
     def test_json_has_ids_and_logprobs(self):
         out = answer()
         self.assertEqual(out["finish_reason"], "stop")
-        self.assertEqual(len(out["ids"]), len(out["logprobs"]))
+        tokens = out["logprobs"]["content"]
+        self.assertEqual(len(out["ids"]), len(tokens))
+        text = "".join(entry["token"] for entry in tokens)
+        self.assertTrue(text.endswith(f"<answer>{out['content']}</answer><eos>"), text)
         self.assertEqual(out["usage"]["completion_tokens"], len(out["ids"]))
         self.assertRegex(out["content"], r"^\d\d$")
-        self.assertTrue(all(value <= 0 for value in out["logprobs"]))
+        self.assertTrue(all(entry["logprob"] <= 0 for entry in tokens))
 
     def test_ids_give_what_the_chat_gives(self):
         whole = answer()
@@ -93,6 +149,89 @@ class Shell(unittest.TestCase):
         out = answer("--ignore-eos", "-n", 200)
         self.assertEqual(out["finish_reason"], "length")
         self.assertEqual(out["usage"]["completion_tokens"], 200)
+
+    def test_prompt_sources_agree(self):
+        whole = answer()["ids"]
+        file = self.path / "prompt.txt"
+        file.write_text(QUESTION)
+        same = ["generate", "-m", MODEL, "--device", "cpu", "--temp", 0, "--json"]
+        for more, stdin in ((["--chat", "-p", QUESTION], ""), (["--chat", "-f", file], ""),
+                            (["--chat", "-f", "-"], QUESTION), (["--chat"], QUESTION)):
+            self.assertEqual(json.loads(run(*same, *more, stdin=stdin).stdout)["ids"], whole)
+        file.write_text(json.dumps([{"role": "user", "content": QUESTION, "tool_calls": None}]))
+        tools = self.path / "tools.json"
+        tools.write_text('[{"type": "function"}]')
+        more = ["--messages", file, "--tools", tools, "--chat-template", "default",
+                "--chat-template-kwargs", '{"enable_thinking": false}']
+        self.assertEqual(json.loads(run(*same, *more).stdout)["ids"], whole)
+        self.refuses(*same, "--messages", file, "--chat-template", "rag", saying="rag")
+        self.refuses(*same, "--chat", "1 + 1", "--chat-template-kwargs", "[]", saying="object")
+        self.refuses(*same, "1 + 1", "--tools", tools, saying="--chat")
+
+    def test_version(self):
+        text = run("--version").stdout
+        self.assertRegex(text, r"pensive \d+\.\d+\.\d+\ncommit  \S+\ntorch   2\.\d+\nCUDA    ")
+
+    def test_hub_ids_are_looked_up_in_the_cache(self):
+        home = self.path / "home"
+        model = home / "hub" / "models--tiny-org--Tiny-1.5"
+        snapshot = model / "snapshots" / "0123abcd"
+        snapshot.mkdir(parents=True)
+        (model / "blobs").mkdir()
+        for file in MODEL.iterdir():
+            if file.is_file():
+                blob = model / "blobs" / f"blob-{file.name}"
+                blob.symlink_to(file)
+                (snapshot / file.name).symlink_to(f"../../blobs/blob-{file.name}")
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text("0123abcd")
+        env = {"HF_HOME": str(home), "HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": ""}
+        at = ["info", "--device", "cpu", "-m"]
+        self.assertIn(str(snapshot), run(*at, "tiny-org/Tiny-1.5", env=env).stdout)
+        self.assertIn("llama", run(*at, "tiny-org/Tiny-1.5", "--revision", "0123abcd", env=env).stdout)
+        other = {**env, "HF_HOME": "/nonexistent/home", "HF_HUB_CACHE": str(home / "hub")}
+        self.assertIn("llama", run(*at, "tiny-org/Tiny-1.5", env=other).stdout)
+        self.refuses(*at, "tiny-org/Other", env=env, saying="hf download tiny-org/Other")
+        self.refuses(*at, "tiny-org/Tiny-1.5", "--revision", "v2", env=env,
+                     saying="hf download tiny-org/Tiny-1.5 --revision v2")
+        self.refuses(*at, "tiny-org/Tiny-1.5", "--revision", "../x", env=env, saying="--revision")
+        self.refuses(*at, MODEL, "--revision", "main", env=env, saying="--revision")
+        (model / "blobs" / "blob-model.safetensors").unlink()
+        self.refuses(*at, "tiny-org/Tiny-1.5", env=env, saying="model.safetensors")
+
+    def test_chat_in_a_pipe(self):
+        out = run("chat", "-m", MODEL, "--device", "cpu", "--temp", 0, stdin=f"{QUESTION}\n\n/nothing\n/reset\n{QUESTION}")
+        whole = answer()
+        said = f"{whole['reasoning_content']}{whole['content']}\n"
+        self.assertEqual(out.stdout, f"{said}(a new conversation)\n{said}")
+        self.assertNotIn("> ", out.stdout)
+        self.assertIn("/nothing", out.stderr)
+
+    def test_chat_on_a_terminal(self):
+        chat = self.terminal("chat", "-m", MODEL, "--device", "cpu", "--temp", 0)
+        chat.until("/exit.*> ")
+        chat.type(QUESTION + " \\\n")
+        chat.until("… ")
+        chat.type("\n")
+        said = chat.until("\n> ")
+        self.assertIn("\033[2mSo", said)  # thinking is dim
+        self.assertTrue(said.endswith(f"\n\033[0m{answer()['content']}\r\n> "), said)
+        chat.type("\003")  # at the prompt: a hint, and the program stays
+        chat.until("/exit leaves.*> ")
+        chat.type("/reset\n")
+        chat.until("new conversation.*> ")
+        chat.type("/exit\n")
+        self.assertEqual(chat.wait(), 0)
+
+    def test_interrupting_stops_the_answer_only(self):
+        chat = self.terminal("chat", "-m", MODEL, "--device", "cpu", "--temp", 0, "--ignore-eos", "-n", 900)
+        chat.until("> ")
+        chat.type("1 + 2\n")
+        chat.until("So|=|\\d\\d")  # the answer has begun
+        chat.type("\003")
+        chat.until("cancelled.*> ")
+        chat.type("\004")
+        self.assertEqual(chat.wait(), 0)
 
     def test_ids_file(self):
         ids = self.path / "ids.txt"

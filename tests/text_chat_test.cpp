@@ -1,8 +1,6 @@
 #include <ctime>
 
-#include "base/inside.h"
-#include "pensive/text.h"
-#include "testing.h"
+#include "text_chat.h"
 
 #ifndef PENSIVE_SMOLLM2
 #define PENSIVE_SMOLLM2 ""
@@ -11,31 +9,10 @@
 namespace pensive {
 namespace {
 
+using testing::ChatFolder;
 using testing::data;
-using testing::TempDir;
-using testing::write_file;
+using testing::render;
 using Json = nlohmann::ordered_json;
-
-const std::string config = R"({"bos_token": "<s>", "eos_token": {"content": "</s>"}})";
-
-// A checkpoint of the smallest tokenizer with this template and configuration.
-class ChatFolder {
- public:
-  explicit ChatFolder(std::string_view source, std::string_view tokenizer_config = config) {
-    std::filesystem::copy_file(data("text/words/tokenizer.json"), folder_ / "tokenizer.json");
-    write_file(folder_ / "tokenizer_config.json", tokenizer_config);
-    if (!source.empty()) write_file(folder_ / "chat_template.jinja", source);
-  }
-  std::shared_ptr<const Tokenizer> load() const { return Tokenizer::load(folder_.path()); }
-
- private:
-  TempDir folder_;
-};
-
-std::string render(std::string_view source, std::vector<Message> chat = {},
-                   const ChatOptions& options = {}) {
-  return ChatFolder(source).load()->render_chat(chat, options);
-}
 
 std::vector<Message> chat_of(const Json& entry) {
   std::vector<Message> chat;
@@ -95,6 +72,8 @@ TEST(TokenizerConfig, RefusesWrongTypes) {
            {R"({"chat_template": [3]})", "chat_template"},
            {R"({"chat_template": [{"name": 1}]})", "name"},
            {R"({"chat_template": [{"name": "default"}]})", "template"},
+           {R"({"chat_template": [{"name": "a", "template": ""}, {"name": "a", "template": ""}]})",
+            "\"a\""},
            {R"({"bos_token": 3})", "bos_token"},
            {R"({"bos_token": {"id": 3}})", "bos_token"},
            {R"({"eos_token": ["</s>"]})", "eos_token"},

@@ -82,7 +82,7 @@ py::str text_of(std::string_view text);               // broken characters becom
 
 std::shared_ptr<const pensive::Guide> guide_of(const py::object& guide);
 std::shared_ptr<const pensive::Judge> judge_of(const py::object& judge);
-std::vector<pensive::Message> chat_of(const py::iterable& chat);
+std::string chat_of(const py::iterable& chat);  // a JSON list of the dicts
 // A Request from keyword arguments, or one made before; `tokenizer` may be null where there are no
 // texts to encode.
 pensive::Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer);

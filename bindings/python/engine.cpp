@@ -222,8 +222,8 @@ void add_sequence(py::module_& module) {
 
 Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) {
   Request request;
-  py::object variables = py::none();
-  py::object chat = py::none();
+  py::object chat = py::none(), variables = py::none(), tools = py::none();
+  std::string chat_template;
   for (const auto& [key, item] : fields) {
     const auto name = py::cast<std::string>(key);
     const auto value = py::reinterpret_borrow<py::object>(item);
@@ -234,16 +234,22 @@ Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) 
       chat = value;
     else if (name == "chat_variables")
       variables = value;
+    else if (name == "tools")
+      tools = value;
+    else if (name == "chat_template")
+      chat_template = py::cast<std::string>(value);
     else if (!set_field(request, name, value))
       refuse("a field of requests", name, "Request");
   }
   if (chat.is_none()) {
-    if (!variables.is_none()) refuse("a chat beside chat_variables", "none", "Request");
+    if (!variables.is_none() || !tools.is_none() || !chat_template.empty())
+      refuse("a chat beside chat_variables, tools or chat_template", "none", "Request");
     return request;
   }
   if (!request.prompt.empty()) refuse("a prompt or a chat", "both", "Request");
   if (!tokenizer) refuse("a prompt of ids", "a chat", "Request");
-  request.prompt = tokenizer->encode_chat(chat_of(chat), {true, json_of(variables)});
+  request.prompt = tokenizer->encode_chat_json(
+      chat_of(chat), {true, json_of(variables), json_of(tools), chat_template});
   return request;
 }
 

@@ -160,23 +160,14 @@ void add_model(py::module_& module) {
   add_soft(module);
 }
 
-std::vector<pensive::Message> chat_of(const py::iterable& chat) {
-  std::vector<pensive::Message> messages;
-  for (const py::handle& item : chat) {
-    if (!py::isinstance<py::dict>(item) || py::len(item) != 2 || !item.contains("role") ||
-        !item.contains("content"))
-      refuse("a dict of role and content", shown(item), "chat");
-    messages.push_back({py::cast<std::string>(item[py::str("role")]),
-                        py::cast<std::string>(item[py::str("content")])});
-  }
-  return messages;
-}
+std::string chat_of(const py::iterable& chat) { return json_of(py::list(chat)); }
 
 void add_text(py::module_& module) {
   py::class_<Tokenizer, std::shared_ptr<Tokenizer>> tokenizer(
       module, "Tokenizer", "Text to token ids and back, as the checkpoint's own files define it.");
-  const auto options_of = [](bool add_generation_prompt, const py::object& variables) {
-    return pensive::ChatOptions{add_generation_prompt, json_of(variables)};
+  const auto options_of = [](bool add_generation_prompt, const py::object& variables,
+                             const py::object& tools, const std::string& name) {
+    return pensive::ChatOptions{add_generation_prompt, json_of(variables), json_of(tools), name};
   };
   tokenizer
       .def_static(
@@ -195,20 +186,27 @@ void add_text(py::module_& module) {
       .def(
           "encode_chat",
           [options_of](const Tokenizer& self, const py::iterable& chat, bool add_generation_prompt,
-                       const py::object& variables) {
-            return self.encode_chat(chat_of(chat), options_of(add_generation_prompt, variables));
+                       const py::object& variables, const py::object& tools,
+                       const std::string& name) {
+            return self.encode_chat_json(chat_of(chat),
+                                         options_of(add_generation_prompt, variables, tools, name));
           },
           py::arg("chat"), py::kw_only(), py::arg("add_generation_prompt") = true,
-          py::arg("variables") = py::none(),
-          "Renders [{'role': ..., 'content': ...}, ...] with the chat template and encodes it.")
+          py::arg("variables") = py::none(), py::arg("tools") = py::none(),
+          py::arg("template") = "",
+          "Renders [{'role': ..., 'content': ...}, ...] with the chat template and encodes it. "
+          "Messages may hold any keys; `tools` is a list of dicts in OpenAI's form.")
       .def(
           "render_chat",
           [options_of](const Tokenizer& self, const py::iterable& chat, bool add_generation_prompt,
-                       const py::object& variables) {
-            return self.render_chat(chat_of(chat), options_of(add_generation_prompt, variables));
+                       const py::object& variables, const py::object& tools,
+                       const std::string& name) {
+            return self.render_chat_json(chat_of(chat),
+                                         options_of(add_generation_prompt, variables, tools, name));
           },
           py::arg("chat"), py::kw_only(), py::arg("add_generation_prompt") = true,
-          py::arg("variables") = py::none())
+          py::arg("variables") = py::none(), py::arg("tools") = py::none(),
+          py::arg("template") = "", "The text that encode_chat encodes.")
       .def(
           "decode",
           [](const Tokenizer& self, const std::vector<TokenId>& ids, bool keep_special) {
@@ -222,6 +220,8 @@ void add_text(py::module_& module) {
       .def_property_readonly("bos", &Tokenizer::bos)
       .def_property_readonly("eos", &Tokenizer::eos)
       .def_property_readonly("has_chat_template", &Tokenizer::has_chat_template)
+      .def_property_readonly("chat_templates", &Tokenizer::chat_templates,
+                             "The names of all templates.")
       .def(
           "with_names",
           [](const Tokenizer& self, const std::map<TokenId, std::string>& names) {

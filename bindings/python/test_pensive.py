@@ -87,16 +87,16 @@ class Plain(unittest.TestCase):
 
     def test_errors_say_their_kind(self):
         with self.assertRaises(pensive.Error) as caught:
-            pensive.Model.load("/nonexistent")
+            pensive.Model.load("/nonexistent/pensive")
         self.assertEqual(caught.exception.code, "not_found")
-        self.assertIn("/nonexistent", str(caught.exception))
+        self.assertIn("/nonexistent/pensive", str(caught.exception))
         with self.assertRaises(pensive.Error) as caught:
-            pensive.Model.load("/nonexistent", device="abacus")
+            pensive.Model.load("/nonexistent/pensive", device="abacus")
         self.assertEqual(caught.exception.code, "invalid_argument")
         with self.assertRaises(pensive.Error):
-            pensive.Model.load("/nonexistent", precision="double")
+            pensive.Model.load("/nonexistent/pensive", precision="double")
         with self.assertRaises(pensive.Error) as caught:
-            pensive.Model.load("/nonexistent", unknown_keys="ignore")
+            pensive.Model.load("/nonexistent/pensive", unknown_keys="ignore")
         self.assertIn("refuse or warn", str(caught.exception))
         with self.assertRaises(pensive.Error):
             pensive.Request(max_tokens=3)
@@ -142,7 +142,7 @@ class WithModel(unittest.TestCase):
         markers = pensive.find_markers(self.text)
         self.assertEqual(markers["think_close"], [self.text.find("</think>")])
         with self.assertRaises(pensive.Error):
-            self.text.encode_chat([{"role": "user"}])
+            self.text.encode_chat(["user"])
         with self.assertRaises(pensive.Error):
             self.text.decode([10**6])
 
@@ -356,7 +356,7 @@ class WithModel(unittest.TestCase):
         with self.assertRaises(pensive.Error):
             soft.set_row(row, values[1:])
         with self.assertRaises(pensive.Error):
-            pensive.SoftVocab.load(self.model, "/nonexistent")
+            pensive.SoftVocab.load(self.model, "/nonexistent/pensive")
 
     def test_train_two_steps(self):
         soft, row, engine = self.make()

@@ -1,9 +1,18 @@
+#include <fmt/core.h>
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
 #include "shell.h"
 
 namespace pensive::shell {
 
 void ModelFlags::add_to(CLI::App& app) {
-  app.add_option("-m,--model", directory, "a Hugging Face checkpoint's folder")->required();
+  app.add_option("-m,--model", directory,
+                 "a Hugging Face checkpoint's folder, or the hub id of one in the local cache")
+      ->required();
+  app.add_option("--revision", revision, "of a hub id: a branch, tag or commit; default: main");
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--precision", precision, "what to compute in")
       ->check(CLI::IsMember({"as_stored", "float32", "bfloat16", "float16", "float64"}))
@@ -24,7 +33,12 @@ std::shared_ptr<const Model> ModelFlags::load() const {
   if (precision == "float16") options.precision = Precision::float16;
   if (precision == "float64") options.precision = Precision::float64;
   if (unknown_keys == "warn") options.unknown_keys = UnknownKeys::warn;
-  return Model::load(directory, options);
+  options.log = [](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warning) fmt::print(stderr, "pensive: warning: {}\n", line);
+  };
+  const std::string folder = model_folder(directory, revision);
+  const Waiting loading("loading " + directory);
+  return Model::load(folder, options);
 }
 
 std::shared_ptr<SoftVocab> ModelFlags::load_soft(const std::shared_ptr<const Model>& model) const {
@@ -40,8 +54,8 @@ EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) 
 }
 
 void RequestFlags::add_to(CLI::App& app) {
-  app.add_option("--system", system, "the system message of the chat");
-  app.add_option("-n,--max-tokens", max_tokens, "most tokens to decode")
+  app.add_option("--system,--system-prompt", system, "the system message of the chat");
+  app.add_option("-n,--max-tokens,--predict,--n-predict", max_tokens, "most tokens to decode")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--temp,--temperature", temperature, "0 is greedy; default: the checkpoint's");
@@ -63,6 +77,31 @@ void RequestFlags::add_to(CLI::App& app) {
       "--brake", brake,
       "close the thinking at a line or sentence end when the end of the thinking is within "
       "so many nats of the best token");
+}
+
+void TemplateFlags::add_to(CLI::App& app) {
+  app.add_option("--chat-template-kwargs", variables,
+                 "a JSON object of template variables, such as '{\"enable_thinking\": false}'");
+  app.add_option("--tools", tools_file, "a JSON file with a list of tools, in OpenAI's form");
+  app.add_option("--chat-template", name, "the name of one of the checkpoint's templates");
+}
+
+ChatOptions TemplateFlags::options() const {
+  ChatOptions options;
+  options.variables_json = variables;
+  if (!tools_file.empty()) options.tools_json = read_file(tools_file);
+  options.template_name = name;
+  return options;
+}
+
+std::string read_file(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw Error(ErrorCode::not_found, "expected a readable file; found none (" + path + ")");
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (in.bad())
+    throw Error(ErrorCode::io, "expected a readable file; found another (" + path + ")");
+  return text;
 }
 
 void add_fields(CLI::App& app, ProblemFields& fields) {

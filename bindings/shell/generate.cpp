@@ -2,9 +2,6 @@
 #include <unistd.h>
 
 #include <charconv>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "shell.h"
@@ -15,22 +12,15 @@ namespace {
 struct Flags {
   ModelFlags model;
   RequestFlags request;
-  std::string prompt, prompt_file, ids_file;
+  TemplateFlags format;
+  std::string prompt, prompt_file, messages_file, ids_file;
   bool chat = false;
   bool json = false;
 };
 
-std::string read_all(std::istream& in) { return {std::istreambuf_iterator<char>(in), {}}; }
-
-std::string read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw Error(ErrorCode::not_found, "expected a readable file; found none (" + path + ")");
-  return read_all(in);
-}
-
 // Whitespace- or comma-separated numbers, JSON brackets allowed.
 std::vector<TokenId> read_ids(const std::string& path) {
-  std::string text = path == "-" ? read_all(std::cin) : read_file(path);
+  const std::string text = read_file(path);
   std::vector<TokenId> ids;
   for (std::size_t i = 0; i < text.size();) {
     if (std::string_view(" \t\r\n,[]").find(text[i]) != std::string_view::npos) {
@@ -51,44 +41,44 @@ std::vector<TokenId> read_ids(const std::string& path) {
 
 std::vector<TokenId> read_prompt(const Flags& flags, const Tokenizer& tokenizer) {
   if (!flags.ids_file.empty()) return read_ids(flags.ids_file);
+  if (!flags.messages_file.empty())
+    return tokenizer.encode_chat_json(read_file(flags.messages_file), flags.format.options());
   std::string text = flags.prompt;
-  if (!flags.prompt_file.empty()) {
-    text = flags.prompt_file == "-" ? read_all(std::cin) : read_file(flags.prompt_file);
+  if (!flags.prompt_file.empty()) text = read_file(flags.prompt_file);
+  if (text.empty() && flags.prompt_file.empty() && !is_terminal(STDIN_FILENO)) {
+    text = read_file("-");
   }
-  if (text.empty() && !is_terminal(STDIN_FILENO)) text = read_all(std::cin);
   if (!flags.chat) return tokenizer.encode(text);
   std::vector<Message> chat;
   if (!flags.request.system.empty()) chat.push_back({"system", flags.request.system});
   chat.push_back({"user", text});
-  return tokenizer.encode_chat(chat);
+  return tokenizer.encode_chat(chat, flags.format.options());
 }
 
-// Thinking dim, each segment on a line of its own.
-class Printer {
- public:
-  void print(Sequence& sequence) {
-    for (const TextEvent& event : sequence.take_events()) {
-      const bool is_next = event.segment != segment_ || event.index != index_;
-      if (is_next && !last_.empty() && last_.back() != '\n') fmt::print("\n");
-      segment_ = event.segment;
-      index_ = event.index;
-      last_ = event.text;
-      const bool is_dim = is_terminal_ && event.segment == Segment::think;
-      fmt::print("{}{}{}", is_dim ? "\033[2m" : "", event.text, is_dim ? "\033[0m" : "");
-    }
-    std::fflush(stdout);
-  }
-
- private:
-  bool is_terminal_ = is_terminal(STDOUT_FILENO);
-  Segment segment_ = Segment::prompt;
-  int index_ = 0;
-  std::string last_;
-};
-
+// OpenAI's word where there is one.
 std::string finish_reason(StopReason reason) {
-  if (reason == StopReason::end_token) return "stop";
-  return std::string(to_string(reason));
+  switch (reason) {
+    case StopReason::length:
+      return "length";
+    case StopReason::cancelled:
+    case StopReason::error:
+      return std::string(to_string(reason));
+    default:  // the end token, a guide, a stop text: the answer is over
+      return "stop";
+  }
+}
+
+// One entry of OpenAI's logprobs.content; a forced token has no logprob.
+nlohmann::ordered_json token_json(const Trace& trace, std::size_t i, const Tokenizer& tokenizer) {
+  const TokenId id = trace.tokens[i];
+  nlohmann::ordered_json entry;
+  entry["token"] = tokenizer.is_known(id) ? tokenizer.decode(std::span(&id, 1), true) : "";
+  if (trace.origins[i] == Origin::sampled) {
+    entry["logprob"] = trace.logprobs[i];
+  } else {
+    entry["logprob"] = nullptr;
+  }
+  return entry;
 }
 
 void print_json(const Sequence& sequence, const Tokenizer& tokenizer) {
@@ -96,20 +86,16 @@ void print_json(const Sequence& sequence, const Tokenizer& tokenizer) {
   const Response response = respond(trace, tokenizer);
   nlohmann::ordered_json ids = nlohmann::ordered_json::array();
   nlohmann::ordered_json logprobs = nlohmann::ordered_json::array();
-  for (std::size_t i = static_cast<std::size_t>(trace.prompt_tokens); i < trace.tokens.size();
-       ++i) {
+  for (auto i = static_cast<std::size_t>(trace.prompt_tokens); i < trace.tokens.size(); ++i) {
     if (trace.is_taken_back[i]) continue;
     ids.push_back(trace.tokens[i]);
-    if (trace.origins[i] == Origin::sampled) {
-      logprobs.push_back(trace.logprobs[i]);
-    } else {
-      logprobs.push_back(nullptr);
-    }
+    logprobs.push_back(token_json(trace, i, tokenizer));
   }
   nlohmann::ordered_json out = {
       {"content", response.answer},
       {"reasoning_content", response.thinking},
       {"finish_reason", finish_reason(trace.stopped)},
+      {"stop_reason", to_string(trace.stopped)},
       {"usage",
        {{"prompt_tokens", trace.prompt_tokens},
         {"completion_tokens", trace.decoded_tokens()},
@@ -117,7 +103,7 @@ void print_json(const Sequence& sequence, const Tokenizer& tokenizer) {
         {"completion_tokens_details", {{"reasoning_tokens", response.think_tokens}}}}},
       {"seed", trace.seed},
       {"ids", ids},
-      {"logprobs", logprobs}};
+      {"logprobs", {{"content", logprobs}}}};
   if (!trace.error.empty()) out["error"] = trace.error;
   fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
@@ -132,15 +118,10 @@ void generate(const Flags& flags) {
   Sequence sequence = engine.start(request);
   catch_interrupt();
   Printer printer;
-  while (!sequence.finished()) {
-    engine.step();
-    if (was_interrupted()) sequence.cancel();
-    if (!flags.json) printer.print(sequence);
-  }
+  stream(engine, sequence, flags.json ? nullptr : &printer);
   if (flags.json) {
     print_json(sequence, *tokenizer);
   } else {
-    printer.print(sequence);
     fmt::print("\n");
   }
   if (sequence.trace().stopped == StopReason::error) {
@@ -162,14 +143,33 @@ void add_generate(CLI::App& app) {
                    ->excludes(prompt);
   auto* chat = command->add_flag("--chat", flags->chat,
                                  "the prompt is a user's message: use the chat template");
+  auto* messages =
+      command
+          ->add_option("--messages", flags->messages_file,
+                       "read the chat from a file: a JSON list of messages, in OpenAI's form")
+          ->excludes(prompt)
+          ->excludes(file)
+          ->excludes(chat);
   command->add_option("--ids", flags->ids_file, "read the prompt as token ids from a file")
       ->excludes(prompt)
+      ->excludes(messages)
       ->excludes(file)
       ->excludes(chat);
   command->add_flag("--json", flags->json, "print one JSON object, with ids and logprobs");
+  flags->format.add_to(*command);
   flags->request.add_to(*command);
   command->get_option("--system")->needs(chat);
-  command->callback([flags] { generate(*flags); });
+  command->callback([flags] {
+    const TemplateFlags& format = flags->format;
+    const bool is_formatted =
+        !format.variables.empty() || !format.tools_file.empty() || !format.name.empty();
+    if (is_formatted && !flags->chat && flags->messages_file.empty()) {
+      throw Error(ErrorCode::invalid_argument,
+                  "expected --chat or --messages; found neither (--chat-template-kwargs, --tools "
+                  "and --chat-template shape a chat)");
+    }
+    generate(*flags);
+  });
 }
 
 }  // namespace pensive::shell

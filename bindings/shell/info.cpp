@@ -1,8 +1,21 @@
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "shell.h"
 
 namespace pensive::shell {
+
+namespace {
+
+// What generation_config.json asks for.
+std::string defaults_text(const GenerationDefaults& defaults) {
+  std::string text;
+  if (defaults.temperature) text += fmt::format("temperature {} ", *defaults.temperature);
+  if (defaults.top_p) text += fmt::format("top_p {} ", *defaults.top_p);
+  if (defaults.top_k) text += fmt::format("top_k {} ", *defaults.top_k);
+  return text.empty() ? "no defaults" : text;
+}
+
+}  // namespace
 
 void add_info(CLI::App& app) {
   auto flags = std::make_shared<ModelFlags>();
@@ -12,6 +25,7 @@ void add_info(CLI::App& app) {
     const auto model = flags->load();
     const ModelInfo& info = model->info();
     fmt::print("pensive        {}\n", version());
+    fmt::print("folder         {}\n", model_folder(flags->directory, flags->revision));
     fmt::print("family         {}\n", info.family);
     fmt::print("parameters     {:.1f} million{}\n", static_cast<double>(info.parameters) / 1e6,
                info.is_tied ? ", tied head" : "");
@@ -23,7 +37,12 @@ void add_info(CLI::App& app) {
                info.head_dim);
     fmt::print("vocabulary     {} rows, {} tokens\n", info.vocab_size, model->tokenizer()->size());
     fmt::print("positions      {}\n", info.max_positions);
-    fmt::print("chat template  {}\n", model->tokenizer()->has_chat_template() ? "yes" : "no");
+    const auto names = model->tokenizer()->chat_templates();
+    fmt::print("chat template  {}\n",
+               names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+    const auto stops = model->stop_tokens();
+    fmt::print("stop tokens    {}\n", fmt::join(stops.begin(), stops.end(), ", "));
+    fmt::print("sampling       {}\n", defaults_text(model->defaults()));
     fmt::print("thinking       {}\n",
                find_markers(*model->tokenizer()) ? "<think> … </think>" : "no markers");
     fmt::print("fingerprint    {:016x}\n", info.fingerprint);

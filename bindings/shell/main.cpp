@@ -10,9 +10,10 @@ int main(int argc, char** argv) {
       "pensive: a frozen language model that thinks longer when that helps, and stops when "
       "it does not",
       "pensive");
-  app.set_version_flag("--version", std::string(version()));
+  app.set_version_flag("--version", shell::build_text());
   app.require_subcommand(1);
   shell::add_generate(app);
+  shell::add_chat(app);
   shell::add_train(app);
   shell::add_exam(app);
   shell::add_info(app);

@@ -1,8 +1,10 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <condition_variable>
 #include <csignal>
+#include <mutex>
+#include <thread>
 
 #include "shell.h"
 
@@ -21,13 +23,56 @@ std::string clock_text(double seconds) {
 bool is_terminal(int descriptor) { return isatty(descriptor) == 1; }
 
 void catch_interrupt() {
+  interrupted = 0;
   std::signal(SIGINT, [](int) {
     interrupted = 1;
     std::signal(SIGINT, SIG_DFL);
   });
 }
 
+void catch_interrupts() {
+  interrupted = 0;
+  struct sigaction action = {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+}
+
 bool was_interrupted() { return interrupted != 0; }
+
+struct Waiting::Parts {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool is_over = false;
+  std::thread thread;
+};
+
+Waiting::Waiting(std::string what) {
+  if (!is_terminal(STDERR_FILENO)) return;
+  parts_ = std::make_unique<Parts>();
+  parts_->thread = std::thread([parts = parts_.get(), what = std::move(what)] {
+    std::unique_lock lock(parts->mutex);
+    bool is_shown = false;
+    for (int seconds = 1;; ++seconds) {
+      if (parts->changed.wait_for(lock, std::chrono::seconds(1), [&] { return parts->is_over; }))
+        break;
+      is_shown = true;
+      fmt::print(stderr, "\r{} {}\033[K", what, clock_text(seconds));
+      std::fflush(stderr);
+    }
+    if (is_shown) fmt::print(stderr, "\r\033[K");
+    std::fflush(stderr);
+  });
+}
+
+Waiting::~Waiting() {
+  if (!parts_) return;
+  {
+    const std::lock_guard lock(parts_->mutex);
+    parts_->is_over = true;
+  }
+  parts_->changed.notify_all();
+  parts_->thread.join();
+}
 
 Progress::Progress(std::string title, int total)
     : title_(std::move(title)),

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +17,8 @@ namespace pensive::shell {
 
 // Which model, where, and which soft rows.
 struct ModelFlags {
-  std::string directory;
+  std::string directory;  // as given: a folder or a hub id
+  std::string revision;
   std::string device = "auto";
   std::string precision = "as_stored";
   std::string unknown_keys = "refuse";
@@ -49,6 +51,21 @@ struct RequestFlags {
   Request request(const Model& model, const SoftVocab& soft) const;
 };
 
+// How a chat becomes a prompt.
+struct TemplateFlags {
+  std::string variables, tools_file, name;
+
+  void add_to(CLI::App& app);
+  ChatOptions options() const;  // reads the file of tools
+};
+
+// The folder itself; for a hub id ("Qwen/Qwen3-0.6B") that is no path, its snapshot in this
+// machine's Hugging Face cache. Throws not_found with the line that downloads it.
+std::string model_folder(const std::string& given, const std::string& revision);
+
+// A whole file; - is standard input.
+std::string read_file(const std::string& path);
+
 // The names of a problem file's fields.
 void add_fields(CLI::App& app, ProblemFields& fields);
 
@@ -69,11 +86,45 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_;
 };
 
+// Says what takes so long, on standard error where that is a terminal, from the second second on;
+// gone at the end of the scope.
+class Waiting {
+ public:
+  explicit Waiting(std::string what);
+  ~Waiting();
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;  // none where it is no terminal
+};
+
+// Prints text as it arrives: thinking dim on a terminal, each segment on a line of its own.
+class Printer {
+ public:
+  Printer();
+  void print(std::span<const TextEvent> events);
+
+ private:
+  bool is_terminal_;
+  Segment segment_ = Segment::prompt;
+  int index_ = 0;
+  std::string last_;
+};
+
+// Steps until the sequence is finished; Ctrl-C cancels it. Prints where there is a printer.
+void stream(Engine& engine, Sequence& sequence, Printer* printer);
+
 bool is_terminal(int descriptor);
-bool was_interrupted();  // Ctrl-C since catch_interrupt(); a second one ends the program
-void catch_interrupt();
+bool was_interrupted();   // Ctrl-C since the last call of one of these two:
+void catch_interrupt();   // a second one ends the program
+void catch_interrupts();  // any number; reads are interrupted too
+
+std::string build_text();  // version, commit, torch, CUDA: what --version prints
 
 void add_generate(CLI::App& app);
+void add_chat(CLI::App& app);
 void add_train(CLI::App& app);
 void add_exam(CLI::App& app);
 void add_info(CLI::App& app);

@@ -38,14 +38,20 @@ struct ChatOptions {
   bool add_generation_prompt = true;
   // A JSON object whose members become template variables, for example {"enable_thinking": false}.
   // Empty means none. The names `messages` and `add_generation_prompt` are taken.
-  std::string variables_json;
+  std::string variables_json{};
+  // A JSON list of tools, in the form of OpenAI's `tools`. Empty means none.
+  std::string tools_json{};
+  // One of chat_templates(). Empty: "tool_use" where there are tools and a template of that name,
+  // else "default".
+  std::string template_name{};
 };
 
 // Immutable; any number of threads may share one.
 class PENSIVE_EXPORT Tokenizer {
  public:
-  // Reads tokenizer.json, and the chat template from chat_template.jinja or
-  // tokenizer_config.json where there is one, out of a checkpoint's folder.
+  // Reads tokenizer.json out of a checkpoint's folder, and its chat templates, where there are
+  // any: chat_template.jinja and additional_chat_templates/NAME.jinja or, without these files,
+  // tokenizer_config.json (one, or a list of named ones).
   // Throws not_found, corrupt_file or io.
   static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& directory);
   ~Tokenizer();
@@ -57,12 +63,23 @@ class PENSIVE_EXPORT Tokenizer {
 
   // Renders the conversation with the checkpoint's template and encodes it. A rendered chat
   // holds its own special tokens, so none are added. Throws unsupported where the checkpoint has
-  // no template, corrupt_file where the template is broken or does not end, invalid_argument
-  // where it refuses the conversation.
+  // no template, not_found for a template_name it lacks, corrupt_file where the template is broken
+  // or takes memory or time without end, invalid_argument where it refuses the conversation.
   std::vector<TokenId> encode_chat(std::span<const Message> chat,
                                    const ChatOptions& options = {}) const;
   std::string render_chat(std::span<const Message> chat, const ChatOptions& options = {}) const;
+  // The same for messages with any keys: a JSON list of objects such as {"role": "tool",
+  // "tool_call_id": …, "content": …}; tool_calls, reasoning_content and lists of content parts
+  // reach the template as they are. As in Transformers, members that are null are left out, and
+  // `reasoning` or `thinking` is also found as `reasoning_content`.
+  std::vector<TokenId> encode_chat_json(std::string_view messages_json,
+                                        const ChatOptions& options = {}) const;
+  std::string render_chat_json(std::string_view messages_json,
+                               const ChatOptions& options = {}) const;
+  // Whether there is a template named "default": what a chat without tools gets.
   bool has_chat_template() const noexcept;
+  // The names of all templates, sorted.
+  std::vector<std::string> chat_templates() const;
 
   // All ids at once. Special tokens are left out unless `keep_special`. Throws invalid_argument
   // for an id the tokenizer does not know; names given with `with_names` are known.

@@ -1,3 +1,4 @@
+// A conversation, as the template sees it.
 #include <array>
 
 #include "base/inside.h"
@@ -9,119 +10,137 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<const char*, 7> special_keys = {
-    "bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"};
-
-const Json* find_member(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-// A special token: its text, or an object that holds its text.
-std::optional<std::string> special_text(const Json& config, const char* key,
-                                        const std::string& where) {
-  const Json* value = find_member(config, key);
-  if (value == nullptr) return std::nullopt;
-  if (value->is_object())
-    return member<std::string>(*value, "content", fmt::format("{}, {}", where, key));
-  return member<std::string>(config, key, where);
-}
-
-// One template, or a list of named ones of which "default" counts.
-std::optional<std::string> template_text(const Json& config, const std::string& where) {
-  const Json* value = find_member(config, "chat_template");
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_array()) return member<std::string>(config, "chat_template", where);
-  const std::string here = where + ", chat_template";
-  for (const Json& entry : *value)
-    if (member<std::string>(entry, "name", here) == "default")
-      return member<std::string>(entry, "template", here);
-  return std::nullopt;
-}
-
 void require_utf8(std::string_view text, std::string_view what) {
   require(to_utf8(text) == text, ErrorCode::invalid_argument, "UTF-8", "bytes that are not", what);
 }
 
-Json parse_variables(const std::string& variables_json) {
-  if (variables_json.empty()) return Json::object();
+// JSON that a caller passed, not a file.
+Json parse_argument(std::string_view text, std::string_view where) {
   try {
-    Json variables = parse_json(variables_json, "ChatOptions::variables_json");
-    require(variables.is_object(), ErrorCode::invalid_argument, "an object",
-            in_quotes(variables_json), "ChatOptions::variables_json");
-    return variables;
+    return parse_json(text, where);
   } catch (const Error& error) {
     throw Error(ErrorCode::invalid_argument, error.what());
   }
 }
 
-// Everything the template sees, in the names that Transformers gives it.
-Json template_variables(const ChatFormat& format, std::span<const Message> chat,
-                        const ChatOptions& options) {
+Json parse_variables(const std::string& text) {
+  constexpr std::string_view where = "ChatOptions::variables_json";
+  if (text.empty()) return Json::object();
+  Json variables = parse_argument(text, where);
+  require(variables.is_object(), ErrorCode::invalid_argument, "an object", in_quotes(text), where);
+  for (const char* taken : {"messages", "add_generation_prompt"})
+    require(!variables.contains(taken), ErrorCode::invalid_argument, "names of other variables",
+            taken, where);
+  return variables;
+}
+
+// A list of objects; an empty text is none.
+Json parse_tools(const std::string& text) {
+  constexpr std::string_view where = "ChatOptions::tools_json";
+  if (text.empty()) return nullptr;
+  Json tools = parse_argument(text, where);
+  require(tools.is_array(), ErrorCode::invalid_argument, "a list of tools", in_quotes(text), where);
+  for (const Json& tool : tools)
+    require(tool.is_object(), ErrorCode::invalid_argument, "an object for each tool",
+            in_quotes(tool.dump()), where);
+  return tools;
+}
+
+// Transformers drops what is null, and offers the reasoning under the names that templates know.
+Json normalized(const Json& message) {
+  Json::object_t members;
+  const Json* reasoning = nullptr;
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
+    const auto found = message.find(name);
+    if (found != message.end() && !found->is_null() && reasoning == nullptr) reasoning = &*found;
+  }
+  if (reasoning != nullptr) members["thinking"] = *reasoning;
+  for (const auto& [key, value] : message.items())
+    if (!value.is_null()) members[key] = value;
+  if (reasoning != nullptr) members["reasoning_content"] = *reasoning;
+  return members;
+}
+
+Json parse_messages(std::string_view text) {
+  constexpr std::string_view where = "messages_json";
+  const Json given = parse_argument(text, where);
+  require(given.is_array(), ErrorCode::invalid_argument, "a list of messages", in_quotes(text),
+          where);
+  Json messages = Json::array();
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    require(given[i].is_object(), ErrorCode::invalid_argument, "an object for each message",
+            in_quotes(given[i].dump()), fmt::format("{}, message {}", where, i));
+    messages.push_back(normalized(given[i]));
+  }
+  return messages;
+}
+
+Json to_json(std::span<const Message> chat) {
   Json messages = Json::array();
   for (const Message& message : chat) {
     require_utf8(message.role, "a message's role");
     require_utf8(message.content, "a message's content");
     messages.push_back({{"role", message.role}, {"content", message.content}});
   }
+  return messages;
+}
+
+// Everything the template sees, in the names that Transformers gives it.
+Json template_variables(const ChatFormat& format, Json messages, const ChatOptions& options) {
   Json all = format.special_tokens;
-  all["tools"] = nullptr;
+  all["tools"] = parse_tools(options.tools_json);
   all["documents"] = nullptr;
   const Json variables = parse_variables(options.variables_json);
-  for (const auto& [key, value] : variables.items()) {
-    require(key != "messages" && key != "add_generation_prompt", ErrorCode::invalid_argument,
-            "names of other variables", key, "ChatOptions::variables_json");
-    all[key] = value;
-  }
+  require(all["tools"].is_null() || !variables.contains("tools"), ErrorCode::invalid_argument,
+          "tools in one place", "tools_json and a variable `tools`", "ChatOptions");
+  for (const auto& [key, value] : variables.items()) all[key] = value;
   all["messages"] = std::move(messages);
   all["add_generation_prompt"] = options.add_generation_prompt;
   return all;
 }
 
-}  // namespace
-
-ChatFormat read_chat_format(const std::filesystem::path& directory) {
-  ChatFormat format;
-  format.special_tokens = Json::object();
-  const std::filesystem::path config_file = directory / "tokenizer_config.json";
-  if (std::filesystem::exists(config_file)) {
-    format.where = config_file.string();
-    const Json config = parse_json(read_text(config_file), format.where);
-    require(config.is_object(), ErrorCode::corrupt_file, "an object", "another kind of JSON",
-            format.where);
-    for (const char* key : special_keys)
-      if (auto text = special_text(config, key, format.where)) format.special_tokens[key] = *text;
-    format.source = template_text(config, format.where);
-  }
-  const std::filesystem::path template_file = directory / "chat_template.jinja";
-  if (std::filesystem::exists(template_file)) {
-    format.where = template_file.string();
-    format.source = read_text(template_file);
-    require(to_utf8(*format.source) == *format.source, ErrorCode::corrupt_file, "UTF-8",
-            "bytes that are not", format.where);
-  }
-  return format;
+std::string render(const ChatFormat& format, Json messages, const ChatOptions& options) {
+  const Json variables = template_variables(format, std::move(messages), options);
+  const ChatTemplate& chosen =
+      choose_template(format, options.template_name, !variables["tools"].is_null());
+  require(!chosen.is_endless, ErrorCode::corrupt_file, "a chat template that ends",
+          "one that was stopped before", chosen.where);
+  const std::string context = variables.dump();
+  DoorText text;
+  DoorText error;
+  const int status = pensive_door_render(chosen.source.data(), chosen.source.size(), context.data(),
+                                         context.size(), text.out(), error.out());
+  if (status == pensive_door_endless) chosen.is_endless = true;
+  if (status == pensive_door_bad_argument)
+    fail(ErrorCode::invalid_argument, "a conversation that the chat template takes", error.view(),
+         chosen.where);
+  const bool is_broken = status == pensive_door_bad_file || status == pensive_door_endless;
+  require(status == pensive_door_ok, is_broken ? ErrorCode::corrupt_file : ErrorCode::internal,
+          "a chat template that renders", error.view(), chosen.where);
+  return std::string(text.view());
 }
 
-bool Tokenizer::has_chat_template() const noexcept { return parts_->format->source.has_value(); }
+}  // namespace
 
 std::string Tokenizer::render_chat(std::span<const Message> chat,
                                    const ChatOptions& options) const {
-  const ChatFormat& format = *parts_->format;
-  require(format.source.has_value(), ErrorCode::unsupported, "a checkpoint with a chat template",
-          "none", parts_->where);
-  const std::string context = template_variables(format, chat, options).dump();
-  DoorText text;
-  DoorText error;
-  const int status = pensive_door_render(format.source->data(), format.source->size(),
-                                         context.data(), context.size(), text.out(), error.out());
-  if (status == pensive_door_bad_argument)
-    fail(ErrorCode::invalid_argument, "a conversation that the chat template takes", error.view(),
-         format.where);
-  require(status == pensive_door_ok,
-          status == pensive_door_bad_file ? ErrorCode::corrupt_file : ErrorCode::internal,
-          "a chat template that renders", error.view(), format.where);
-  return std::string(text.view());
+  return render(*parts_->format, to_json(chat), options);
+}
+
+std::string Tokenizer::render_chat_json(std::string_view messages_json,
+                                        const ChatOptions& options) const {
+  return render(*parts_->format, parse_messages(messages_json), options);
+}
+
+// The template wrote the special tokens: none are added.
+std::vector<TokenId> Tokenizer::encode_chat(std::span<const Message> chat,
+                                            const ChatOptions& options) const {
+  return encode(render_chat(chat, options), {AddSpecial::no, ParseSpecial::yes});
+}
+
+std::vector<TokenId> Tokenizer::encode_chat_json(std::string_view messages_json,
+                                                 const ChatOptions& options) const {
+  return encode(render_chat_json(messages_json, options), {AddSpecial::no, ParseSpecial::yes});
 }
 
 }  // namespace pensive

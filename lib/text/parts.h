@@ -1,7 +1,9 @@
 // What a Tokenizer is made of, for the files of this room.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -53,15 +55,25 @@ struct Vocabulary {
   }
 };
 
-// What tokenizer_config.json and chat_template.jinja say.
+struct ChatTemplate {
+  std::string source;
+  std::string where;                            // the file it stands in
+  mutable std::atomic<bool> is_endless{false};  // it was stopped once: not to be tried again
+};
+
+// What tokenizer_config.json, chat_template.jinja and additional_chat_templates say.
 struct ChatFormat {
-  std::optional<std::string> source;      // the template
-  std::string where;                      // the file it stands in
+  std::map<std::string, std::shared_ptr<const ChatTemplate>> templates;  // by name
+  std::string where;
   nlohmann::ordered_json special_tokens;  // bos_token, eos_token, … as texts
 };
 
-// Throws corrupt_file, naming file and key. Neither file has to be there.
+// Throws corrupt_file, naming file and key. None of the files has to be there.
 ChatFormat read_chat_format(const std::filesystem::path& directory);
+// The template of this name; without one "tool_use" where there are tools, else "default". Throws
+// not_found, or unsupported where there is no default.
+const ChatTemplate& choose_template(const ChatFormat& format, const std::string& name,
+                                    bool has_tools);
 
 struct Tokenizer::Parts {
   std::shared_ptr<PensiveDoor> door;

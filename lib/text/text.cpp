@@ -77,11 +77,6 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
   return {ids.data, ids.data + ids.size};
 }
 
-std::vector<TokenId> Tokenizer::encode_chat(std::span<const Message> chat,
-                                            const ChatOptions& options) const {
-  return encode(render_chat(chat, options), {AddSpecial::no, ParseSpecial::yes});
-}
-
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool keep_special) const {
   DoorText text;
   DoorText error;

@@ -62,17 +62,21 @@ class Tokenizer:
     ) -> list[int]: ...
     def encode_chat(
         self,
-        chat: Iterable[Mapping[str, str]],
+        chat: Iterable[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | str | None = None,
+        tools: Iterable[Mapping[str, Any]] | str | None = None,
+        template: str = "",
     ) -> list[int]: ...
     def render_chat(
         self,
-        chat: Iterable[Mapping[str, str]],
+        chat: Iterable[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | str | None = None,
+        tools: Iterable[Mapping[str, Any]] | str | None = None,
+        template: str = "",
     ) -> str: ...
     def decode(self, ids: Ids, *, keep_special: bool = False) -> str: ...
     def find(self, token: str) -> int | None: ...
@@ -85,6 +89,8 @@ class Tokenizer:
     def eos(self) -> int | None: ...
     @property
     def has_chat_template(self) -> bool: ...
+    @property
+    def chat_templates(self) -> list[str]: ...
     def with_names(self, names: Mapping[int, str]) -> Tokenizer: ...
 
 class SoftVocab:
@@ -307,8 +313,10 @@ class Engine:
         self,
         *,
         prompt: str | Ids | None = None,
-        chat: Iterable[Mapping[str, str]] | None = None,
+        chat: Iterable[Mapping[str, Any]] | None = None,
         chat_variables: Mapping[str, Any] | str | None = None,
+        tools: Iterable[Mapping[str, Any]] | str | None = None,
+        chat_template: str | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         top_k: int | None = None,

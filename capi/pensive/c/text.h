@@ -41,7 +41,8 @@ PENSIVE_API int32_t pensive_tokenizer_encode(const pensive_tokenizer* tokenizer,
                                              size_t* count, pensive_error** error);
 
 /* A conversation: message i is contents[i], said by roles[i] ("system", "user", "assistant", or
- * whatever the template knows). */
+ * whatever the template knows); or, instead of these, messages_json: a list of objects with any
+ * keys, such as tool_calls, tool_call_id, reasoning_content and lists of content parts. */
 typedef struct pensive_chat {
   uint32_t struct_size;
   uint8_t leave_open; /* 1: do not end with the opening of the assistant's turn */
@@ -51,12 +52,17 @@ typedef struct pensive_chat {
   size_t count;
   const char* variables_json; /* a JSON object of template variables, such as
                                  {"enable_thinking": false}; null: none */
+  const char* messages_json;  /* null: roles and contents */
+  const char* tools_json;     /* a JSON list of tools, in the form of OpenAI's; null: none */
+  const char* template_name;  /* one of the checkpoint's; null: "tool_use" where there are tools and
+                                 a template of that name, else "default" */
 } pensive_chat;
 #define PENSIVE_CHAT_INIT \
-  { sizeof(pensive_chat), 0, {0, 0, 0}, NULL, NULL, 0, NULL }
+  { sizeof(pensive_chat), 0, {0, 0, 0}, NULL, NULL, 0, NULL, NULL, NULL, NULL }
 
 /* Renders with the checkpoint's template and encodes. Fails with PENSIVE_UNSUPPORTED where the
- * checkpoint has no template, PENSIVE_INVALID_ARGUMENT where the template refuses. */
+ * checkpoint has no template, PENSIVE_NOT_FOUND where it has none of that name,
+ * PENSIVE_INVALID_ARGUMENT where the template refuses. */
 PENSIVE_API int32_t pensive_tokenizer_encode_chat(const pensive_tokenizer* tokenizer,
                                                   const pensive_chat* chat,
                                                   PENSIVE_OWN int32_t** ids, size_t* count,
@@ -64,6 +70,11 @@ PENSIVE_API int32_t pensive_tokenizer_encode_chat(const pensive_tokenizer* token
 PENSIVE_API int32_t pensive_tokenizer_render_chat(const pensive_tokenizer* tokenizer,
                                                   const pensive_chat* chat, PENSIVE_OWN char** text,
                                                   size_t* size, pensive_error** error);
+/* The name of template `index` of the checkpoint, in the order of the alphabet; PENSIVE_NOT_FOUND
+ * past the last. */
+PENSIVE_API int32_t pensive_tokenizer_get_template_name(const pensive_tokenizer* tokenizer,
+                                                        int32_t index, PENSIVE_OWN char** name,
+                                                        pensive_error** error);
 
 /* `keep_special`: 1 prints special tokens too, 0 leaves them out. `size` may be null. */
 PENSIVE_API int32_t pensive_tokenizer_decode(const pensive_tokenizer* tokenizer, const int32_t* ids,

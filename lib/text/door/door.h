@@ -29,7 +29,8 @@ typedef enum PensiveDoorStatus {
   pensive_door_ok = 0,
   pensive_door_bad_file = 1,      // the tokenizer or the template is broken
   pensive_door_bad_argument = 2,  // this text, id or conversation cannot be done
-  pensive_door_internal = 3       // a panic; `error` holds its message
+  pensive_door_internal = 3,      // a panic; `error` holds its message
+  pensive_door_endless = 4        // a template that was stopped; what it took stays taken
 } PensiveDoorStatus;
 
 // How decoding puts tokens together.
@@ -68,7 +69,8 @@ int32_t pensive_door_decode(const PensiveDoor* door, const int32_t* ids, size_t 
 int32_t pensive_door_find(const PensiveDoor* door, const char* text, size_t size);
 PensiveDoorText pensive_door_spelling(const PensiveDoor* door, int32_t id);
 
-// Renders a Jinja template over the members of a JSON object.
+// Renders a Jinja template over the members of a JSON object. One that takes too much memory or
+// time is stopped; its thread and memory are lost, so it should not be tried again.
 int32_t pensive_door_render(const char* source, size_t source_size, const char* context,
                             size_t context_size, PensiveDoorText* text, PensiveDoorText* error);
 

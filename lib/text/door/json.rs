@@ -144,7 +144,7 @@ fn string(out: &mut String, text: &str, is_ascii: bool) {
     out.push('"');
 }
 
-fn number(value: &Value) -> String {
+pub fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();
     }

@@ -1,6 +1,8 @@
 //! The C functions of door.h: convert, call, convert back, all inside one guard.
 
 mod json;
+mod limits;
+mod python;
 mod template;
 mod tokens;
 
@@ -14,6 +16,7 @@ pub enum Trouble {
     BadFile(String),
     BadArgument(String),
     Internal(String),
+    Endless(String),
 }
 
 pub type Outcome<T> = Result<T, Trouble>;
@@ -75,6 +78,7 @@ fn guard(error: *mut Text, call: impl FnOnce() -> Outcome<()>) -> i32 {
         Trouble::BadFile(message) => (1, message),
         Trouble::BadArgument(message) => (2, message),
         Trouble::Internal(message) => (3, message),
+        Trouble::Endless(message) => (4, message),
     };
     unsafe { error.write(Text::give(message.into_bytes())) };
     status

@@ -2,30 +2,34 @@
 
 use std::borrow::Cow;
 use std::ffi::CString;
+use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use crate::{json, Outcome, Trouble};
+use crate::limits::{self, Overrun};
+use crate::{json, python, Outcome, Trouble};
 
 const MOST_BYTES: usize = 1 << 20;
+const MOST_MEMORY: usize = 32 << 20;
+const MOST_TIME: Duration = Duration::from_secs(20);
 const FUEL: u64 = 1_000_000;
-const STACK: usize = 256 << 20;
 
 pub fn render(source: &str, context: &str) -> Outcome<String> {
     if source.len() > MOST_BYTES {
         return Err(Trouble::BadFile(format!("a template of {} bytes", source.len())));
     }
-    // Long chains of operators and nested values recurse while they are compiled and dropped; the
-    // caller's stack may be small. Pages of this one that are not touched cost nothing.
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK);
-        let thread = thread
-            .spawn_scoped(scope, || run(source, context))
-            .map_err(|error| Trouble::Internal(format!("a thread to render on: {error}")))?;
-        let panicked = |_| Err(Trouble::BadArgument("what the template engine cannot do".into()));
-        thread.join().unwrap_or_else(panicked)
+    // Compiled templates and a conversation's values take some dozen times their bytes.
+    let memory = MOST_MEMORY + 64 * (source.len() + context.len());
+    let (source, context) = (source.to_string(), context.to_string());
+    limits::run(memory, MOST_TIME, move || run(&source, &context)).unwrap_or_else(|overrun| {
+        Err(match overrun {
+            Overrun::Memory => Trouble::Endless(format!("more than {} MiB", memory >> 20)),
+            Overrun::Time => Trouble::Endless(format!("more than {} s", MOST_TIME.as_secs())),
+            Overrun::Panic => Trouble::BadArgument("what the template engine cannot do".into()),
+            Overrun::NoThread(why) => Trouble::Internal(format!("a thread to render on: {why}")),
+        })
     })
 }
 
@@ -41,8 +45,13 @@ fn run(source: &str, context: &str) -> Outcome<String> {
         ErrorKind::UnknownFilter
         | ErrorKind::UnknownTest
         | ErrorKind::UnknownFunction
-        | ErrorKind::UnknownMethod
         | ErrorKind::OutOfFuel => Trouble::BadFile(describe(&error)),
+        // On anything but a text it is the conversation that is of another kind.
+        ErrorKind::UnknownMethod
+            if error.detail().is_some_and(|what| what.starts_with("string")) =>
+        {
+            Trouble::BadFile(describe(&error))
+        }
         _ => Trouble::BadArgument(describe(&error)),
     })
 }
@@ -56,7 +65,10 @@ fn environment(context_bytes: u64) -> Environment<'static> {
     // Enough for any conversation: a template spends a few dozen steps on a message.
     environment.set_fuel(Some(FUEL + 10 * context_bytes));
     environment.set_unknown_method_callback(unknown_method_callback);
+    environment.set_formatter(python::print);
     environment.add_filter("tojson", json::tojson);
+    environment.add_filter("trim", python::trim);
+    environment.add_filter("string", python::string);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
