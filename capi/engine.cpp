@@ -77,8 +77,8 @@ int32_t engine_new(const pensive_model* model, const pensive_engine_options* opt
     wanted.cache_tokens = given.cache_tokens;
     wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
     wanted.max_tokens_per_step = number_or(given.max_tokens_per_step, wanted.max_tokens_per_step);
-    auto box = std::make_shared<EngineBox>(need(model, "model").value, wanted);
-    slot = new pensive_engine{std::move(box)};
+    slot =
+        new pensive_engine{std::make_shared<pensive::Engine>(need(model, "model").value, wanted)};
     if (user) user->is_ours = true;
   });
 }
@@ -89,18 +89,16 @@ int32_t engine_start(pensive_engine* engine, const pensive_request* request,
                      pensive_sequence** sequence, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(sequence, "sequence");
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto wanted = request_in(&need(request, "request"));
-    const Stepping stepping(*box);
-    slot = new pensive_sequence{box->engine.start(wanted), box->engine.model(), box->is_stepping};
+    slot = new pensive_sequence{value->start(wanted), value->model()};
   });
 }
 
 int32_t engine_step(pensive_engine* engine, int32_t* unfinished, pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;  // the handle may be freed meanwhile
-    const Stepping stepping(*box);
-    const int left = box->engine.step();
+    const auto value = need(engine, "engine").value;  // the handle may be freed meanwhile
+    const int left = value->step();
     if (unfinished) *unfinished = left;
   });
 }
@@ -108,26 +106,25 @@ int32_t engine_step(pensive_engine* engine, int32_t* unfinished, pensive_error**
 int32_t engine_finish(pensive_engine* engine, pensive_sequence* const* sequences, size_t count,
                       pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto wanted = array_in(sequences, count, "sequences");
     for (pensive_sequence* sequence : wanted) need(sequence, "sequences");
-    const Stepping stepping(*box);
-    for (pensive_sequence* sequence : wanted) box->engine.finish(sequence->value);
+    const pensive::Turn turn(*value);
+    for (pensive_sequence* sequence : wanted) value->finish(sequence->value);
   });
 }
 
 int32_t engine_clear_prefixes(pensive_engine* engine, pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;
-    const Stepping stepping(*box);
-    box->engine.clear_prefixes();
+    const auto value = need(engine, "engine").value;
+    value->clear_prefixes();
   });
 }
 
 int32_t engine_get_counters(const pensive_engine* engine, pensive_engine_counters* counters,
                             pensive_error** error) {
   return guard(error, [&] {
-    const pensive::EngineCounters from = need(engine, "engine").box->engine.counters();
+    const pensive::EngineCounters from = need(engine, "engine").value->counters();
     pensive_engine_counters to{};
     to.live = from.live;
     to.steps = from.steps;
@@ -173,8 +170,7 @@ int32_t sequence_fork(const pensive_sequence* sequence, int32_t draws, pensive_s
     auto*& slot = out(fork, "fork");
     const pensive_sequence& from = need(sequence, "sequence");
     const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
-    const Stepping stepping(*from.is_stepping);
-    slot = new pensive_sequence{from.value.fork(wanted), from.model, from.is_stepping};
+    slot = new pensive_sequence{from.value.fork(wanted), from.model};
   });
 }
 
@@ -182,8 +178,17 @@ int32_t sequence_feed(pensive_sequence* sequence, const int32_t* ids, size_t cou
                       pensive_error** error) {
   return guard(error, [&] {
     pensive_sequence& to = need(sequence, "sequence");
-    const Stepping stepping(*to.is_stepping);
     to.value.feed(array_in(ids, count, "ids"));
+  });
+}
+
+int32_t sequence_rewind(pensive_sequence* sequence, size_t tokens, int32_t draws,
+                        pensive_error** error) {
+  return guard(error, [&] {
+    pensive_sequence& to = need(sequence, "sequence");
+    const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
+    const auto count = static_cast<int>(std::min<std::size_t>(tokens, INT32_MAX));
+    to.value.rewind(count, wanted);
   });
 }
 

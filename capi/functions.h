@@ -122,6 +122,9 @@ CALL(sequence_fork,
 CALL(sequence_feed,
      (pensive_sequence * sequence, const int32_t* ids, size_t count, pensive_error** error),
      (sequence, ids, count, error))
+CALL(sequence_rewind,
+     (pensive_sequence * sequence, size_t tokens, int32_t draws, pensive_error** error),
+     (sequence, tokens, draws, error))
 DROP(sequence_cancel, (pensive_sequence * sequence), (sequence))
 DROP(sequence_free, (pensive_sequence * sequence), (sequence))
 

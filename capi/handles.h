@@ -1,6 +1,5 @@
 // What stands behind the C handles, the bodies of the functions, and conversions several share.
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -15,32 +14,6 @@
 #include "pensive/train.h"
 
 namespace door {
-
-// One thread at a time steps or changes what is stepped; a second, or a callback, is told so.
-struct EngineBox {
-  EngineBox(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
-      : engine(std::move(model), options) {}
-  pensive::Engine engine;
-  // Shared with the sequences, which may outlive the engine.
-  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
-};
-
-class Stepping {
- public:
-  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
-    if (is_stepping_.test_and_set())
-      throw pensive::Error(pensive::ErrorCode::busy,
-                           "expected one caller at a time; found this engine stepping already "
-                           "(another thread, or a callback)");
-  }
-  explicit Stepping(EngineBox& box) : Stepping(*box.is_stepping) {}
-  ~Stepping() { is_stepping_.clear(); }
-  Stepping(const Stepping&) = delete;
-  Stepping& operator=(const Stepping&) = delete;
-
- private:
-  std::atomic_flag& is_stepping_;
-};
 
 // A caller's log, held by the sink made from it.
 std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink);
@@ -77,16 +50,15 @@ struct pensive_judge {
   std::shared_ptr<const pensive::Judge> value;
 };
 struct pensive_engine {
-  std::shared_ptr<door::EngineBox> box;
+  std::shared_ptr<pensive::Engine> value;
 };
 struct pensive_sequence {
   pensive::Sequence value;
   std::shared_ptr<const pensive::Model> model;
-  std::shared_ptr<std::atomic_flag> is_stepping;  // its engine's
   std::vector<pensive::TextEvent> events{};
   std::size_t next_event = 0;
 };
 struct pensive_trainer {
-  std::shared_ptr<door::EngineBox> box;  // the trainer borrows its engine: destroyed after it
+  std::shared_ptr<pensive::Engine> engine;  // the trainer borrows its engine: destroyed after it
   pensive::Trainer value;
 };

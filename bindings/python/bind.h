@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -44,32 +43,6 @@ struct GuideHandle {
 };
 struct JudgeHandle {
   std::shared_ptr<const pensive::Judge> judge;
-};
-
-// One thread at a time steps or changes what is stepped; a second one, or a callback, is told so.
-struct EngineHandle {
-  EngineHandle(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
-      : engine(std::move(model), options) {}
-  pensive::Engine engine;
-  // Shared with the sequences, which may outlive the engine.
-  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
-};
-
-class Stepping {
- public:
-  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
-    if (is_stepping_.test_and_set())
-      throw pensive::Error(pensive::ErrorCode::busy,
-                           "expected one caller at a time; found this engine stepping already "
-                           "(another thread, or a callback)");
-  }
-  explicit Stepping(EngineHandle& engine) : Stepping(*engine.is_stepping) {}
-  ~Stepping() { is_stepping_.clear(); }
-  Stepping(const Stepping&) = delete;
-  Stepping& operator=(const Stepping&) = delete;
-
- private:
-  std::atomic_flag& is_stepping_;
 };
 
 [[noreturn]] void refuse(const std::string& expected, const std::string& found,

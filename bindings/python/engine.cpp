@@ -15,8 +15,8 @@ using pensive::Trace;
 // guides want it.
 class SequenceHandle {
  public:
-  SequenceHandle(pensive::Sequence sequence, const EngineHandle& engine)
-      : SequenceHandle(std::move(sequence), engine.engine.model(), engine.is_stepping) {}
+  SequenceHandle(pensive::Sequence sequence, const pensive::Engine& engine)
+      : SequenceHandle(std::move(sequence), engine.model()) {}
   SequenceHandle(const SequenceHandle&) = delete;
   SequenceHandle& operator=(const SequenceHandle&) = delete;
   ~SequenceHandle() {
@@ -28,38 +28,27 @@ class SequenceHandle {
   const std::shared_ptr<const pensive::Model>& model() const { return model_; }
 
   std::shared_ptr<SequenceHandle> fork(pensive::Draws draws) const {
-    const Stepping stepping(*is_stepping_);
-    return std::shared_ptr<SequenceHandle>(
-        new SequenceHandle(sequence_->fork(draws), model_, is_stepping_));
-  }
-  void feed(const std::vector<TokenId>& ids) {
-    const Stepping stepping(*is_stepping_);
-    sequence_->feed(ids);
+    return std::shared_ptr<SequenceHandle>(new SequenceHandle(sequence_->fork(draws), model_));
   }
 
  private:
-  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model,
-                 std::shared_ptr<std::atomic_flag> is_stepping)
-      : sequence_(new pensive::Sequence(std::move(sequence))),
-        model_(std::move(model)),
-        is_stepping_(std::move(is_stepping)) {}
+  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model)
+      : sequence_(new pensive::Sequence(std::move(sequence))), model_(std::move(model)) {}
 
   std::unique_ptr<pensive::Sequence> sequence_;
   std::shared_ptr<const pensive::Model> model_;
-  std::shared_ptr<std::atomic_flag> is_stepping_;
 };
 
-int step(EngineHandle& engine) {
-  const Stepping stepping(engine);
+int step(pensive::Engine& engine) {
   const py::gil_scoped_release unlock;
-  return engine.engine.step();
+  return engine.step();
 }
 
 void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences) {
+void finish(pensive::Engine& engine, const std::vector<SequenceHandle*>& sequences) {
   for (SequenceHandle* sequence : sequences) {
     if (!sequence) refuse("a sequence", "None", "finish");
     while (!(*sequence)->finished()) {
@@ -71,7 +60,7 @@ void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences)
 
 // Steps as its reader asks for more.
 struct Stream {
-  std::shared_ptr<EngineHandle> engine;
+  std::shared_ptr<pensive::Engine> engine;
   std::shared_ptr<SequenceHandle> sequence;
   std::deque<pensive::TextEvent> events{};
 
@@ -176,6 +165,11 @@ pensive::EngineOptions options_of(const py::kwargs& fields) {
   return options;
 }
 
+pensive::Draws draws_of(const std::string& name) {
+  if (name != "same" && name != "fresh") refuse("same or fresh", name, "draws");
+  return name == "same" ? pensive::Draws::same : pensive::Draws::fresh;
+}
+
 void add_sequence(py::module_& module) {
   using Handle = SequenceHandle;
   py::class_<pensive::TextEvent>(module, "TextEvent", "One piece of streamed text.")
@@ -207,12 +201,18 @@ void add_sequence(py::module_& module) {
           "Text since the last call, as a list of TextEvent.")
       .def(
           "fork",
-          [](const Handle& self, const std::string& draws) {
-            if (draws != "same" && draws != "fresh") refuse("same or fresh", draws, "draws");
-            return self.fork(draws == "same" ? pensive::Draws::same : pensive::Draws::fresh);
-          },
+          [](const Handle& self, const std::string& draws) { return self.fork(draws_of(draws)); },
           py::arg("draws") = "fresh", "A second path that shares every page so far.")
-      .def("feed", &Handle::feed, py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def(
+          "feed", [](Handle& self, const std::vector<TokenId>& ids) { self->feed(ids); },
+          py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def(
+          "rewind",
+          [](Handle& self, int tokens, const std::string& draws) {
+            self->rewind(tokens, draws_of(draws));
+          },
+          py::arg("tokens"), py::arg("draws") = "fresh",
+          "Goes back to where the last kept tokens had not come yet; a finished one runs on.")
       .def(
           "cancel", [](Handle& self) { self->cancel(); },
           "Ends the sequence at the next step. From any thread.");
@@ -327,14 +327,13 @@ void add_engine(py::module_& module) {
       .def_readonly("waiting", &Counters::waiting)
       .def_readonly("pages", &Counters::pages)
       .def_readonly("free_pages", &Counters::free_pages);
-  using Handle = EngineHandle;
+  using Handle = pensive::Engine;
   const auto start = [](Handle& self, const py::object& request, const py::kwargs& fields) {
-    const auto tokenizer = self.engine.model()->tokenizer();
+    const auto tokenizer = self.model()->tokenizer();
     if (!request.is_none() && py::len(fields) > 0) refuse("a request or fields", "both", "start");
     const Request wanted =
         request.is_none() ? request_of(fields, tokenizer.get()) : request_of(request);
-    const Stepping stepping(self);
-    return std::make_shared<SequenceHandle>(self.engine.start(wanted), self);
+    return std::make_shared<SequenceHandle>(self.start(wanted), self);
   };
   py::class_<Handle, std::shared_ptr<Handle>>(
       module, "Engine", "Advances every live sequence together. One thread at a time.")
@@ -358,14 +357,10 @@ void add_engine(py::module_& module) {
           },
           py::arg("sequence").none(false),
           "Yields a sequence's text as it comes, stepping as needed.")
-      .def("clear_prefixes",
-           [](Handle& self) {
-             const Stepping stepping(self);
-             self.engine.clear_prefixes();
-           })
-      .def_property_readonly("counters", [](const Handle& self) { return self.engine.counters(); })
+      .def("clear_prefixes", [](Handle& self) { self.clear_prefixes(); })
+      .def_property_readonly("counters", [](const Handle& self) { return self.counters(); })
       .def_property_readonly("model", [](const Handle& self) {
-        return std::const_pointer_cast<pensive::Model>(self.engine.model());
+        return std::const_pointer_cast<pensive::Model>(self.model());
       });
 }
 

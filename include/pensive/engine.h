@@ -35,7 +35,7 @@ PENSIVE_EXPORT PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer,
 struct Request {
   std::vector<TokenId> prompt;  // at least one token; soft ids allowed
   Sampling sampling{};
-  int max_new_tokens = 4096;  // kept, forced and taken back together
+  int max_new_tokens = 4096;  // kept, forced and taken back by guides together
   std::vector<std::shared_ptr<const Guide>> guides{};
   // Unset: find_markers() of the model's tokenizer, or none.
   std::optional<Markers> markers{};
@@ -48,7 +48,8 @@ struct Request {
   std::uint32_t sample = 0;  // the number of this sample of the request; keys the draws
 };
 
-// Whether a fork draws what its parent will draw (replay) or its own (search).
+// Whether a fork draws what its parent will draw (replay) or its own (search); and a sequence that
+// was rewound what it drew before, or something new.
 enum class Draws : std::uint8_t { same, fresh };
 
 struct EngineOptions {
@@ -97,6 +98,15 @@ class PENSIVE_EXPORT Sequence {
   // Feeds tokens as if a guide had forced them; while a probe runs, after it. What a guide has done
   // meanwhile drops those not fed yet. Throws invalid_argument after the end.
   void feed(std::span<const TokenId> tokens);
+  // Goes back to where the last `tokens` kept tokens had not come yet: pages return, and segments,
+  // guides, limits and text are as a fork taken right after the last token that stays. Nothing is
+  // computed, but guides are told again, from copies of the request's, what they were told until
+  // then; what was about to be fed there is not. A finished sequence runs on. The tokens stay in
+  // the trace as taken back, with an action "rewind", and count towards no limit; text handed out
+  // stays handed out. 0 undoes nothing. Throws invalid_argument for more tokens than came after the
+  // prompt, after a cancel, and where guides told the same do something else: nothing has happened
+  // then.
+  void rewind(int tokens, Draws draws = Draws::fresh);
   // Ends the sequence at the next step with StopReason::cancelled. From any thread.
   void cancel() noexcept;
 
@@ -108,8 +118,9 @@ class PENSIVE_EXPORT Sequence {
   std::shared_ptr<Parts> parts_;
 };
 
-// Advances every live sequence together. One thread at a time. Called from inside a guide, start(),
-// step(), clear_prefixes() and a Sequence's fork() and feed() throw invalid_argument.
+// Advances every live sequence together. One thread at a time: while a call of start(), step(),
+// finish(), clear_prefixes() or a Sequence's fork(), feed() or rewind() is under way, another one,
+// from a second thread or from inside a guide, throws busy.
 class PENSIVE_EXPORT Engine {
  public:
   // Throws out_of_memory, naming the number to lower, where the cache does not fit.
@@ -140,6 +151,20 @@ class PENSIVE_EXPORT Engine {
 
  private:
   std::shared_ptr<Parts> parts_;
+};
+
+// Keeps an engine to its own thread from call to call: calls of other threads throw busy until it
+// goes, on the thread that made it. finish() holds one; so may whoever steps for longer.
+class PENSIVE_EXPORT Turn {
+ public:
+  enum class Nested : std::uint8_t { allowed, refused };  // where its thread holds one already
+  explicit Turn(Engine& engine, Nested nested = Nested::allowed);  // throws busy
+  ~Turn();
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::shared_ptr<Engine::Parts> parts_;
 };
 
 }  // namespace pensive

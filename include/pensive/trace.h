@@ -12,12 +12,12 @@
 
 namespace pensive {
 
-// One thing a guide had done.
+// One thing that a guide, or the caller, had done.
 struct TraceAction {
   int position = 0;    // index into the columns of the token after which it was done
   std::string guide;   // Guide::name()
-  std::string kind;    // "force", "close", "probe", "stop"
-  std::string reason;  // "budget", "brake", …; empty where there is none
+  std::string kind;    // "force", "close", "probe", "stop"; "rewind", by the caller
+  std::string reason;  // "budget", "brake", …; of a rewind, "same" or "fresh"; or empty
   int tokens = 0;      // tokens fed; for a probe, tokens fed and decoded
   int taken_back = 0;
 };
@@ -33,7 +33,7 @@ struct PENSIVE_EXPORT Trace {
   std::vector<Segment> segments;
   std::vector<Origin> origins;
   std::vector<std::uint8_t> is_marker;      // 1 for the tokens of a marker
-  std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide had taken back
+  std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide or the caller took back
   std::vector<TraceAction> actions;
   int probe_tokens = 0;  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;

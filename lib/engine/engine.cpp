@@ -8,25 +8,6 @@
 #include "engine/parts.h"
 
 namespace pensive {
-namespace {
-
-// Lets one call in at a time: guides are asked while plan and lanes are in use.
-class Visit {
- public:
-  Visit(bool& is_busy, std::string_view where) : is_busy_(is_busy) {
-    require(!is_busy, ErrorCode::invalid_argument, "a call outside guides", "one from a guide",
-            where);
-    is_busy_ = true;
-  }
-  ~Visit() { is_busy_ = false; }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
-
- private:
-  bool& is_busy_;
-};
-
-}  // namespace
 
 Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptions& given_options,
                      int pages)
@@ -48,7 +29,7 @@ std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
-  const Visit visit(is_busy_, "start");
+  const Gate::Visit visit(gate, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
   sequences_.push_back(sequence);
@@ -60,13 +41,10 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
   require(is_open, ErrorCode::invalid_argument, "an engine that still exists", "none", "fork");
-  const Visit visit(is_busy_, "fork");
+  const Gate::Visit visit(gate, "fork");
   sweep();
   auto sequence = std::make_shared<Sequence::Parts>(parent);
-  if (draws == Draws::fresh) {
-    sequence->record.trace.path.push_back(++parent.forks);
-    sequence->key = kernels::mix(parent.key, parent.forks);
-  }
+  if (draws == Draws::fresh) sequence->branch(++parent.forks);
   sequences_.push_back(sequence);
   scheduler.adopt(sequence->record.lane);
   attend(*sequence);
@@ -76,7 +54,7 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Dr
 void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tokens) {
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
-  const Visit visit(is_busy_, "feed");
+  const Gate::Visit visit(gate, "feed");
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
@@ -88,7 +66,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
 }
 
 int Engine::Parts::step() {
-  const Visit visit(is_busy_, "step");
+  const Gate::Visit visit(gate, "step");
   sweep();
   const Plan& plan = scheduler.plan();
   for (Lane* lane : plan.cut) {
@@ -110,7 +88,7 @@ void Engine::Parts::compute(const Plan& plan) {
     wishes_.rows.push_back(sequence.rows.get());
     if (!chunk.is_drawn) continue;
     kernels::DrawRow& row = wishes_.draws.emplace_back(sequence.draw);
-    row.key = kernels::mix(sequence.key, sequence.record.trace.tokens.size());
+    row.key = kernels::mix(sequence.key, sequence.record.clock());
     for (const Bias& bias : sequence.guidance.biases()) {
       row.bias_tokens.push_back(bias.token);
       row.bias_logits.push_back(bias.logit);
@@ -196,7 +174,7 @@ EngineCounters Engine::Parts::count() const {
 }
 
 void Engine::Parts::clear_prefixes() {
-  const Visit visit(is_busy_, "clear_prefixes");
+  const Gate::Visit visit(gate, "clear_prefixes");
   sweep();
   scheduler.pool().forget_unused();
 }
@@ -227,6 +205,11 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
 
 Engine::~Engine() { parts_->close(); }
 
+Turn::Turn(Engine& engine, Nested nested) : parts_(engine.parts()) {
+  parts_->gate.hold("Turn", nested == Nested::allowed);
+}
+Turn::~Turn() { parts_->gate.let_go(); }
+
 Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
 int Engine::step() { return parts_->step(); }
 
@@ -234,6 +217,7 @@ void Engine::finish(std::span<Sequence> sequences) {
   for (const Sequence& sequence : sequences)
     require(sequence.parts() && sequence.parts()->engine == parts_, ErrorCode::invalid_argument,
             "sequences of this engine", "one of another", "finish");
+  const Turn turn(*this);
   for (const Sequence& sequence : sequences)
     while (!sequence.finished()) step();
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/gate.h"
 #include "engine/guidance.h"
 #include "engine/record.h"
 #include "engine/runner.h"
@@ -15,12 +16,22 @@
 
 namespace pensive {
 
+// A sequence before its first token: what telling it again begins with.
+struct Beginning {
+  Record record;
+  std::shared_ptr<const Rules> rules;
+  std::vector<std::shared_ptr<const Guide>> guides;
+};
+
 struct Sequence::Parts {
   Parts(std::shared_ptr<Engine::Parts> engine, Record record, Guidance guidance);
   // A fork: everything but what belongs to the one sequence only.
   Parts(const Parts& other);
+  // Draws of its own from here on.
+  void branch(std::uint32_t number);
 
   std::shared_ptr<Engine::Parts> engine;
+  std::shared_ptr<const Beginning> beginning;  // null for a probe
   Record record;
   Guidance guidance;
   std::shared_ptr<const SoftVocab::Rows> rows;  // as they were when it started; may be null
@@ -45,6 +56,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   std::shared_ptr<Sequence::Parts> start(const Request& request);
   std::shared_ptr<Sequence::Parts> fork(Sequence::Parts& parent, Draws draws);
   void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
+  void rewind(Sequence::Parts& sequence, int count, Draws draws);
   int step();
   EngineCounters count() const;
   void clear_prefixes();
@@ -56,6 +68,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   EngineOptions options;
   Scheduler scheduler;
   Runner runner;
+  Gate gate;
   std::atomic<int> calls = 0;  // sequences that were dropped or cancelled since the last look
   bool is_open = true;         // false once the Engine is gone
 
@@ -67,7 +80,6 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   bool start_probe(Sequence::Parts& asker);
   void attend_probe(Sequence::Parts& probe);
 
-  bool is_busy_ = false;  // a call that may ask guides is under way
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
   Wishes wishes_;
   std::shared_ptr<const Tokenizer> tokenizer_;

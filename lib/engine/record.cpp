@@ -57,6 +57,7 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   text_ += text_of(id);
   text_ends_.push_back(text_.size());
   rows_.push_back(static_cast<int>(trace.tokens.size()));
+  world_.push_back(rows_.back());
   lane.tokens.push_back(id);
   placed_ = segments_.push(id);
   trace.tokens.push_back(id);
@@ -158,6 +159,7 @@ void Record::emit_text(Segment segment, int index, std::string_view text) {
   if (events_.empty() || events_.back().segment != segment || events_.back().index != index)
     events_.push_back({segment, index, {}});
   events_.back().text += text;
+  streamed_ += text.size();
 }
 
 void Record::seal(StopReason reason, std::string error) {
@@ -170,6 +172,55 @@ void Record::seal(StopReason reason, std::string error) {
   if (!text_ends_.empty()) text_ends_.back() = text_.size();
   const Segment segment = segments_.now();
   emit_text(segment, std::max(segments_.index(segment), 0), rest);
+}
+
+int Record::rows_at(int kept) const {
+  if (kept == 0) return 0;
+  const int row = rows_[static_cast<std::size_t>(kept) - 1];
+  return static_cast<int>(std::ranges::lower_bound(world_, row) - world_.begin()) + 1;
+}
+
+void Record::go_back(Record earlier, int count, std::string_view draws) {
+  const auto prompt = static_cast<std::size_t>(trace.prompt_tokens);
+  const auto rows = static_cast<std::size_t>(earlier.rows());
+  for (std::size_t i = rows; i < world_.size(); ++i)
+    trace.is_taken_back[static_cast<std::size_t>(world_[i])] = 1;
+  world_.resize(rows);
+  for (std::size_t i = 0; i < rows; ++i) {
+    const auto row = static_cast<std::size_t>(world_[i]);
+    trace.segments[row] = earlier.trace.segments[prompt + i];
+    trace.is_marker[row] = earlier.trace.is_marker[prompt + i];
+  }
+  trace.stopped = StopReason::running;
+  trace.error.clear();
+  trace.actions.push_back(
+      {static_cast<int>(trace.tokens.size()) - 1, "", "rewind", std::string(draws), 0, count});
+  std::size_t handed_out = streamed_;
+  for (const TextEvent& event : events_) handed_out -= event.text.size();
+  earlier.forget_text(handed_out);
+
+  lane.take_back(count);
+  rows_.resize(rows_.size() - static_cast<std::size_t>(count));
+  segments_ = std::move(earlier.segments_);
+  placed_ = earlier.placed_;
+  stream_ = std::move(earlier.stream_);
+  text_ = std::move(earlier.text_);
+  text_ends_ = std::move(earlier.text_ends_);
+  probed_ = earlier.probed_;
+  emitted_ = earlier.emitted_;
+  events_ = std::move(earlier.events_);
+  streamed_ = earlier.streamed_;
+}
+
+// Takes the first `bytes` of all that was streamed out of the events.
+void Record::forget_text(std::size_t bytes) {
+  while (!events_.empty() && bytes > 0) {
+    std::string& text = events_.front().text;
+    const std::size_t gone = std::min(bytes, text.size());
+    text.erase(0, gone);
+    bytes -= gone;
+    if (text.empty()) events_.erase(events_.begin());
+  }
 }
 
 std::vector<TextEvent> Record::take_events() { return std::exchange(events_, {}); }

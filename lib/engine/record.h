@@ -43,7 +43,27 @@ class Record {
 
   bool is_sealed() const noexcept { return trace.stopped != StopReason::running; }
   int new_tokens() const noexcept { return static_cast<int>(rows_.size()); }  // kept
-  int decoded() const noexcept;                                               // taken back ones too
+  int decoded() const noexcept;  // taken back ones too, by guides and by rewinding
+  // Tokens decoded as if nothing had ever been rewound: what limits and draws count by.
+  int rows() const noexcept { return static_cast<int>(world_.size()); }
+  const std::vector<int>& world() const noexcept {
+    return world_;
+  }  // where these stand in the trace
+  // By which the next token is drawn: its place in the trace, had nothing been rewound.
+  std::uint64_t clock() const noexcept {
+    return static_cast<std::uint64_t>(trace.prompt_tokens) + world_.size();
+  }
+  // rows() right after the last of the first `kept` new tokens came.
+  int rows_at(int kept) const;
+  // Becomes `earlier`, the same sequence some tokens before; what came since stays in the trace, as
+  // taken back. Text that was handed out already is not handed out again.
+  void go_back(Record earlier, int count, std::string_view draws);
+  // Tokens of probes that were answered, likewise as if nothing had been rewound.
+  int probed() const noexcept { return probed_; }
+  void count_probe(int tokens) {
+    trace.probe_tokens += tokens;
+    probed_ += tokens;
+  }
   const Segments& segments() const noexcept { return segments_; }
   // Whether the last token was drawn, and kept.
   bool ends_sampled() const noexcept;
@@ -64,6 +84,7 @@ class Record {
   void unmark_rows();
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
+  void forget_text(std::size_t bytes);
 
   Segments segments_;
   Placed placed_;
@@ -72,8 +93,11 @@ class Record {
   std::string text_;
   std::vector<std::size_t> text_ends_;  // of each kept token after the prompt
   std::vector<int> rows_;               // its row in the trace
-  int emitted_ = 0;                     // tokens whose text was streamed
+  std::vector<int> world_;              // the trace's rows but for the prompt and what was rewound
+  int probed_ = 0;
+  int emitted_ = 0;  // tokens whose text was streamed
   std::vector<TextEvent> events_;
+  std::size_t streamed_ = 0;  // bytes of all events, those handed out too
 };
 
 }  // namespace pensive

@@ -134,9 +134,11 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   Segments segments(markers);
   segments.begin(request.prompt, request.begins_in);
 
-  auto sequence = std::make_shared<Sequence::Parts>(
-      engine, Record(request.prompt, std::move(segments), engine->tokenizer()),
-      Guidance(rules, request.guides));
+  auto beginning = std::make_shared<Beginning>(Beginning{
+      Record(request.prompt, std::move(segments), engine->tokenizer()), rules, request.guides});
+  auto sequence =
+      std::make_shared<Sequence::Parts>(engine, beginning->record, Guidance(rules, request.guides));
+  sequence->beginning = std::move(beginning);
   sequence->draw = draw;
   sequence->draw.watched.assign(sequence->guidance.watched().begin(),
                                 sequence->guidance.watched().end());

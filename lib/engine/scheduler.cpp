@@ -47,6 +47,14 @@ void Scheduler::drop(Lane& lane) {
   lane.stage = Stage::idle;
 }
 
+void Scheduler::go_back(Lane& lane) {
+  trim(lane);
+  if (lane.stage != Stage::ended) return;
+  leave(lane);
+  insert_by_order(waiting_, lane);
+  lane.stage = Stage::waiting;
+}
+
 void Scheduler::leave(Lane& lane) {
   if (lane.stage == Stage::running) erase(running_, lane);
   if (lane.stage == Stage::waiting) erase(waiting_, lane);

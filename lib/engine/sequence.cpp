@@ -14,6 +14,7 @@ Sequence::Parts::Parts(std::shared_ptr<Engine::Parts> engine, Record record, Gui
 
 Sequence::Parts::Parts(const Parts& other)
     : engine(other.engine),
+      beginning(other.beginning),
       record(other.record),
       guidance(other.guidance),
       rows(other.rows),
@@ -23,6 +24,11 @@ Sequence::Parts::Parts(const Parts& other)
   record.lane.owner = this;
   record.lane.stage = Stage::idle;
   record.lane.is_paused = false;
+}
+
+void Sequence::Parts::branch(std::uint32_t number) {
+  record.trace.path.push_back(number);
+  key = kernels::mix(key, number);
 }
 
 Sequence::Sequence(std::shared_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -53,6 +59,7 @@ Sequence Sequence::fork(Draws draws) const {
   return Sequence(parts_->engine->fork(*parts_, draws));
 }
 void Sequence::feed(std::span<const TokenId> tokens) { parts_->engine->feed(*parts_, tokens); }
+void Sequence::rewind(int tokens, Draws draws) { parts_->engine->rewind(*parts_, tokens, draws); }
 
 std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length) {
   const Sequence::Parts& parts = *sequence.parts();

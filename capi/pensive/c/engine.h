@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* Advances every live sequence together. One thread at a time: a second one that meanwhile steps,
- * starts, forks, feeds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
+ * starts, forks, feeds, rewinds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
 typedef struct pensive_engine pensive_engine;
 
 /* One live path through the cache. pensive_sequence_cancel() and pensive_sequence_free() may be
@@ -149,6 +149,13 @@ PENSIVE_API int32_t pensive_sequence_fork(const pensive_sequence* sequence, int3
 /* Feeds tokens as if a guide had forced them. */
 PENSIVE_API int32_t pensive_sequence_feed(pensive_sequence* sequence, const int32_t* ids,
                                           size_t count, pensive_error** error);
+/* Goes back to where the last `tokens` kept tokens had not come yet; with PENSIVE_DRAWS_SAME it
+ * then draws what it drew, with PENSIVE_DRAWS_FRESH something new. Their pages return, and
+ * segments, guides, limits and text are as they were; the guides are cloned anew and told again
+ * what they were told until then. A finished sequence runs on, a cancelled one does not. The tokens
+ * stay in the trace, as taken back. */
+PENSIVE_API int32_t pensive_sequence_rewind(pensive_sequence* sequence, size_t tokens,
+                                            int32_t draws, pensive_error** error);
 /* Ends the sequence at the next step. From any thread, and from callbacks. */
 PENSIVE_API void pensive_sequence_cancel(pensive_sequence* sequence);
 PENSIVE_API void pensive_sequence_free(pensive_sequence* sequence);
