@@ -16,13 +16,33 @@
 
 namespace pensive {
 
+// Adds to one token's logit; -infinity bans it.
+struct LogitBias {
+  TokenId token = 0;
+  float bias = 0;
+};
+
 // How tokens are drawn. What is unset comes from the checkpoint's generation_config.json, then
-// from the value named here.
+// from the value named here. In this order: logit_bias and what guides add, repetition_penalty,
+// presence_penalty and frequency_penalty, allowed and banned tokens, temperature, top_k, top_p,
+// min_p. What the trace tells of a token is of the distribution before all of these.
 struct Sampling {
   std::optional<float> temperature;   // 1.0; 0 is greedy: the likeliest token, ties to the lower id
   std::optional<float> top_p;         // 1.0; keeps the likeliest tokens whose sum first reaches it
   std::optional<int> top_k;           // 0 = all; ties with the k-th are kept
   std::optional<std::uint64_t> seed;  // unset: a fresh one is taken and recorded in the trace
+  // 0, of no checkpoint's; keeps tokens at least so likely, measured by the likeliest one.
+  std::optional<float> min_p{};
+  // 1, above 0, of no checkpoint's; for tokens of the prompt and of the kept output a logit above 0
+  // is divided by it and another multiplied (arXiv 1909.05858, as Transformers and vLLM do it).
+  std::optional<float> repetition_penalty{};
+  // Subtracted from the logits of tokens that stand in the kept output, once, and once for each
+  // time (OpenAI's definitions). The output begins after the prompt; what guides fed is part of it.
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::vector<LogitBias> logit_bias{};    // each token once
+  std::vector<TokenId> allowed_tokens{};  // empty: all
+  std::vector<TokenId> banned_tokens{};
 };
 
 // Turns a problem into a prompt.

@@ -84,17 +84,16 @@ void Engine::Parts::compute(const Plan& plan) {
   wishes_.rows.clear();
   wishes_.draws.clear();
   for (const Chunk& chunk : plan.chunks) {
-    const Sequence::Parts& sequence = *chunk.lane->owner;
+    Sequence::Parts& sequence = *chunk.lane->owner;
     wishes_.rows.push_back(sequence.rows.get());
     if (!chunk.is_drawn) continue;
     kernels::DrawRow& row = wishes_.draws.emplace_back(sequence.draw);
     row.key = kernels::mix(sequence.key, sequence.record.clock());
-    for (const Bias& bias : sequence.guidance.biases()) {
-      row.bias_tokens.push_back(bias.token);
-      row.bias_logits.push_back(bias.logit);
-      row.bias_times_max_minus_mean.push_back(bias.times_max_minus_mean);
-    }
-    row.mask.assign(sequence.guidance.mask().begin(), sequence.guidance.mask().end());
+    if (!sequence.steering) continue;
+    if (sequence.steering->counts())
+      sequence.tally.follow(chunk.lane->tokens, sequence.record.trace.prompt_tokens);
+    sequence.steering->steer(row, sequence.tally, sequence.guidance.biases(),
+                             sequence.guidance.mask());
   }
   std::vector<kernels::Drawn> drawn;
   try {

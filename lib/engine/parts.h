@@ -11,6 +11,7 @@
 #include "engine/record.h"
 #include "engine/runner.h"
 #include "engine/scheduler.h"
+#include "engine/steering.h"
 #include "model/parts.h"
 #include "pensive/engine.h"
 
@@ -35,7 +36,9 @@ struct Sequence::Parts {
   Record record;
   Guidance guidance;
   std::shared_ptr<const SoftVocab::Rows> rows;  // as they were when it started; may be null
-  kernels::DrawRow draw;                        // temperature, top_k, top_p
+  kernels::DrawRow draw;                        // temperature, top_k, top_p, min_p
+  std::shared_ptr<const Steering> steering;     // null for a probe
+  Tally tally;                                  // where the steering counts
   std::uint64_t key = 0;                        // of seed, sample and path
   std::uint32_t forks = 0;                      // with draws of their own, so far
   std::atomic<bool> is_cancelled = false;

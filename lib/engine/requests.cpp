@@ -34,10 +34,13 @@ kernels::DrawRow understand(const Sampling& sampling, const GenerationDefaults& 
   row.temperature = sampling.temperature.value_or(defaults.temperature.value_or(1.0f));
   row.top_p = sampling.top_p.value_or(defaults.top_p.value_or(1.0f));
   row.top_k = sampling.top_k.value_or(defaults.top_k.value_or(0));
+  row.min_p = sampling.min_p.value_or(0.0f);
   require(std::isfinite(row.temperature) && row.temperature >= 0, bad,
           "a temperature of at least 0", fmt::format("{}", row.temperature), "Sampling");
   require(row.top_p > 0 && row.top_p <= 1, bad, "a top_p above 0 and at most 1",
           fmt::format("{}", row.top_p), "Sampling");
+  require(row.min_p >= 0 && row.min_p <= 1, bad, "a min_p from 0 to 1",
+          fmt::format("{}", row.min_p), "Sampling");
   require(row.top_k >= 0, bad, "a top_k of at least 0", std::to_string(row.top_k), "Sampling");
   return row;
 }
@@ -131,6 +134,7 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   const std::optional<Markers> markers = markers_of(*engine, request);
   const auto rules = rules_of(*engine, request, markers, id_limit);
   const kernels::DrawRow draw = understand(request.sampling, engine->model->defaults());
+  auto steering = std::make_shared<const Steering>(request.sampling, engine->model->vocab_size());
   Segments segments(markers);
   segments.begin(request.prompt, request.begins_in);
 
@@ -140,6 +144,7 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
       std::make_shared<Sequence::Parts>(engine, beginning->record, Guidance(rules, request.guides));
   sequence->beginning = std::move(beginning);
   sequence->draw = draw;
+  sequence->steering = std::move(steering);
   sequence->draw.watched.assign(sequence->guidance.watched().begin(),
                                 sequence->guidance.watched().end());
   Trace& trace = sequence->record.trace;

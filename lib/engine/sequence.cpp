@@ -19,6 +19,8 @@ Sequence::Parts::Parts(const Parts& other)
       guidance(other.guidance),
       rows(other.rows),
       draw(other.draw),
+      steering(other.steering),
+      tally(other.tally),
       key(other.key) {
   record.forget_events();
   record.lane.owner = this;
