@@ -66,6 +66,11 @@ struct Request {
   std::vector<TokenId> extra_stop_tokens{};
   bool ignore_end_tokens = false;
   std::uint32_t sample = 0;  // the number of this sample of the request; keys the draws
+  // How many of the likeliest tokens the trace tells beside each that is drawn: 0 to 20.
+  int top_logprobs = 0;
+  // Whether the trace tells the same of the prompt's tokens, each but the first. What they need
+  // is computed also where the cache knows the prompt.
+  bool prompt_logprobs = false;
 };
 
 // Whether a fork draws what its parent will draw (replay) or its own (search); and a sequence that
@@ -156,6 +161,10 @@ class PENSIVE_EXPORT Engine {
   // Computes one batch: some prefill, one token for each decoding sequence. Returns how many
   // sequences are not finished. A failing step leaves every sequence as it was before.
   int step();
+  // The logprob of each token of `continuation`, were it to follow `prompt` and what stands before
+  // it. Steps until it is computed; other sequences go on meanwhile. Throws invalid_argument for an
+  // empty prompt or continuation, soft ids in the continuation, and what start() refuses.
+  std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
   // Steps until these are finished.
   void finish(std::span<Sequence> sequences);
   void finish(Sequence& sequence);

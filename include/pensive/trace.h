@@ -27,13 +27,19 @@ struct TraceAction {
 struct PENSIVE_EXPORT Trace {
   int prompt_tokens = 0;
   std::vector<TokenId> tokens;
-  std::vector<float> logprobs;        // untruncated, temperature 1; NaN where not sampled
+  // Untruncated, temperature 1; NaN where not sampled, but for a prompt whose logprobs were asked.
+  std::vector<float> logprobs;
   std::vector<float> drawn_logprobs;  // of the distribution it was drawn from; NaN likewise
   std::vector<float> entropies_nats;  // untruncated, temperature 1; NaN likewise
   std::vector<Segment> segments;
   std::vector<Origin> origins;
   std::vector<std::uint8_t> is_marker;      // 1 for the tokens of a marker
   std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide or the caller took back
+  // Of the same distribution the likeliest tokens, `top_count` a token, the likeliest first, of
+  // equals the lower id; -1 and NaN where there are none. Both are empty where none were asked for.
+  int top_count = 0;
+  std::vector<TokenId> top_tokens;
+  std::vector<float> top_logprobs;
   std::vector<TraceAction> actions;
   int probe_tokens = 0;  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;

@@ -83,9 +83,13 @@ int Engine::Parts::step() {
 void Engine::Parts::compute(const Plan& plan) {
   wishes_.rows.clear();
   wishes_.draws.clear();
+  wishes_.scores.clear();
+  std::int64_t row_of_chunk = 0;
   for (const Chunk& chunk : plan.chunks) {
     Sequence::Parts& sequence = *chunk.lane->owner;
     wishes_.rows.push_back(sequence.rows.get());
+    ask_scores(chunk, row_of_chunk);
+    row_of_chunk += chunk.count;
     if (!chunk.is_drawn) continue;
     kernels::DrawRow& row = wishes_.draws.emplace_back(sequence.draw);
     row.key = kernels::mix(sequence.key, sequence.record.clock());
@@ -95,9 +99,9 @@ void Engine::Parts::compute(const Plan& plan) {
     sequence.steering->steer(row, sequence.tally, sequence.guidance.biases(),
                              sequence.guidance.mask());
   }
-  std::vector<kernels::Drawn> drawn;
+  Outcome outcome;
   try {
-    quietly([&] { drawn = runner.run(plan, wishes_); });
+    quietly([&] { outcome = runner.run(plan, wishes_); });
   } catch (...) {
     scheduler.roll_back();
     throw;
@@ -105,7 +109,8 @@ void Engine::Parts::compute(const Plan& plan) {
   scheduler.commit();
   ++counters_.steps;
   counters_.computed_tokens += plan.tokens;
-  hand_out(plan, drawn);
+  hand_out_scores(plan, outcome.scored);
+  hand_out(plan, outcome.drawn);
 }
 
 void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
@@ -116,7 +121,8 @@ void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>
     const kernels::Drawn& one = drawn[next++];
     if (one.is_finite) {
       const Stats stats{one.logprob,   one.drawn_logprob, one.entropy,
-                        one.top_token, one.top_logprob,   one.watched};
+                        one.top_token, one.top_logprob,   one.watched,
+                        one.listed_tokens, one.listed_logprobs};
       sequence.guidance.sampled(sequence.record, one.token, stats);
     } else {
       sequence.record.seal(StopReason::error,

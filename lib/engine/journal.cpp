@@ -8,6 +8,8 @@ void Journal::add_draw(TokenId id, const Stats& stats) {
   draw.id = id;
   draw.stats = stats;
   draw.stats.watched = {};
+  draw.stats.top_tokens = {};  // the trace has them
+  draw.stats.top_logprobs = {};
   draw.watched_begin = watched_.size();
   draw.watched_count = stats.watched.size();
   watched_.insert(watched_.end(), stats.watched.begin(), stats.watched.end());

@@ -43,7 +43,7 @@ class Journal {
  private:
   struct Draw {
     TokenId id = 0;
-    Stats stats;  // without `watched`
+    Stats stats;  // without what it only points to
     std::size_t watched_begin = 0, watched_count = 0;
   };
   std::vector<Entry> entries_;

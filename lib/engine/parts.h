@@ -61,6 +61,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
   void rewind(Sequence::Parts& sequence, int count, Draws draws);
   int step();
+  std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
   EngineCounters count() const;
   void clear_prefixes();
   void close();
@@ -78,6 +79,8 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
  private:
   void sweep();
   void compute(const Plan& plan);
+  void ask_scores(const Chunk& chunk, std::int64_t row);
+  void hand_out_scores(const Plan& plan, const std::vector<kernels::Drawn>& scored);
   void hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn);
   void attend(Sequence::Parts& sequence);
   bool start_probe(Sequence::Parts& asker);

@@ -68,7 +68,30 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   trace.origins.push_back(origin);
   trace.is_marker.push_back(0);
   trace.is_taken_back.push_back(0);
+  write_tops(trace.tokens.size() - 1, stats);
   mark_rows(placed_);
+}
+
+void Record::tell_tops(int count) {
+  trace.top_count = count;
+  write_tops(trace.tokens.size() - 1, {});
+}
+
+void Record::score(int position, const Stats& stats) {
+  const auto row = static_cast<std::size_t>(position);
+  trace.logprobs[row] = stats.logprob;
+  trace.entropies_nats[row] = stats.entropy_nats;
+  write_tops(row, stats);
+}
+
+void Record::write_tops(std::size_t row, const Stats& stats) {
+  const auto count = static_cast<std::size_t>(trace.top_count);
+  trace.top_tokens.resize(trace.tokens.size() * count, -1);
+  trace.top_logprobs.resize(trace.tokens.size() * count, Stats::unknown);
+  for (std::size_t i = 0; i < std::min(count, stats.top_tokens.size()); ++i) {
+    trace.top_tokens[row * count + i] = stats.top_tokens[i];
+    trace.top_logprobs[row * count + i] = stats.top_logprobs[i];
+  }
 }
 
 // A marker's last token tells what the tokens before it were.

@@ -25,6 +25,8 @@ struct Stats {
   TokenId top_token = 0;
   float top_logprob = unknown;
   std::span<const float> watched{};  // of all guides, one after another
+  std::span<const TokenId> top_tokens{};  // what the trace tells of others; none for guides
+  std::span<const float> top_logprobs{};
 };
 
 class Record {
@@ -36,7 +38,11 @@ class Record {
   Lane lane;
   Trace trace;
 
+  // The trace tells the likeliest `count` of every token; before the first push().
+  void tell_tops(int count);
   void push(TokenId id, Origin origin, const Stats& stats);
+  // What was found out about a token of the prompt.
+  void score(int position, const Stats& stats);
   void take_back(int count);  // 0 to new_tokens()
   // Ends the sequence: what was held back is streamed, the trace is sealed.
   void seal(StopReason reason, std::string error = {});
@@ -85,6 +91,7 @@ class Record {
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
   void forget_text(std::size_t bytes);
+  void write_tops(std::size_t row, const Stats& stats);
 
   Segments segments_;
   Placed placed_;

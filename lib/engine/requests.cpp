@@ -12,6 +12,7 @@ namespace pensive {
 namespace {
 
 constexpr auto bad = ErrorCode::invalid_argument;
+constexpr int most_tops = 20;
 
 void require_at_least(std::int64_t least, std::int64_t number, std::string_view name) {
   require(number >= least, bad, fmt::format("{} of at least {}", name, least),
@@ -133,6 +134,9 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   check_prompt(*engine, request, id_limit);
   const std::optional<Markers> markers = markers_of(*engine, request);
   const auto rules = rules_of(*engine, request, markers, id_limit);
+  require(request.top_logprobs >= 0 && request.top_logprobs <= most_tops, bad,
+          fmt::format("0 to {} top_logprobs", most_tops), std::to_string(request.top_logprobs),
+          "Request::top_logprobs");
   const kernels::DrawRow draw = understand(request.sampling, engine->model->defaults());
   auto steering = std::make_shared<const Steering>(request.sampling, engine->model->vocab_size());
   Segments segments(markers);
@@ -147,6 +151,9 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   sequence->steering = std::move(steering);
   sequence->draw.watched.assign(sequence->guidance.watched().begin(),
                                 sequence->guidance.watched().end());
+  sequence->draw.listed = request.top_logprobs;
+  sequence->record.tell_tops(request.top_logprobs);
+  if (request.prompt_logprobs && request.prompt.size() > 1) sequence->record.lane.unscored = 0;
   Trace& trace = sequence->record.trace;
   trace.seed = request.sampling.seed ? *request.sampling.seed : fresh_seed();
   trace.sample = request.sample;

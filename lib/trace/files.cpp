@@ -66,7 +66,7 @@ std::string line_of(const Trace& trace) {
                        {"reason", action.reason},
                        {"tokens", action.tokens},
                        {"taken_back", action.taken_back}});
-  const Json line = {{"version", file_version},
+  Json line = {{"version", file_version},
                      {"prompt_tokens", trace.prompt_tokens},
                      {"tokens", trace.tokens},
                      {"logprobs", to_json(trace.logprobs)},
@@ -83,6 +83,11 @@ std::string line_of(const Trace& trace) {
                      {"seed", trace.seed},
                      {"sample", trace.sample},
                      {"path", trace.path}};
+  if (trace.top_count > 0) {
+    line["top_count"] = trace.top_count;
+    line["top_tokens"] = trace.top_tokens;
+    line["top_logprobs"] = to_json(trace.top_logprobs);
+  }
   // An error text may quote bytes that are no UTF-8.
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -131,6 +136,8 @@ class Line {
     }
     return values;
   }
+
+  bool has(std::string_view key) const { return json_.contains(key); }
 
   // Its own copy: member() gives values.
   Json list(std::string_view key) const {
@@ -193,6 +200,11 @@ Trace read_line(std::string_view text, std::string_view where) {
   trace.seed = line.number<std::uint64_t>("seed");
   trace.sample = line.number<std::uint32_t>("sample");
   trace.path = line.numbers<std::uint32_t>("path");
+  if (line.has("top_count")) {
+    trace.top_count = line.number<int>("top_count");
+    trace.top_tokens = line.numbers<TokenId>("top_tokens");
+    trace.top_logprobs = line.floats("top_logprobs");
+  }
   const std::string fault = fault_of(trace);
   require(fault.empty(), ErrorCode::corrupt_file, "columns of equal length", fault, where);
   return trace;

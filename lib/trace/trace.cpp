@@ -18,6 +18,12 @@ std::string fault_of(const Trace& trace) {
       {"origins", trace.origins.size()},
       {"is_marker", trace.is_marker.size()},
       {"is_taken_back", trace.is_taken_back.size()}};
+  if (trace.top_count < 0) return fmt::format("a top_count of {}", trace.top_count);
+  const std::size_t tops = static_cast<std::size_t>(trace.top_count) * size;
+  for (const auto& [name, length] : {std::pair("top_tokens", trace.top_tokens.size()),
+                                     std::pair("top_logprobs", trace.top_logprobs.size())})
+    if (length != tops)
+      return fmt::format("{} {} for {} tokens of {}", length, name, size, trace.top_count);
   for (const auto& [name, length] : columns)
     if (length != size) return fmt::format("{} {} for {} tokens", length, name, size);
   if (trace.prompt_tokens < 0 || static_cast<std::size_t>(trace.prompt_tokens) > size)
