@@ -64,6 +64,10 @@ struct Request {
   // Where the text goes on right after the prompt. Unset: the prompt's last marker tells.
   std::optional<Segment> begins_in{};
   std::vector<TokenId> extra_stop_tokens{};
+  // Ends with StopReason::stop_text as soon as the text after the prompt, thinking too, holds one
+  // of these, wherever tokens begin and end. The token that completed it is kept; of the text
+  // nothing from the stop text on is streamed. Where a guide takes that token back, it goes on.
+  std::vector<std::string> stop_texts{};
   bool ignore_end_tokens = false;
   std::uint32_t sample = 0;  // the number of this sample of the request; keys the draws
   // How many of the likeliest tokens the trace tells beside each that is drawn: 0 to 20.
@@ -71,6 +75,9 @@ struct Request {
   // Whether the trace tells the same of the prompt's tokens, each but the first. What they need
   // is computed also where the cache knows the prompt.
   bool prompt_logprobs = false;
+  // Ends it at the first step so long after start() or submit(), with StopReason::deadline; forks
+  // end with it. 0: never.
+  double timeout_seconds = 0;
 };
 
 // Whether a fork draws what its parent will draw (replay) or its own (search); and a sequence that
@@ -110,10 +117,12 @@ class PENSIVE_EXPORT Sequence {
   Sequence& operator=(Sequence&&) noexcept;
   ~Sequence();
 
+  // From any thread; once it has said true to a thread, that thread may ask trace() and
+  // take_events() too, until the sequence is rewound.
   bool finished() const noexcept;
   const Trace& trace() const noexcept;
   // Text since the last call, by segment. Held back: half a character, tokens that may become a
-  // marker, and the last token while its probe runs. What guides take back later than right after
+  // marker, what may become a stop text, and the last token while its probe runs. What guides take back later than right after
   // it was drawn has been handed out by then, and is not called back.
   std::vector<TextEvent> take_events();
 
@@ -129,8 +138,8 @@ class PENSIVE_EXPORT Sequence {
   // then; what was about to be fed there is not. A finished sequence runs on. The tokens stay in
   // the trace as taken back, with an action "rewind", and count towards no limit; text handed out
   // stays handed out. 0 undoes nothing. Throws invalid_argument for more tokens than came after the
-  // prompt, after a cancel, and where guides told the same do something else: nothing has happened
-  // then.
+  // prompt, after a cancel or a deadline, and where guides told the same do something else: nothing
+  // has happened then.
   void rewind(int tokens, Draws draws = Draws::fresh);
   // Ends the sequence at the next step with StopReason::cancelled. From any thread.
   void cancel() noexcept;
@@ -158,6 +167,10 @@ class PENSIVE_EXPORT Engine {
   // out of range, a prompt longer than the positions or the whole cache, numbers out of range, or a
   // guide that needs markers where there are none.
   Sequence start(const Request& request);
+  // The same from any thread, also while another one steps: the next call that steps takes it in,
+  // and only then are guides asked. Meanwhile nothing but finished(), cancel() and dropping may be
+  // asked of the sequence by a thread that does not step.
+  Sequence submit(const Request& request);
   // Computes one batch: some prefill, one token for each decoding sequence. Returns how many
   // sequences are not finished. A failing step leaves every sequence as it was before.
   int step();

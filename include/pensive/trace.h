@@ -44,6 +44,7 @@ struct PENSIVE_EXPORT Trace {
   int probe_tokens = 0;  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;
   std::string error;       // for StopReason::error
+  std::string stop_text;   // for StopReason::stop_text: the one that came
   std::uint64_t seed = 0;  // what draws were keyed by: seed, sample, then path
   std::uint32_t sample = 0;
   std::vector<std::uint32_t> path;
@@ -55,8 +56,9 @@ struct PENSIVE_EXPORT Trace {
   int count(Segment segment) const noexcept;  // kept, after the prompt, markers not counted
 };
 
-// What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without.
-// Ids that the tokenizer does not know, such as soft rows without a name, have no text.
+// What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without,
+// and of a text that ended at a stop text these two are cut before it. Ids that the tokenizer does
+// not know, such as soft rows without a name, have no text.
 PENSIVE_EXPORT Response respond(const Trace& trace, const Tokenizer& tokenizer);
 
 // JSON lines, one trace a line, with a version; every float comes back with its bits. `append` adds

@@ -1,6 +1,7 @@
 #include "pensive/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string_view>
 #include <utility>
 
@@ -19,6 +20,7 @@ Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptio
       tokenizer_(model->tokenizer()) {}
 
 std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
+  const std::lock_guard lock(mutex_);
   if (!options.soft || options.soft->size() == named_rows_) return tokenizer_;
   std::vector<std::pair<TokenId, std::string>> names;
   for (TokenId row = 0; row < options.soft->size(); ++row)
@@ -32,11 +34,28 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
   const Gate::Visit visit(gate, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
-  sequences_.push_back(sequence);
-  scheduler.add(sequence->record.lane);
-  sequence->guidance.start(sequence->record);
-  attend(*sequence);
+  take_in(sequence);
   return sequence;
+}
+
+std::shared_ptr<Sequence::Parts> Engine::Parts::submit(const Request& request) {
+  auto sequence = make_sequence(shared_from_this(), request);
+  mail(sequence);
+  return sequence;
+}
+
+void Engine::Parts::mail(const std::shared_ptr<Sequence::Parts>& sequence) {
+  const std::lock_guard lock(mutex_);
+  mail_.push_back(sequence);
+  ++calls;
+}
+
+void Engine::Parts::take_in(const std::shared_ptr<Sequence::Parts>& sequence) {
+  sequences_.push_back(sequence);
+  next_deadline_ = std::min(next_deadline_, sequence->deadline);
+  scheduler.add(sequence->record.lane);
+  if (!sequence->is_cancelled && !sequence->is_dropped) sequence->guidance.start(sequence->record);
+  attend(*sequence);
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
@@ -46,6 +65,7 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Dr
   auto sequence = std::make_shared<Sequence::Parts>(parent);
   if (draws == Draws::fresh) sequence->branch(++parent.forks);
   sequences_.push_back(sequence);
+  next_deadline_ = std::min(next_deadline_, sequence->deadline);
   scheduler.adopt(sequence->record.lane);
   attend(*sequence);
   return sequence;
@@ -149,14 +169,33 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
   }
   sequence.probe.reset();
   if (record.lane.stage != Stage::ended) scheduler.end(record.lane);
+  sequence.is_ended = true;
 }
 
-// Where another thread has asked for something: sequences that were cancelled or dropped.
+// Where another thread has asked for something, or a time is over.
 void Engine::Parts::sweep() {
-  if (calls.exchange(0) == 0) return;
+  constexpr auto never = std::chrono::steady_clock::time_point::max();
+  const auto now =
+      next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
+  const bool is_late = next_deadline_ != never && now >= next_deadline_;
+  if (calls.exchange(0) == 0 && !is_late) return;
+  std::vector<std::shared_ptr<Sequence::Parts>> mail;
+  {
+    const std::lock_guard lock(mutex_);
+    mail.swap(mail_);
+  }
+  for (const auto& sequence : mail) take_in(sequence);
+  next_deadline_ = never;
   for (const auto& sequence : sequences_) {
-    if (!sequence->is_cancelled || sequence->is_dropped || sequence->record.is_sealed()) continue;
-    sequence->record.seal(StopReason::cancelled);
+    if (sequence->is_dropped || sequence->record.is_sealed()) continue;
+    if (sequence->is_cancelled) {
+      sequence->record.seal(StopReason::cancelled);
+    } else if (is_late && now >= sequence->deadline) {
+      sequence->record.seal(StopReason::deadline);
+    } else {
+      next_deadline_ = std::min(next_deadline_, sequence->deadline);
+      continue;
+    }
     attend(*sequence);
   }
   std::erase_if(sequences_, [&](const std::shared_ptr<Sequence::Parts>& sequence) {
@@ -187,6 +226,8 @@ void Engine::Parts::clear_prefixes() {
 void Engine::Parts::close() {
   is_open = false;
   sequences_.clear();
+  const std::lock_guard lock(mutex_);
+  mail_.clear();
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options) {
@@ -216,6 +257,7 @@ Turn::Turn(Engine& engine, Nested nested) : parts_(engine.parts()) {
 Turn::~Turn() { parts_->gate.let_go(); }
 
 Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
+Sequence Engine::submit(const Request& request) { return Sequence(parts_->submit(request)); }
 int Engine::step() { return parts_->step(); }
 
 void Engine::finish(std::span<Sequence> sequences) {

@@ -225,11 +225,17 @@ void Guidance::settle(Record& record) {
   if (is_spent(record)) {
     queue_.clear();
     chosen_.reset();
-    return record.seal(is_at_end(record) ? StopReason::end_token : StopReason::length);
+    return record.seal(is_at_end(record)        ? StopReason::end_token
+                       : record.has_stop_text() ? StopReason::stop_text
+                                                : StopReason::length);
   }
   const bool is_forcing = chosen_ && std::holds_alternative<Force>(*chosen_);
   if (chosen_) carry_out(record);
   if (record.is_sealed() || probe_) return;
+  if (record.has_stop_text()) {
+    queue_.clear();
+    return record.seal(StopReason::stop_text);
+  }
   if (queue_.empty() && is_at_end(record)) return record.seal(StopReason::end_token);
   // What has just been forced is fed before a closing may cut it short.
   if (!is_forcing && closing_.is_asked() && closing_.is_due(record.moment({}))) close_now(record);

@@ -1,8 +1,10 @@
 // What Engine and Sequence are made of.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -43,6 +45,8 @@ struct Sequence::Parts {
   std::uint32_t forks = 0;                      // with draws of their own, so far
   std::atomic<bool> is_cancelled = false;
   std::atomic<bool> is_dropped = false;
+  std::atomic<bool> is_ended = false;  // what other threads may see of the record being sealed
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 
   // A probe is a sequence in the hands of the one that asked.
   std::shared_ptr<Parts> probe;
@@ -57,6 +61,9 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   Parts(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
 
   std::shared_ptr<Sequence::Parts> start(const Request& request);
+  // From any thread.
+  std::shared_ptr<Sequence::Parts> submit(const Request& request);
+  void mail(const std::shared_ptr<Sequence::Parts>& sequence);
   std::shared_ptr<Sequence::Parts> fork(Sequence::Parts& parent, Draws draws);
   void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
   void rewind(Sequence::Parts& sequence, int count, Draws draws);
@@ -73,10 +80,11 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   Scheduler scheduler;
   Runner runner;
   Gate gate;
-  std::atomic<int> calls = 0;  // sequences that were dropped or cancelled since the last look
-  bool is_open = true;         // false once the Engine is gone
+  std::atomic<int> calls = 0;  // sequences submitted, dropped or cancelled since the last look
+  std::atomic<bool> is_open = true;  // false once the Engine is gone
 
  private:
+  void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
   void sweep();
   void compute(const Plan& plan);
   void ask_scores(const Chunk& chunk, std::int64_t row);
@@ -87,6 +95,10 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void attend_probe(Sequence::Parts& probe);
 
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
+  std::mutex mutex_;  // for the next two, and the tokenizer
+  std::vector<std::shared_ptr<Sequence::Parts>> mail_;
+  std::chrono::steady_clock::time_point next_deadline_ =
+      std::chrono::steady_clock::time_point::max();
   Wishes wishes_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int named_rows_ = 0;  // that tokenizer_ knows

@@ -24,7 +24,7 @@ struct Stats {
   float entropy_nats = unknown;
   TokenId top_token = 0;
   float top_logprob = unknown;
-  std::span<const float> watched{};  // of all guides, one after another
+  std::span<const float> watched{};       // of all guides, one after another
   std::span<const TokenId> top_tokens{};  // what the trace tells of others; none for guides
   std::span<const float> top_logprobs{};
 };
@@ -38,6 +38,12 @@ class Record {
   Lane lane;
   Trace trace;
 
+  // Texts that end the sequence; before the first push().
+  void stop_at(std::shared_ptr<const std::vector<std::string>> texts) {
+    stop_texts_ = std::move(texts);
+  }
+  // Whether the text holds one of them.
+  bool has_stop_text() const noexcept { return stop_ != nullptr; }
   // The trace tells the likeliest `count` of every token; before the first push().
   void tell_tops(int count);
   void push(TokenId id, Origin origin, const Stats& stats);
@@ -91,6 +97,8 @@ class Record {
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
   void forget_text(std::size_t bytes);
+  void look_for_stop(std::size_t before);
+  std::size_t shown_limit() const;
   void write_tops(std::size_t row, const Stats& stats);
 
   Segments segments_;
@@ -102,7 +110,11 @@ class Record {
   std::vector<int> rows_;               // its row in the trace
   std::vector<int> world_;              // the trace's rows but for the prompt and what was rewound
   int probed_ = 0;
-  int emitted_ = 0;  // tokens whose text was streamed
+  int emitted_ = 0;        // tokens whose text was streamed
+  std::size_t shown_ = 0;  // bytes of text_ that were, or never will be
+  std::shared_ptr<const std::vector<std::string>> stop_texts_;  // may be null
+  const std::string* stop_ = nullptr;                           // the one that came
+  std::size_t stop_begin_ = 0;                                  // where in text_
   std::vector<TextEvent> events_;
   std::size_t streamed_ = 0;  // bytes of all events, those handed out too
 };

@@ -1,5 +1,6 @@
 // Requests and options, checked and understood.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -123,6 +124,25 @@ std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request
   return rules;
 }
 
+std::shared_ptr<const std::vector<std::string>> stop_texts_of(const Request& request) {
+  if (request.stop_texts.empty()) return nullptr;
+  for (const std::string& text : request.stop_texts)
+    require(!text.empty(), bad, "stop texts of at least a byte", "an empty one",
+            "Request::stop_texts");
+  return std::make_shared<const std::vector<std::string>>(request.stop_texts);
+}
+
+std::chrono::steady_clock::time_point deadline_of(const Request& request) {
+  using Clock = std::chrono::steady_clock;
+  const double seconds = request.timeout_seconds;
+  require(std::isfinite(seconds) && seconds >= 0, bad, "a finite time of at least 0",
+          fmt::format("{}", seconds), "Request::timeout_seconds");
+  if (seconds == 0) return Clock::time_point::max();
+  constexpr double longest = 1e9;  // a clock's ticks are whole numbers
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                            std::chrono::duration<double>(std::min(seconds, longest)));
+}
+
 }  // namespace
 
 std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Parts>& engine,
@@ -142,11 +162,13 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   Segments segments(markers);
   segments.begin(request.prompt, request.begins_in);
 
-  auto beginning = std::make_shared<Beginning>(Beginning{
-      Record(request.prompt, std::move(segments), engine->tokenizer()), rules, request.guides});
+  Record record(request.prompt, std::move(segments), engine->tokenizer());
+  record.stop_at(stop_texts_of(request));
+  auto beginning = std::make_shared<Beginning>(Beginning{std::move(record), rules, request.guides});
   auto sequence =
       std::make_shared<Sequence::Parts>(engine, beginning->record, Guidance(rules, request.guides));
   sequence->beginning = std::move(beginning);
+  sequence->deadline = deadline_of(request);
   sequence->draw = draw;
   sequence->steering = std::move(steering);
   sequence->draw.watched.assign(sequence->guidance.watched().begin(),

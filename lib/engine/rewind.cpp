@@ -1,5 +1,6 @@
 // Going back: a sequence is told again, from its beginning, what it was told up to a token.
 // Whatever it knew later is gone with the record and the guides that knew it.
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -14,8 +15,9 @@ constexpr auto bad = ErrorCode::invalid_argument;
 void check(const Sequence::Parts& sequence, int count) {
   const Record& record = sequence.record;
   const StopReason stopped = record.trace.stopped;
-  require(stopped != StopReason::cancelled && !sequence.is_cancelled, bad,
-          "a sequence that may go on", to_string(StopReason::cancelled), "rewind");
+  require(!sequence.is_cancelled && stopped != StopReason::deadline, bad,
+          "a sequence that may go on",
+          to_string(sequence.is_cancelled ? StopReason::cancelled : stopped), "rewind");
   require(count >= 0 && count <= record.new_tokens(), bad,
           fmt::format("0 to {} tokens to take back, for the prompt stays", record.new_tokens()),
           std::to_string(count), "rewind");
@@ -58,6 +60,8 @@ void Engine::Parts::rewind(Sequence::Parts& sequence, int count, Draws draws) {
   }
   record.go_back(std::move(earlier), count, draws == Draws::same ? "same" : "fresh");
   sequence.guidance = std::move(guidance);
+  sequence.is_ended = false;
+  next_deadline_ = std::min(next_deadline_, sequence.deadline);
   scheduler.go_back(record.lane);
   if (draws == Draws::fresh) sequence.branch(++sequence.forks);
   attend(sequence);

@@ -22,6 +22,7 @@ Sequence::Parts::Parts(const Parts& other)
       steering(other.steering),
       tally(other.tally),
       key(other.key) {
+  deadline = other.deadline;
   record.forget_events();
   record.lane.owner = this;
   record.lane.stage = Stage::idle;
@@ -48,7 +49,7 @@ Sequence::~Sequence() {
   ++parts_->engine->calls;
 }
 
-bool Sequence::finished() const noexcept { return parts_->record.is_sealed(); }
+bool Sequence::finished() const noexcept { return parts_->is_ended; }
 const Trace& Sequence::trace() const noexcept { return parts_->record.trace; }
 std::vector<TextEvent> Sequence::take_events() { return parts_->record.take_events(); }
 
