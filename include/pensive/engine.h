@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pensive/judge.h"
@@ -122,8 +123,8 @@ class PENSIVE_EXPORT Sequence {
   bool finished() const noexcept;
   const Trace& trace() const noexcept;
   // Text since the last call, by segment. Held back: half a character, tokens that may become a
-  // marker, what may become a stop text, and the last token while its probe runs. What guides take back later than right after
-  // it was drawn has been handed out by then, and is not called back.
+  // marker, what may become a stop text, and the last token while its probe runs. What guides take
+  // back later than right after it was drawn has been handed out by then, and is not called back.
   std::vector<TextEvent> take_events();
 
   // A second path that shares every page so far; guides are cloned. Works while running or
@@ -208,5 +209,76 @@ class PENSIVE_EXPORT Turn {
  private:
   std::shared_ptr<Engine::Parts> parts_;
 };
+
+// One request in the hands of a Server. A handle: copies are the same job, and it goes on when they
+// are gone. Any thread.
+class PENSIVE_EXPORT Job {
+ public:
+  bool finished() const noexcept;
+  // Waits until it is finished, at most so long; whether it is. Not for listeners.
+  bool wait_for(double seconds) const;
+  void wait() const;
+  // Text since the last call; none where a listener gets it.
+  std::vector<TextEvent> take_events();
+  void cancel() noexcept;
+  // Throws invalid_argument before it is finished. Lives as long as a handle.
+  const Trace& trace() const;
+
+  struct State;  // private to the library
+  explicit Job(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+// Is told of new text, and once of the end, after which job.trace() is there. On the server's
+// thread, under no lock: it may submit and cancel, but not wait, drain, stop or call the engine.
+// One that throws cancels its job.
+using JobListener =
+    std::function<void(Job& job, std::span<const TextEvent> events, bool is_finished)>;
+
+struct ServeOptions {
+  int max_queued = 256;  // submitted and not yet begun; one more is refused with busy
+};
+
+struct ServerCounters {
+  int queued = 0;
+  int running = 0;
+  std::int64_t submitted = 0;
+  std::int64_t refused = 0;   // with busy
+  std::int64_t finished = 0;  // for whatever reason; among them:
+  std::int64_t cancelled = 0;
+  std::int64_t expired = 0;  // their time was over
+  std::int64_t failed = 0;   // StopReason::error, also where the device failed
+  EngineCounters engine{};   // after the last step
+};
+
+// Steps an engine on a thread of its own for whoever submits, from any thread. It holds the
+// engine's Turn: other calls throw busy until it has ended. The engine must outlive it.
+class PENSIVE_EXPORT Server {
+ public:
+  // Throws busy where another thread is at work with the engine.
+  explicit Server(Engine& engine, const ServeOptions& options = {});
+  ~Server();  // stop()
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Checks and queues. As many jobs run as EngineOptions::max_live_sequences, first come first
+  // served. Throws busy for a full queue, cancelled after drain() or stop(), and what
+  // Engine::start() throws.
+  Job submit(const Request& request, JobListener listener = {});
+  // Takes no more, finishes what it has, and ends.
+  void drain();
+  // Takes no more, cancels what it has, and ends. Both throw busy to a listener.
+  void stop();
+  ServerCounters counters() const;
+
+ private:
+  struct Parts;
+  std::shared_ptr<Parts> parts_;  // the thread's too
+};
+
+// An engine that serves.
+PENSIVE_EXPORT std::unique_ptr<Server> serve(Engine& engine, const ServeOptions& options = {});
 
 }  // namespace pensive

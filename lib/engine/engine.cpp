@@ -75,6 +75,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
   const Gate::Visit visit(gate, "feed");
+  sweep();  // it may have been submitted only
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
@@ -140,9 +141,8 @@ void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>
     Sequence::Parts& sequence = *chunk.lane->owner;
     const kernels::Drawn& one = drawn[next++];
     if (one.is_finite) {
-      const Stats stats{one.logprob,   one.drawn_logprob, one.entropy,
-                        one.top_token, one.top_logprob,   one.watched,
-                        one.listed_tokens, one.listed_logprobs};
+      const Stats stats{one.logprob,     one.drawn_logprob, one.entropy,       one.top_token,
+                        one.top_logprob, one.watched,       one.listed_tokens, one.listed_logprobs};
       sequence.guidance.sampled(sequence.record, one.token, stats);
     } else {
       sequence.record.seal(StopReason::error,
@@ -175,8 +175,7 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
 // Where another thread has asked for something, or a time is over.
 void Engine::Parts::sweep() {
   constexpr auto never = std::chrono::steady_clock::time_point::max();
-  const auto now =
-      next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
+  const auto now = next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
   const bool is_late = next_deadline_ != never && now >= next_deadline_;
   if (calls.exchange(0) == 0 && !is_late) return;
   std::vector<std::shared_ptr<Sequence::Parts>> mail;
@@ -204,6 +203,16 @@ void Engine::Parts::sweep() {
     scheduler.drop(sequence->record.lane);
     return true;
   });
+}
+
+void Engine::Parts::fail_all(std::string_view error) {
+  const Gate::Visit visit(gate, "fail_all");
+  sweep();
+  for (const auto& sequence : sequences_) {
+    if (sequence->record.is_sealed()) continue;
+    sequence->record.seal(StopReason::error, std::string(error));
+    attend(*sequence);
+  }
 }
 
 EngineCounters Engine::Parts::count() const {

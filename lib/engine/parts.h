@@ -69,6 +69,8 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void rewind(Sequence::Parts& sequence, int count, Draws draws);
   int step();
   std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
+  // Ends every sequence with StopReason::error.
+  void fail_all(std::string_view error);
   EngineCounters count() const;
   void clear_prefixes();
   void close();
