@@ -2,6 +2,7 @@
 // out.
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -84,6 +85,11 @@ T number_or(T value, T otherwise) {
 // The first released size of each struct; when one grows, its first size is written down here.
 template <typename T>
 constexpr std::uint32_t first_size = sizeof(T);
+
+template <>
+inline constexpr std::uint32_t first_size<pensive_request> = offsetof(pensive_request, min_p);
+template <>
+inline constexpr std::uint32_t first_size<pensive_trace> = offsetof(pensive_trace, top_tokens);
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

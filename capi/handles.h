@@ -21,8 +21,31 @@ std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink);
 std::shared_ptr<User> prompting_in(const pensive_prompting* prompting,
                                    std::shared_ptr<const pensive::Tokenizer> tokenizer,
                                    pensive::PromptOf& prompt_of);
+// Events on their way out, one at a time.
+struct Events {
+  std::vector<pensive::TextEvent> taken;
+  std::size_t next = 0;
+  // Hands the next one out; asks `source` for more when there is none.
+  template <class Source>
+  void hand_out(Source& source, pensive_event* event);
+};
+pensive_event event_out(const pensive::TextEvent& event);
+pensive_trace trace_out(const pensive::Trace& trace);
+
 pensive::Request request_in(const pensive_request* request);
 std::vector<pensive::Problem> problems_in(const pensive_problems* problems);
+
+template <class Source>
+void Events::hand_out(Source& source, pensive_event* event) {
+  check_size(need(event, "event").struct_size, first_size<pensive_event>, "pensive_event");
+  if (next == taken.size()) {
+    next = 0;
+    taken.clear();
+    taken = source.take_events();
+  }
+  struct_out(event, next < taken.size() ? event_out(taken[next++]) : pensive_event{},
+             "pensive_event");
+}
 
 #define CALL(name, parameters, arguments) int32_t name parameters;
 #define TELL(type, name, parameters, arguments, otherwise) type name parameters;
@@ -55,8 +78,15 @@ struct pensive_engine {
 struct pensive_sequence {
   pensive::Sequence value;
   std::shared_ptr<const pensive::Model> model;
-  std::vector<pensive::TextEvent> events{};
-  std::size_t next_event = 0;
+  door::Events events{};
+};
+struct pensive_server {
+  std::shared_ptr<pensive::Engine> engine;  // the server borrows it: destroyed after it
+  std::unique_ptr<pensive::Server> value;
+};
+struct pensive_job {
+  pensive::Job value;
+  door::Events events{};
 };
 struct pensive_trainer {
   std::shared_ptr<pensive::Engine> engine;  // the trainer borrows its engine: destroyed after it

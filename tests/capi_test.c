@@ -306,6 +306,7 @@ int main(int argument_count, char** arguments) {
     test_errors(&world);
     test_generating(&world);
     test_forking(&world);
+    test_engine(&world);
     test_learning(&world);
   }
   close_world(&world);

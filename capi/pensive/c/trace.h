@@ -34,11 +34,15 @@ typedef struct pensive_trace {
   size_t path_count;
   const char* error; /* for PENSIVE_STOP_ERROR; else "" */
   uint32_t sample;
+  int32_t top_count;         /* entries a token in the next two; 0: none were asked for */
+  const int32_t* top_tokens; /* the likeliest first; -1 where there are none */
+  const float* top_logprobs;
+  const char* stop_text; /* for PENSIVE_STOP_STOP_TEXT: the one that came; else "" */
 } pensive_trace;
 #define PENSIVE_TRACE_INIT                                                                         \
   {                                                                                                \
     sizeof(pensive_trace), 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, \
-        0, NULL, 0, NULL, 0                                                                        \
+        0, NULL, 0, NULL, 0, 0, NULL, NULL, NULL                                                   \
   }
 PENSIVE_API int32_t pensive_sequence_get_trace(const pensive_sequence* sequence,
                                                pensive_trace* trace, pensive_error** error);
