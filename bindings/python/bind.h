@@ -60,6 +60,8 @@ std::vector<pensive::Message> chat_of(const py::iterable& chat);
 // texts to encode.
 pensive::Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer);
 pensive::Request request_of(const py::object& request);
+pensive::Request request_of(const py::object& request, const py::dict& fields,
+                            const pensive::Tokenizer& tokenizer);
 // At most one of the two: a system message, or a callable from Problem to ids.
 pensive::PromptOf prompt_of(const py::object& system, const py::object& callable,
                             std::shared_ptr<const pensive::Tokenizer> tokenizer);
@@ -73,6 +75,7 @@ void add_text(py::module_& module);
 void add_think(py::module_& module);
 void add_trace(py::module_& module);
 void add_engine(py::module_& module);
+void add_serve(py::module_& module);
 void add_judge(py::module_& module);
 void add_train(py::module_& module);
 void add_exam(py::module_& module);

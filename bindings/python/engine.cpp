@@ -79,64 +79,6 @@ struct Stream {
   }
 };
 
-pensive::Markers markers_of(const py::dict& given) {
-  pensive::Markers markers;
-  for (const auto& [key, value] : given) {
-    const auto name = py::cast<std::string>(key);
-    auto ids = py::cast<std::vector<TokenId>>(value);
-    if (name == "think_open")
-      markers.think_open = std::move(ids);
-    else if (name == "think_close")
-      markers.think_close = std::move(ids);
-    else if (name == "answer_open")
-      markers.answer_open = std::move(ids);
-    else if (name == "answer_close")
-      markers.answer_close = std::move(ids);
-    else
-      refuse("think_open, think_close, answer_open or answer_close", name, "markers");
-  }
-  return markers;
-}
-
-std::vector<TokenId> prompt_ids(const py::object& prompt, const pensive::Tokenizer* tokenizer) {
-  if (!py::isinstance<py::str>(prompt)) return py::cast<std::vector<TokenId>>(prompt);
-  if (!tokenizer) refuse("a prompt of ids", "a text", "Request");
-  return tokenizer->encode(py::cast<std::string>(prompt));
-}
-
-// Sets one field; false where a request has none of this name.
-bool set_field(Request& request, const std::string& name, const py::object& value) {
-  const auto ids = [&] { return py::cast<std::vector<TokenId>>(value); };
-  if (name == "temperature")
-    request.sampling.temperature = py::cast<float>(value);
-  else if (name == "top_p")
-    request.sampling.top_p = py::cast<float>(value);
-  else if (name == "top_k")
-    request.sampling.top_k = py::cast<int>(value);
-  else if (name == "seed")
-    request.sampling.seed = py::cast<std::uint64_t>(value);
-  else if (name == "max_new_tokens")
-    request.max_new_tokens = py::cast<int>(value);
-  else if (name == "guides")
-    for (const py::handle& guide : py::cast<py::iterable>(value))
-      request.guides.push_back(guide_of(py::reinterpret_borrow<py::object>(guide)));
-  else if (name == "markers")
-    request.markers = markers_of(py::cast<py::dict>(value));
-  else if (name == "closing")
-    request.closing = ids();
-  else if (name == "begins_in")
-    request.begins_in = segment_of(py::cast<std::string>(value));
-  else if (name == "extra_stop_tokens")
-    request.extra_stop_tokens = ids();
-  else if (name == "ignore_end_tokens")
-    request.ignore_end_tokens = py::cast<bool>(value);
-  else if (name == "sample")
-    request.sample = py::cast<std::uint32_t>(value);
-  else
-    return false;
-  return true;
-}
-
 pensive::EngineOptions options_of(const py::kwargs& fields) {
   pensive::EngineOptions options;
   for (const auto& [key, value] : fields) {
@@ -220,39 +162,6 @@ void add_sequence(py::module_& module) {
 
 }  // namespace
 
-Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) {
-  Request request;
-  py::object variables = py::none();
-  py::object chat = py::none();
-  for (const auto& [key, item] : fields) {
-    const auto name = py::cast<std::string>(key);
-    const auto value = py::reinterpret_borrow<py::object>(item);
-    if (value.is_none()) continue;
-    if (name == "prompt")
-      request.prompt = prompt_ids(value, tokenizer);
-    else if (name == "chat")
-      chat = value;
-    else if (name == "chat_variables")
-      variables = value;
-    else if (!set_field(request, name, value))
-      refuse("a field of requests", name, "Request");
-  }
-  if (chat.is_none()) {
-    if (!variables.is_none()) refuse("a chat beside chat_variables", "none", "Request");
-    return request;
-  }
-  if (!request.prompt.empty()) refuse("a prompt or a chat", "both", "Request");
-  if (!tokenizer) refuse("a prompt of ids", "a chat", "Request");
-  request.prompt = tokenizer->encode_chat(chat_of(chat), {true, json_of(variables)});
-  return request;
-}
-
-Request request_of(const py::object& request) {
-  if (request.is_none()) return {};
-  if (py::isinstance<Request>(request)) return py::cast<Request>(request);
-  return request_of(py::cast<py::dict>(request), nullptr);
-}
-
 void add_trace(py::module_& module) {
   using pensive::TraceAction;
   py::class_<TraceAction>(module, "TraceAction", "One thing a guide had done.")
@@ -282,12 +191,17 @@ void add_trace(py::module_& module) {
       .def_property_readonly("origins", origins)
       .def_readonly("is_marker", &Trace::is_marker)
       .def_readonly("is_taken_back", &Trace::is_taken_back)
+      .def_readonly("top_count", &Trace::top_count)
+      .def_readonly("top_tokens", &Trace::top_tokens)
+      .def_readonly("top_logprobs", &Trace::top_logprobs)
       .def_readonly("actions", &Trace::actions)
       .def_readonly("probe_tokens", &Trace::probe_tokens)
       .def_property_readonly(
           "stopped",
           [](const Trace& trace) { return std::string(pensive::to_string(trace.stopped)); })
       .def_property_readonly("error", [](const Trace& trace) { return text_of(trace.error); })
+      .def_property_readonly("stop_text",
+                             [](const Trace& trace) { return text_of(trace.stop_text); })
       .def_readonly("seed", &Trace::seed)
       .def_readonly("sample", &Trace::sample)
       .def_readonly("path", &Trace::path)
@@ -329,11 +243,12 @@ void add_engine(py::module_& module) {
       .def_readonly("free_pages", &Counters::free_pages);
   using Handle = pensive::Engine;
   const auto start = [](Handle& self, const py::object& request, const py::kwargs& fields) {
-    const auto tokenizer = self.model()->tokenizer();
-    if (!request.is_none() && py::len(fields) > 0) refuse("a request or fields", "both", "start");
-    const Request wanted =
-        request.is_none() ? request_of(fields, tokenizer.get()) : request_of(request);
+    const Request wanted = request_of(request, fields, *self.model()->tokenizer());
     return std::make_shared<SequenceHandle>(self.start(wanted), self);
+  };
+  const auto submit = [](Handle& self, const py::object& request, const py::kwargs& fields) {
+    const Request wanted = request_of(request, fields, *self.model()->tokenizer());
+    return std::make_shared<SequenceHandle>(self.submit(wanted), self);
   };
   py::class_<Handle, std::shared_ptr<Handle>>(
       module, "Engine", "Advances every live sequence together. One thread at a time.")
@@ -345,6 +260,17 @@ void add_engine(py::module_& module) {
            py::arg("model").none(false))
       .def("start", start, py::arg("request") = py::none(),
            "Queues a Request, or the one that the keyword arguments describe.")
+      .def("submit", submit, py::arg("request") = py::none(),
+           "The same from any thread, also while another one steps.")
+      .def(
+          "score",
+          [](Handle& self, const std::vector<TokenId>& prompt,
+             const std::vector<TokenId>& continuation) {
+            const py::gil_scoped_release unlock;
+            return self.score(prompt, continuation);
+          },
+          py::arg("prompt"), py::arg("continuation"),
+          "The logprob of each token of `continuation`, were it to follow `prompt`.")
       .def("step", &step, "Computes one batch; returns how many sequences are not finished.")
       .def(
           "finish", [](Handle& self, SequenceHandle& sequence) { finish(self, {&sequence}); },
