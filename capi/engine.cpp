@@ -27,14 +27,30 @@ void optional_in(const pensive_request& given, std::uint32_t bit, T value, To& t
     refuse("0, or its PENSIVE_GIVEN bit", "a value without the bit", name);
 }
 
+void sampling_in(const pensive_request& given, pensive::Sampling& sampling) {
+  optional_in(given, PENSIVE_GIVEN_MIN_P, given.min_p, sampling.min_p, "pensive_request.min_p");
+  optional_in(given, PENSIVE_GIVEN_REPETITION_PENALTY, given.repetition_penalty,
+              sampling.repetition_penalty, "pensive_request.repetition_penalty");
+  sampling.presence_penalty = given.presence_penalty;
+  sampling.frequency_penalty = given.frequency_penalty;
+  const auto tokens = array_in(given.bias_tokens, given.bias_count, "pensive_request.bias_tokens");
+  const auto biases = array_in(given.biases, given.bias_count, "pensive_request.biases");
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    sampling.logit_bias.push_back({tokens[i], biases[i]});
+  sampling.allowed_tokens =
+      copy_in(given.allowed_tokens, given.allowed_count, "pensive_request.allowed_tokens");
+  sampling.banned_tokens =
+      copy_in(given.banned_tokens, given.banned_count, "pensive_request.banned_tokens");
+}
+
 }  // namespace
 
 pensive::Request request_in(const pensive_request* request) {
   const auto given = struct_in(request, "pensive_request");
   check_zero(given.reserved, "pensive_request.reserved");
-  constexpr std::uint32_t known = PENSIVE_GIVEN_TEMPERATURE | PENSIVE_GIVEN_TOP_P |
-                                  PENSIVE_GIVEN_TOP_K | PENSIVE_GIVEN_SEED |
-                                  PENSIVE_GIVEN_BEGINS_IN;
+  constexpr std::uint32_t known =
+      PENSIVE_GIVEN_TEMPERATURE | PENSIVE_GIVEN_TOP_P | PENSIVE_GIVEN_TOP_K | PENSIVE_GIVEN_SEED |
+      PENSIVE_GIVEN_BEGINS_IN | PENSIVE_GIVEN_MIN_P | PENSIVE_GIVEN_REPETITION_PENALTY;
   check_zero(given.given & ~known, "pensive_request.given, unknown bits");
   pensive::Request wanted;
   auto& sampling = wanted.sampling;
@@ -56,6 +72,14 @@ pensive::Request request_in(const pensive_request* request) {
       copy_in(given.extra_stop_tokens, given.extra_stop_count, "pensive_request.extra_stop_tokens");
   wanted.max_new_tokens = number_or(given.max_new_tokens, wanted.max_new_tokens);
   wanted.sample = given.sample;
+  sampling_in(given, sampling);
+  for (const char* text :
+       array_in(given.stop_texts, given.stop_text_count, "pensive_request.stop_texts"))
+    wanted.stop_texts.emplace_back(text_in(text, "pensive_request.stop_texts"));
+  wanted.timeout_seconds = given.timeout_seconds;
+  wanted.top_logprobs = given.top_logprobs;
+  wanted.prompt_logprobs = flag_in(given.prompt_logprobs, "pensive_request.prompt_logprobs");
+  check_zero(given.reserved_2, "pensive_request.reserved_2");
   wanted.ignore_end_tokens = flag_in(given.ignore_end_tokens, "pensive_request.ignore_end_tokens");
   return wanted;
 }
@@ -77,8 +101,8 @@ int32_t engine_new(const pensive_model* model, const pensive_engine_options* opt
     wanted.cache_tokens = given.cache_tokens;
     wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
     wanted.max_tokens_per_step = number_or(given.max_tokens_per_step, wanted.max_tokens_per_step);
-    auto box = std::make_shared<EngineBox>(need(model, "model").value, wanted);
-    slot = new pensive_engine{std::move(box)};
+    slot =
+        new pensive_engine{std::make_shared<pensive::Engine>(need(model, "model").value, wanted)};
     if (user) user->is_ours = true;
   });
 }
@@ -89,18 +113,38 @@ int32_t engine_start(pensive_engine* engine, const pensive_request* request,
                      pensive_sequence** sequence, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(sequence, "sequence");
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto wanted = request_in(&need(request, "request"));
-    const Stepping stepping(*box);
-    slot = new pensive_sequence{box->engine.start(wanted), box->engine.model(), box->is_stepping};
+    slot = new pensive_sequence{value->start(wanted), value->model()};
+  });
+}
+
+int32_t engine_submit(pensive_engine* engine, const pensive_request* request,
+                      pensive_sequence** sequence, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(sequence, "sequence");
+    const auto value = need(engine, "engine").value;
+    const auto wanted = request_in(&need(request, "request"));
+    slot = new pensive_sequence{value->submit(wanted), value->model()};
+  });
+}
+
+int32_t engine_score(pensive_engine* engine, const int32_t* prompt, size_t prompt_count,
+                     const int32_t* continuation, size_t continuation_count, float* logprobs,
+                     pensive_error** error) {
+  return guard(error, [&] {
+    const auto value = need(engine, "engine").value;
+    need(logprobs, "logprobs");
+    const auto scores = value->score(array_in(prompt, prompt_count, "prompt"),
+                                     array_in(continuation, continuation_count, "continuation"));
+    std::ranges::copy(scores, logprobs);
   });
 }
 
 int32_t engine_step(pensive_engine* engine, int32_t* unfinished, pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;  // the handle may be freed meanwhile
-    const Stepping stepping(*box);
-    const int left = box->engine.step();
+    const auto value = need(engine, "engine").value;  // the handle may be freed meanwhile
+    const int left = value->step();
     if (unfinished) *unfinished = left;
   });
 }
@@ -108,26 +152,25 @@ int32_t engine_step(pensive_engine* engine, int32_t* unfinished, pensive_error**
 int32_t engine_finish(pensive_engine* engine, pensive_sequence* const* sequences, size_t count,
                       pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto wanted = array_in(sequences, count, "sequences");
     for (pensive_sequence* sequence : wanted) need(sequence, "sequences");
-    const Stepping stepping(*box);
-    for (pensive_sequence* sequence : wanted) box->engine.finish(sequence->value);
+    const pensive::Turn turn(*value);
+    for (pensive_sequence* sequence : wanted) value->finish(sequence->value);
   });
 }
 
 int32_t engine_clear_prefixes(pensive_engine* engine, pensive_error** error) {
   return guard(error, [&] {
-    const auto box = need(engine, "engine").box;
-    const Stepping stepping(*box);
-    box->engine.clear_prefixes();
+    const auto value = need(engine, "engine").value;
+    value->clear_prefixes();
   });
 }
 
 int32_t engine_get_counters(const pensive_engine* engine, pensive_engine_counters* counters,
                             pensive_error** error) {
   return guard(error, [&] {
-    const pensive::EngineCounters from = need(engine, "engine").box->engine.counters();
+    const pensive::EngineCounters from = need(engine, "engine").value->counters();
     pensive_engine_counters to{};
     to.live = from.live;
     to.steps = from.steps;
@@ -145,25 +188,21 @@ int32_t sequence_finished(const pensive_sequence* sequence) {
   return !sequence || sequence->value.finished();
 }
 
+pensive_event event_out(const pensive::TextEvent& event) {
+  pensive_event to{};
+  to.struct_size = sizeof to;
+  to.segment = static_cast<int32_t>(event.segment);
+  to.index = event.index;
+  to.text = event.text.c_str();
+  to.size = event.text.size();
+  return to;
+}
+
 int32_t sequence_next_event(pensive_sequence* sequence, pensive_event* event,
                             pensive_error** error) {
   return guard(error, [&] {
     pensive_sequence& from = need(sequence, "sequence");
-    check_size(need(event, "event").struct_size, first_size<pensive_event>, "pensive_event");
-    if (from.next_event == from.events.size()) {
-      from.next_event = 0;
-      from.events.clear();
-      from.events = from.value.take_events();
-    }
-    pensive_event to{};
-    if (from.next_event < from.events.size()) {
-      const pensive::TextEvent& next = from.events[from.next_event++];
-      to.segment = static_cast<int32_t>(next.segment);
-      to.index = next.index;
-      to.text = next.text.c_str();
-      to.size = next.text.size();
-    }
-    struct_out(event, to, "pensive_event");
+    from.events.hand_out(from.value, event);
   });
 }
 
@@ -173,8 +212,7 @@ int32_t sequence_fork(const pensive_sequence* sequence, int32_t draws, pensive_s
     auto*& slot = out(fork, "fork");
     const pensive_sequence& from = need(sequence, "sequence");
     const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
-    const Stepping stepping(*from.is_stepping);
-    slot = new pensive_sequence{from.value.fork(wanted), from.model, from.is_stepping};
+    slot = new pensive_sequence{from.value.fork(wanted), from.model};
   });
 }
 
@@ -182,8 +220,17 @@ int32_t sequence_feed(pensive_sequence* sequence, const int32_t* ids, size_t cou
                       pensive_error** error) {
   return guard(error, [&] {
     pensive_sequence& to = need(sequence, "sequence");
-    const Stepping stepping(*to.is_stepping);
     to.value.feed(array_in(ids, count, "ids"));
+  });
+}
+
+int32_t sequence_rewind(pensive_sequence* sequence, size_t tokens, int32_t draws,
+                        pensive_error** error) {
+  return guard(error, [&] {
+    pensive_sequence& to = need(sequence, "sequence");
+    const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
+    const auto count = static_cast<int>(std::min<std::size_t>(tokens, INT32_MAX));
+    to.value.rewind(count, wanted);
   });
 }
 

@@ -57,21 +57,19 @@ int32_t exam_run(pensive_engine* engine, const pensive_problems* problems,
                  pensive_exam** exam, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(exam, "exam");
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto given = struct_in(options, "pensive_exam_options");
     pensive::ExamOptions wanted;
     wanted.request = request_in(given.request);
-    const auto user =
-        prompting_in(given.prompting, box->engine.model()->tokenizer(), wanted.prompt_of);
+    const auto user = prompting_in(given.prompting, value->model()->tokenizer(), wanted.prompt_of);
     wanted.samples = number_or(given.samples, wanted.samples);
     wanted.seed = given.seed;
     if (given.progress)
       wanted.progress = [&given](int done, int of) { given.progress(given.user, done, of); };
     wanted.samples_file = text_or(given.samples_file, "");
     const auto asked = problems_in(problems);
-    const Stepping stepping(*box);
-    slot =
-        new pensive_exam{pensive::examine(box->engine, asked, *need(judge, "judge").value, wanted)};
+    const pensive::Turn turn(*value, pensive::Turn::Nested::refused);
+    slot = new pensive_exam{pensive::examine(*value, asked, *need(judge, "judge").value, wanted)};
     if (user) user->is_ours = true;
   });
 }

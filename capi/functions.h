@@ -104,6 +104,15 @@ CALL(engine_start,
      (pensive_engine * engine, const pensive_request* request, pensive_sequence** sequence,
       pensive_error** error),
      (engine, request, sequence, error))
+CALL(engine_submit,
+     (pensive_engine * engine, const pensive_request* request, pensive_sequence** sequence,
+      pensive_error** error),
+     (engine, request, sequence, error))
+CALL(engine_score,
+     (pensive_engine * engine, const int32_t* prompt, size_t prompt_count,
+      const int32_t* continuation, size_t continuation_count, float* logprobs,
+      pensive_error** error),
+     (engine, prompt, prompt_count, continuation, continuation_count, logprobs, error))
 CALL(engine_step, (pensive_engine * engine, int32_t* unfinished, pensive_error** error),
      (engine, unfinished, error))
 CALL(engine_finish,
@@ -125,8 +134,36 @@ CALL(sequence_fork,
 CALL(sequence_feed,
      (pensive_sequence * sequence, const int32_t* ids, size_t count, pensive_error** error),
      (sequence, ids, count, error))
+CALL(sequence_rewind,
+     (pensive_sequence * sequence, size_t tokens, int32_t draws, pensive_error** error),
+     (sequence, tokens, draws, error))
 DROP(sequence_cancel, (pensive_sequence * sequence), (sequence))
 DROP(sequence_free, (pensive_sequence * sequence), (sequence))
+
+// serve
+CALL(server_new,
+     (pensive_engine * engine, const pensive_serve_options* options, pensive_server** server,
+      pensive_error** error),
+     (engine, options, server, error))
+DROP(server_free, (pensive_server * server), (server))
+CALL(server_submit,
+     (pensive_server * server, const pensive_request* request, const pensive_listener* listener,
+      pensive_job** job, pensive_error** error),
+     (server, request, listener, job, error))
+CALL(server_drain, (pensive_server * server, pensive_error** error), (server, error))
+CALL(server_stop, (pensive_server * server, pensive_error** error), (server, error))
+CALL(server_get_counters,
+     (const pensive_server* server, pensive_server_counters* counters, pensive_error** error),
+     (server, counters, error))
+TELL(int32_t, job_finished, (const pensive_job* job), (job), 1)
+CALL(job_wait, (const pensive_job* job, double seconds, int32_t* finished, pensive_error** error),
+     (job, seconds, finished, error))
+CALL(job_next_event, (pensive_job * job, pensive_event* event, pensive_error** error),
+     (job, event, error))
+CALL(job_get_trace, (const pensive_job* job, pensive_trace* trace, pensive_error** error),
+     (job, trace, error))
+DROP(job_cancel, (pensive_job * job), (job))
+DROP(job_free, (pensive_job * job), (job))
 
 // trace
 CALL(sequence_get_trace,

@@ -92,6 +92,11 @@ inline constexpr std::uint32_t first_size<pensive_model_info> = 104;
 template <>
 inline constexpr std::uint32_t first_size<pensive_chat> = offsetof(pensive_chat, messages_json);
 
+template <>
+inline constexpr std::uint32_t first_size<pensive_request> = offsetof(pensive_request, min_p);
+template <>
+inline constexpr std::uint32_t first_size<pensive_trace> = offsetof(pensive_trace, top_tokens);
+
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);
 

@@ -1,6 +1,5 @@
 // What stands behind the C handles, the bodies of the functions, and conversions several share.
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -16,40 +15,37 @@
 
 namespace door {
 
-// One thread at a time steps or changes what is stepped; a second, or a callback, is told so.
-struct EngineBox {
-  EngineBox(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
-      : engine(std::move(model), options) {}
-  pensive::Engine engine;
-  // Shared with the sequences, which may outlive the engine.
-  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
-};
-
-class Stepping {
- public:
-  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
-    if (is_stepping_.test_and_set())
-      throw pensive::Error(pensive::ErrorCode::busy,
-                           "expected one caller at a time; found this engine stepping already "
-                           "(another thread, or a callback)");
-  }
-  explicit Stepping(EngineBox& box) : Stepping(*box.is_stepping) {}
-  ~Stepping() { is_stepping_.clear(); }
-  Stepping(const Stepping&) = delete;
-  Stepping& operator=(const Stepping&) = delete;
-
- private:
-  std::atomic_flag& is_stepping_;
-};
-
 // A caller's log, held by the sink made from it.
 std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink);
 // How to prompt, and the caller's `user` if there is one.
 std::shared_ptr<User> prompting_in(const pensive_prompting* prompting,
                                    std::shared_ptr<const pensive::Tokenizer> tokenizer,
                                    pensive::PromptOf& prompt_of);
+// Events on their way out, one at a time.
+struct Events {
+  std::vector<pensive::TextEvent> taken;
+  std::size_t next = 0;
+  // Hands the next one out; asks `source` for more when there is none.
+  template <class Source>
+  void hand_out(Source& source, pensive_event* event);
+};
+pensive_event event_out(const pensive::TextEvent& event);
+pensive_trace trace_out(const pensive::Trace& trace);
+
 pensive::Request request_in(const pensive_request* request);
 std::vector<pensive::Problem> problems_in(const pensive_problems* problems);
+
+template <class Source>
+void Events::hand_out(Source& source, pensive_event* event) {
+  check_size(need(event, "event").struct_size, first_size<pensive_event>, "pensive_event");
+  if (next == taken.size()) {
+    next = 0;
+    taken.clear();
+    taken = source.take_events();
+  }
+  struct_out(event, next < taken.size() ? event_out(taken[next++]) : pensive_event{},
+             "pensive_event");
+}
 
 #define CALL(name, parameters, arguments) int32_t name parameters;
 #define TELL(type, name, parameters, arguments, otherwise) type name parameters;
@@ -77,16 +73,22 @@ struct pensive_judge {
   std::shared_ptr<const pensive::Judge> value;
 };
 struct pensive_engine {
-  std::shared_ptr<door::EngineBox> box;
+  std::shared_ptr<pensive::Engine> value;
 };
 struct pensive_sequence {
   pensive::Sequence value;
   std::shared_ptr<const pensive::Model> model;
-  std::shared_ptr<std::atomic_flag> is_stepping;  // its engine's
-  std::vector<pensive::TextEvent> events{};
-  std::size_t next_event = 0;
+  door::Events events{};
+};
+struct pensive_server {
+  std::shared_ptr<pensive::Engine> engine;  // the server borrows it: destroyed after it
+  std::unique_ptr<pensive::Server> value;
+};
+struct pensive_job {
+  pensive::Job value;
+  door::Events events{};
 };
 struct pensive_trainer {
-  std::shared_ptr<door::EngineBox> box;  // the trainer borrows its engine: destroyed after it
+  std::shared_ptr<pensive::Engine> engine;  // the trainer borrows its engine: destroyed after it
   pensive::Trainer value;
 };

@@ -25,6 +25,7 @@
 #include "pensive/c/exam.h"
 #include "pensive/c/judge.h"
 #include "pensive/c/model.h"
+#include "pensive/c/serve.h"
 #include "pensive/c/text.h"
 #include "pensive/c/think.h"
 #include "pensive/c/trace.h"

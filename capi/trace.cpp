@@ -10,33 +10,41 @@ static_assert(sizeof(pensive::Segment) == 1 && sizeof(pensive::Origin) == 1);
 
 }  // namespace
 
+pensive_trace trace_out(const pensive::Trace& from) {
+  pensive_trace to{};
+  to.struct_size = sizeof to;
+  to.stopped = static_cast<int32_t>(from.stopped);
+  to.count = from.tokens.size();
+  to.tokens = from.tokens.data();
+  to.logprobs = from.logprobs.data();
+  to.drawn_logprobs = from.drawn_logprobs.data();
+  to.entropies_nats = from.entropies_nats.data();
+  to.segments = reinterpret_cast<const uint8_t*>(from.segments.data());
+  to.origins = reinterpret_cast<const uint8_t*>(from.origins.data());
+  to.is_marker = from.is_marker.data();
+  to.is_taken_back = from.is_taken_back.data();
+  to.prompt_tokens = from.prompt_tokens;
+  to.probe_tokens = from.probe_tokens;
+  to.decoded_tokens = from.decoded_tokens();
+  to.think_tokens = from.count(pensive::Segment::think);
+  to.answer_tokens = from.count(pensive::Segment::answer);
+  to.action_count = static_cast<int32_t>(from.actions.size());
+  to.seed = from.seed;
+  to.sample = from.sample;
+  to.path = from.path.data();
+  to.path_count = from.path.size();
+  to.error = from.error.c_str();
+  to.top_count = from.top_count;
+  to.top_tokens = from.top_tokens.data();
+  to.top_logprobs = from.top_logprobs.data();
+  to.stop_text = from.stop_text.c_str();
+  return to;
+}
+
 int32_t sequence_get_trace(const pensive_sequence* sequence, pensive_trace* trace,
                            pensive_error** error) {
   return guard(error, [&] {
-    const pensive::Trace& from = need(sequence, "sequence").value.trace();
-    pensive_trace to{};
-    to.stopped = static_cast<int32_t>(from.stopped);
-    to.count = from.tokens.size();
-    to.tokens = from.tokens.data();
-    to.logprobs = from.logprobs.data();
-    to.drawn_logprobs = from.drawn_logprobs.data();
-    to.entropies_nats = from.entropies_nats.data();
-    to.segments = reinterpret_cast<const uint8_t*>(from.segments.data());
-    to.origins = reinterpret_cast<const uint8_t*>(from.origins.data());
-    to.is_marker = from.is_marker.data();
-    to.is_taken_back = from.is_taken_back.data();
-    to.prompt_tokens = from.prompt_tokens;
-    to.probe_tokens = from.probe_tokens;
-    to.decoded_tokens = from.decoded_tokens();
-    to.think_tokens = from.count(pensive::Segment::think);
-    to.answer_tokens = from.count(pensive::Segment::answer);
-    to.action_count = static_cast<int32_t>(from.actions.size());
-    to.seed = from.seed;
-    to.sample = from.sample;
-    to.path = from.path.data();
-    to.path_count = from.path.size();
-    to.error = from.error.c_str();
-    struct_out(trace, to, "pensive_trace");
+    struct_out(trace, trace_out(need(sequence, "sequence").value.trace()), "pensive_trace");
   });
 }
 

@@ -49,12 +49,11 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
                     pensive_trainer** trainer, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(trainer, "trainer");
-    const auto box = need(engine, "engine").box;
+    const auto value = need(engine, "engine").value;
     const auto given = struct_in(options, "pensive_train_options");
     pensive::TrainOptions wanted;
     wanted.rollout = request_in(given.rollout);
-    const auto user =
-        prompting_in(given.prompting, box->engine.model()->tokenizer(), wanted.prompt_of);
+    const auto user = prompting_in(given.prompting, value->model()->tokenizer(), wanted.prompt_of);
     if (given.branch != PENSIVE_BRANCH_AT_PROMPT && given.branch != PENSIVE_BRANCH_AT_SOFT_TOKEN)
       refuse("a pensive_branch", std::to_string(given.branch), "pensive_train_options.branch");
     wanted.branch = static_cast<pensive::Branch>(given.branch);
@@ -66,8 +65,8 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
     wanted.total_steps = given.total_steps;
     wanted.inner_steps = number_or(given.inner_steps, wanted.inner_steps);
     wanted.max_batch_tokens = number_or(given.max_batch_tokens, wanted.max_batch_tokens);
-    slot = new pensive_trainer{box, pensive::Trainer(box->engine, need(soft, "soft").value, row,
-                                                     need(judge, "judge").value, wanted)};
+    slot = new pensive_trainer{value, pensive::Trainer(*value, need(soft, "soft").value, row,
+                                                       need(judge, "judge").value, wanted)};
     if (user) user->is_ours = true;
   });
 }
@@ -81,7 +80,7 @@ int32_t trainer_step(pensive_trainer* trainer, const pensive_problems* problems,
     if (report)
       check_size(report->struct_size, first_size<pensive_train_report>, "pensive_train_report");
     const auto wanted = problems_in(problems);
-    const Stepping stepping(*value.box);
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
     const pensive::TrainReport from = value.value.step(wanted);
     if (!report) return;
     pensive_train_report to{};
@@ -110,7 +109,7 @@ int32_t trainer_save_checkpoint(const pensive_trainer* trainer, const char* file
                                 pensive_error** error) {
   return guard(error, [&] {
     const pensive_trainer& value = need(trainer, "trainer");
-    const Stepping stepping(*value.box);
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
     value.value.save_checkpoint(text_in(file, "file"));
   });
 }
@@ -118,7 +117,7 @@ int32_t trainer_save_checkpoint(const pensive_trainer* trainer, const char* file
 int32_t trainer_resume(pensive_trainer* trainer, const char* file, pensive_error** error) {
   return guard(error, [&] {
     pensive_trainer& value = need(trainer, "trainer");
-    const Stepping stepping(*value.box);
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
     value.value.resume(text_in(file, "file"));
   });
 }

@@ -149,10 +149,14 @@ static int32_t reenters(void* user, const pensive_moment* moment, pensive_action
   Inside* inside = user;
   pensive_sequence* other = NULL;
   const int32_t busy = PENSIVE_BUSY;
-  CHECK_FAILS(busy, "stepping", pensive_engine_step(inside->engine, NULL, &error));
-  CHECK_FAILS(busy, "stepping", pensive_engine_clear_prefixes(inside->engine, &error));
-  CHECK_FAILS(busy, "stepping", pensive_sequence_fork(inside->sequence, 0, &other, &error));
-  CHECK_FAILS(busy, "stepping", pensive_sequence_feed(inside->sequence, &moment->token, 1, &error));
+  CHECK_FAILS(busy, "one caller at a time", pensive_engine_step(inside->engine, NULL, &error));
+  CHECK_FAILS(busy, "one caller at a time", pensive_engine_clear_prefixes(inside->engine, &error));
+  CHECK_FAILS(busy, "one caller at a time",
+              pensive_sequence_fork(inside->sequence, 0, &other, &error));
+  CHECK_FAILS(busy, "one caller at a time",
+              pensive_sequence_feed(inside->sequence, &moment->token, 1, &error));
+  CHECK_FAILS(busy, "one caller at a time",
+              pensive_sequence_rewind(inside->sequence, 0, 0, &error));
   CHECK(!other);
   action->kind = PENSIVE_STOP;
   return PENSIVE_OK;

@@ -13,9 +13,9 @@ static int32_t score_even(void* user, const pensive_problem* problem,
   CHECK(problem->question && response->text[response->text_size] == '\0');
   Judged* judged = user;
   ++judged->asked;
-  CHECK_FAILS(PENSIVE_BUSY, "stepping",
+  CHECK_FAILS(PENSIVE_BUSY, "one caller at a time",
               pensive_trainer_save_checkpoint(judged->trainer, "/nonexistent/pensive", &error));
-  CHECK_FAILS(PENSIVE_BUSY, "stepping",
+  CHECK_FAILS(PENSIVE_BUSY, "one caller at a time",
               pensive_trainer_resume(judged->trainer, "/nonexistent/pensive", &error));
   *score = response->think_tokens % 2 == 0;
   return PENSIVE_OK;

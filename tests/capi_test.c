@@ -351,6 +351,7 @@ int main(int argument_count, char** arguments) {
     test_errors(&world);
     test_generating(&world);
     test_forking(&world);
+    test_engine(&world);
     test_learning(&world);
   }
   close_world(&world);

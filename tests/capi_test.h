@@ -59,6 +59,7 @@ typedef struct {
 int32_t* ask(const World* world, const char* question, size_t* count);
 
 void test_errors(const World* world);
+void test_engine(const World* world);
 void test_learning(const World* world);
 
 #endif

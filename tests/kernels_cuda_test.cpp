@@ -185,8 +185,12 @@ std::vector<DrawRow> random_wishes(int rows, int vocab) {
       row.bias_tokens = {i % vocab, (7 * i) % vocab};
       row.bias_logits = {2, -1};
       row.bias_times_max_minus_mean = {0, 0.3f};
+      if (i % 8 == 0) row.bias_repetitions = {1.2f, 0.8f};
+      if (i % 12 == 0) row.bias_penalties = {0.5f, -0.5f};
     }
     if (i % 6 == 1) row.mask.assign(vocab / 32 + 1, 0x7F7F7F7Fu);
+    if (i % 5 == 3) row.min_p = 0.1f;
+    if (i % 9 == 4) row.listed = 1 + i % 20;
     if (i % 7 == 2) row.watched = {0, vocab - 1, i % vocab};
   }
   return wishes;
@@ -211,6 +215,11 @@ TEST_F(Cuda, DrawsWhatTheCpuDraws) {
         // Of equal infinities the difference is no number.
         if (card[i].watched[w] == host[i].watched[w]) continue;
         EXPECT_NEAR(card[i].watched[w], host[i].watched[w], 1e-5);
+      }
+      EXPECT_EQ(card[i].listed_tokens, host[i].listed_tokens);
+      for (std::size_t l = 0; l < host[i].listed_logprobs.size(); ++l) {
+        if (card[i].listed_logprobs[l] == host[i].listed_logprobs[l]) continue;
+        EXPECT_NEAR(card[i].listed_logprobs[l], host[i].listed_logprobs[l], 1e-5);
       }
       if (card[i].token != host[i].token) {
         ++differ;  // two scores closer than rounding
@@ -243,6 +252,7 @@ TEST_F(Cuda, CutsTiesAsTheCpuDoes) {
     DrawRow row;
     row.top_k = trial % 7;
     row.top_p = 0.05f + 0.95f * static_cast<float>(trial % 11) / 10;
+    row.min_p = trial % 4 == 0 ? 0.1f : 0.0f;
     row.key = trial;
     Drawn host = draw(logits, {row})[0], card = draw(there(logits), {row})[0];
     EXPECT_EQ(card.token, host.token) << trial;

@@ -25,7 +25,11 @@ std::vector<double> naive_probabilities(std::vector<double> logits, const DrawRo
   double mean = std::accumulate(logits.begin(), logits.end(), 0.0) / logits.size();
   for (std::size_t i = 0; i < row.bias_tokens.size(); ++i) {
     double times = row.bias_times_max_minus_mean.empty() ? 0 : row.bias_times_max_minus_mean[i];
-    logits[row.bias_tokens[i]] += row.bias_logits[i] + times * (most - mean);
+    double& logit = logits[row.bias_tokens[i]];
+    logit += row.bias_logits[i] + times * (most - mean);
+    double repetition = row.bias_repetitions.empty() ? 1 : row.bias_repetitions[i];
+    logit = logit > 0 ? logit / repetition : logit * repetition;
+    logit -= row.bias_penalties.empty() ? 0 : row.bias_penalties[i];
   }
   for (std::size_t t = 0; t < logits.size() && !row.mask.empty(); ++t) {
     if (t / 32 >= row.mask.size() || !(row.mask[t / 32] >> (t % 32) & 1)) logits[t] = -INFINITY;
@@ -48,6 +52,7 @@ std::vector<double> naive_probabilities(std::vector<double> logits, const DrawRo
     cut_below(weight);
     break;
   }
+  if (row.min_p > 0) cut_below(row.min_p * (1 - 1e-6));  // the largest weight is 1
   total = std::accumulate(weights.begin(), weights.end(), 0.0);
   for (double& weight : weights) weight /= total;
   return weights;
@@ -106,6 +111,17 @@ TEST(Draw, FollowsTheDistribution) {
     row.mask = {0xFFFF00FFu};
     row.top_p = 1;
     expect_distribution(logits, row, "biases and mask");
+    row.bias_tokens = {3, 5, 6, 7};
+    row.bias_logits = {1, 0, 0, 0};
+    row.bias_times_max_minus_mean.clear();
+    row.bias_repetitions = {1.3f, 1.3f, 2, 1};
+    row.bias_penalties = {0, 0.5f, 0, -1};
+    expect_distribution(logits, row, "penalties");
+    row.min_p = 0.2f;
+    expect_distribution(logits, row, "penalties and min-p");
+    row.top_p = 0.7f;
+    row.top_k = 8;
+    expect_distribution(logits, row, "all at once");
   }
   expect_distribution(at::randn({1000}), {}, "a larger vocabulary");
 }
@@ -132,6 +148,7 @@ TEST(Draw, CutsAsSortingDoesWithTies) {
     row.temperature = trial % 3 ? 1.0f : 0.7f;
     row.top_k = trial % 7;
     row.top_p = 0.05f + 0.95f * static_cast<float>(trial % 11) / 10;
+    row.min_p = trial % 4 == 0 ? 0.02f * static_cast<float>(trial % 50) : 0.0f;
     row.key = trial;
     std::vector<double> expected = naive_probabilities(values_of(logits), row);
     Drawn drawn = draw_one(logits, row);
@@ -163,6 +180,35 @@ TEST(Draw, ReportsRawLogprobsAndEntropyWhateverIsBiased) {
       EXPECT_NEAR(drawn.watched[i], exact[row.watched[i]].item<double>(), 4e-6);
     }
   }
+}
+
+TEST(Draw, ListsTheLikeliestWhateverIsBiased) {
+  at::manual_seed(5);
+  for (at::ScalarType scalar : {at::kFloat, at::kDouble})
+    for (int vocab : {1, 5, 33, 500}) {
+      at::Tensor logits = at::randint(-9, 9, {vocab}, scalar);  // ties
+      if (vocab > 2) logits[1] = -INFINITY;
+      std::vector<double> exact = values_of(at::log_softmax(logits.to(at::kDouble), 0));
+      std::vector<std::int32_t> order(vocab);
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int a, int b) { return exact[a] > exact[b]; });
+      DrawRow row;
+      row.bias_tokens = {0};
+      row.bias_logits = {9};
+      for (int listed : {0, 1, 20}) {
+        row.listed = listed;
+        Drawn drawn = draw_one(logits, row);
+        order.resize(std::min(vocab, 20));
+        std::vector<std::int32_t> wanted(order.begin(), order.begin() + std::min(vocab, listed));
+        EXPECT_EQ(drawn.listed_tokens, wanted);
+        ASSERT_EQ(drawn.listed_logprobs.size(), wanted.size());
+        for (std::size_t i = 0; i < wanted.size(); ++i) {
+          if (std::isinf(exact[wanted[i]])) continue;
+          EXPECT_NEAR(drawn.listed_logprobs[i], exact[wanted[i]], 1e-5);
+        }
+      }
+    }
 }
 
 TEST(Draw, GreedyTakesTheLargestAndOfEqualsTheFirst) {
@@ -237,6 +283,14 @@ TEST(Draw, RefusesWishesOutOfRange) {
   refused([](DrawRow& row) { row.top_p = 0; });
   refused([](DrawRow& row) { row.top_p = NAN; });
   refused([](DrawRow& row) { row.top_k = -1; });
+  refused([](DrawRow& row) { row.min_p = -0.1f; });
+  refused([](DrawRow& row) { row.min_p = 1.1f; });
+  refused([](DrawRow& row) { row.min_p = NAN; });
+  refused([](DrawRow& row) { row.listed = -1; });
+  refused([](DrawRow& row) { row.bias_penalties = {1}; });
+  refused([](DrawRow& row) {
+    row.bias_tokens = {1}, row.bias_logits = {0}, row.bias_repetitions = {0};
+  });
   refused([](DrawRow& row) { row.watched = {10}; });
   refused([](DrawRow& row) { row.bias_tokens = {-1}, row.bias_logits = {0}; });
   refused([](DrawRow& row) { row.bias_tokens = {1}; });

@@ -233,6 +233,25 @@ class Shell(unittest.TestCase):
         chat.type("\004")
         self.assertEqual(chat.wait(), 0)
 
+    def test_what_is_asked_of_draws(self):
+        whole = answer("--ignore-eos", "-n", 40)
+        stops = [flag for digit in range(10) for flag in ("--stop", digit)]
+        cut = answer("--ignore-eos", "-n", 40, "--stop", "never there", *stops)
+        self.assertFalse(any(c.isdigit() for c in cut["content"] + cut["reasoning_content"]))
+        self.assertLess(len(cut["ids"]), len(whole["ids"]))
+        banned = answer("--ignore-eos", "-n", 40, "--logit-bias", f"{whole['ids'][0]}:-inf")
+        self.assertNotIn(whole["ids"][0], banned["ids"])
+        answer("--min-p", 0.1, "--repeat-penalty", 1.1, "--presence-penalty", 0.1,
+               "--frequency-penalty", -0.1, "--timeout", 600)
+        late = answer("--ignore-eos", "--timeout", 1e-9)
+        self.assertEqual(late["ids"], [])
+        for flags, saying in ((["--logit-bias", "x:1"], "--logit-bias"),
+                              (["--logit-bias", "5"], "--logit-bias"),
+                              (["--min-p", 2], "min_p"), (["--stop", ""], "stop"),
+                              (["--timeout", -1], "timeout_seconds")):
+            self.refuses("generate", "-m", MODEL, "--chat", QUESTION, "--device", "cpu", *flags,
+                         saying=saying)
+
     def test_ids_file(self):
         ids = self.path / "ids.txt"
         ids.write_text("2 4\n")

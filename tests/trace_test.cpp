@@ -139,6 +139,8 @@ TEST(Respond, IsTruncatedWhereALimitEndedIt) {
   for (const auto& [reason, is_truncated] :
        std::vector<std::pair<StopReason, bool>>{{StopReason::end_token, false},
                                                 {StopReason::guide, false},
+                                                {StopReason::stop_text, false},
+                                                {StopReason::deadline, true},
                                                 {StopReason::length, true},
                                                 {StopReason::cancelled, true},
                                                 {StopReason::error, true},
@@ -147,6 +149,21 @@ TEST(Respond, IsTruncatedWhereALimitEndedIt) {
     trace.stopped = reason;
     EXPECT_EQ(respond(trace, *tokenizer()).is_truncated, is_truncated) << to_string(reason);
   }
+}
+
+TEST(Respond, CutsTheLastTextAtItsStopText) {
+  Trace trace;
+  add(trace, one, Segment::prompt, Origin::prompt);
+  for (const TokenId id : {two, three, one}) add(trace, id, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  for (const TokenId id : {three, two, one}) add(trace, id, Segment::answer, Origin::sampled);
+  trace.stopped = StopReason::stop_text;
+  const Response whole = respond(trace, *tokenizer());
+  trace.stop_text = "2";
+  const Response cut = respond(trace, *tokenizer());
+  EXPECT_EQ(cut.answer, whole.answer.substr(0, whole.answer.find('2')));
+  EXPECT_EQ(cut.thinking, whole.thinking);  // what came before is not its end
+  EXPECT_EQ(cut.text, whole.text);
 }
 
 TEST(Respond, RefusesColumnsOfUnequalLengths) {
@@ -177,6 +194,10 @@ void expect_equal(const Trace& a, const Trace& b) {
   EXPECT_EQ(a.probe_tokens, b.probe_tokens);
   EXPECT_EQ(a.stopped, b.stopped);
   EXPECT_EQ(a.error, b.error);
+  EXPECT_EQ(a.stop_text, b.stop_text);
+  EXPECT_EQ(a.top_count, b.top_count);
+  EXPECT_EQ(a.top_tokens, b.top_tokens);
+  EXPECT_EQ(bits(a.top_logprobs), bits(b.top_logprobs));
   EXPECT_EQ(a.seed, b.seed);
   EXPECT_EQ(a.sample, b.sample);
   EXPECT_EQ(a.path, b.path);
@@ -196,6 +217,12 @@ TEST(SaveAndLoad, GiveBackEveryField) {
   Trace failed = example();
   failed.stopped = StopReason::error;
   failed.error = "a \"guide\"\nthrew é";
+  failed.stop_text = "né";
+  failed.top_count = 2;
+  failed.top_tokens.assign(2 * failed.tokens.size(), -1);
+  failed.top_logprobs.assign(2 * failed.tokens.size(), none);
+  failed.top_tokens[3] = 7;
+  failed.top_logprobs[3] = -0.3f;
   const std::vector<Trace> traces = {example(), Trace{}, failed};
   save(traces, file);
   const std::vector<Trace> loaded = load_traces(file);
@@ -294,6 +321,12 @@ TEST(SaveAndLoad, DamagedLinesAreRefused) {
       {"\"sample\":7", "\"sample\":4294967296"},
       {"\"actions\":[{", "\"actions\":[5,{"},
       {"\"probe_tokens\":4,", ""},
+      {"\"probe_tokens\":4,", "\"probe_tokens\":4,\"top_count\":1,"},
+      {"\"probe_tokens\":4,",
+       "\"probe_tokens\":4,\"top_count\":-1,\"top_tokens\":[],\"top_logprobs\":[],"},
+      {"\"probe_tokens\":4,",
+       "\"probe_tokens\":4,\"top_count\":1,\"top_tokens\":[1],\"top_logprobs\":[0],"},
+      {"\"probe_tokens\":4,", "\"probe_tokens\":4,\"stop_text\":4,"},
       {"{\"version\":1,", "[{\"version\":1,"},
   };
   for (const auto& [before, after] : damages) {

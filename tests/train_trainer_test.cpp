@@ -249,6 +249,18 @@ TEST(Trainer, RefusesWhatItCannotDo) {
   using enum ErrorCode;
   refuse(unsupported, "top_k", [](Toy& s) { s.options.rollout.sampling.top_k = 20; });
   refuse(unsupported, "top_p", [](Toy& s) { s.options.rollout.sampling.top_p = 0.9f; });
+  refuse(unsupported, "min_p", [](Toy& s) { s.options.rollout.sampling.min_p = 0.1f; });
+  refuse(unsupported, "repetition_penalty",
+         [](Toy& s) { s.options.rollout.sampling.repetition_penalty = 1.1f; });
+  refuse(unsupported, "presence_penalty",
+         [](Toy& s) { s.options.rollout.sampling.presence_penalty = 1; });
+  refuse(unsupported, "frequency_penalty",
+         [](Toy& s) { s.options.rollout.sampling.frequency_penalty = 1; });
+  refuse(unsupported, "logit_bias", [](Toy& s) {
+    s.options.rollout.sampling.logit_bias = {{5, 1}};
+  });
+  refuse(unsupported, "banned_tokens",
+         [](Toy& s) { s.options.rollout.sampling.banned_tokens = {5}; });
   // The checkpoint's own generation_config.json asks for both.
   refuse(unsupported, "generation_config",
          [](Toy& s) { s.options.rollout.sampling.top_k.reset(); });

@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,32 +45,6 @@ struct JudgeHandle {
   std::shared_ptr<const pensive::Judge> judge;
 };
 
-// One thread at a time steps or changes what is stepped; a second one, or a callback, is told so.
-struct EngineHandle {
-  EngineHandle(std::shared_ptr<const pensive::Model> model, const pensive::EngineOptions& options)
-      : engine(std::move(model), options) {}
-  pensive::Engine engine;
-  // Shared with the sequences, which may outlive the engine.
-  std::shared_ptr<std::atomic_flag> is_stepping = std::make_shared<std::atomic_flag>();
-};
-
-class Stepping {
- public:
-  explicit Stepping(std::atomic_flag& is_stepping) : is_stepping_(is_stepping) {
-    if (is_stepping_.test_and_set())
-      throw pensive::Error(pensive::ErrorCode::busy,
-                           "expected one caller at a time; found this engine stepping already "
-                           "(another thread, or a callback)");
-  }
-  explicit Stepping(EngineHandle& engine) : Stepping(*engine.is_stepping) {}
-  ~Stepping() { is_stepping_.clear(); }
-  Stepping(const Stepping&) = delete;
-  Stepping& operator=(const Stepping&) = delete;
-
- private:
-  std::atomic_flag& is_stepping_;
-};
-
 [[noreturn]] void refuse(const std::string& expected, const std::string& found,
                          const std::string& where);
 
@@ -87,6 +60,8 @@ std::string chat_of(const py::iterable& chat);  // a JSON list of the dicts
 // texts to encode.
 pensive::Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer);
 pensive::Request request_of(const py::object& request);
+pensive::Request request_of(const py::object& request, const py::dict& fields,
+                            const pensive::Tokenizer& tokenizer);
 // At most one of the two: a system message, or a callable from Problem to ids.
 pensive::PromptOf prompt_of(const py::object& system, const py::object& callable,
                             std::shared_ptr<const pensive::Tokenizer> tokenizer);
@@ -100,6 +75,7 @@ void add_text(py::module_& module);
 void add_think(py::module_& module);
 void add_trace(py::module_& module);
 void add_engine(py::module_& module);
+void add_serve(py::module_& module);
 void add_judge(py::module_& module);
 void add_train(py::module_& module);
 void add_exam(py::module_& module);

@@ -15,8 +15,8 @@ using pensive::Trace;
 // guides want it.
 class SequenceHandle {
  public:
-  SequenceHandle(pensive::Sequence sequence, const EngineHandle& engine)
-      : SequenceHandle(std::move(sequence), engine.engine.model(), engine.is_stepping) {}
+  SequenceHandle(pensive::Sequence sequence, const pensive::Engine& engine)
+      : SequenceHandle(std::move(sequence), engine.model()) {}
   SequenceHandle(const SequenceHandle&) = delete;
   SequenceHandle& operator=(const SequenceHandle&) = delete;
   ~SequenceHandle() {
@@ -28,38 +28,27 @@ class SequenceHandle {
   const std::shared_ptr<const pensive::Model>& model() const { return model_; }
 
   std::shared_ptr<SequenceHandle> fork(pensive::Draws draws) const {
-    const Stepping stepping(*is_stepping_);
-    return std::shared_ptr<SequenceHandle>(
-        new SequenceHandle(sequence_->fork(draws), model_, is_stepping_));
-  }
-  void feed(const std::vector<TokenId>& ids) {
-    const Stepping stepping(*is_stepping_);
-    sequence_->feed(ids);
+    return std::shared_ptr<SequenceHandle>(new SequenceHandle(sequence_->fork(draws), model_));
   }
 
  private:
-  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model,
-                 std::shared_ptr<std::atomic_flag> is_stepping)
-      : sequence_(new pensive::Sequence(std::move(sequence))),
-        model_(std::move(model)),
-        is_stepping_(std::move(is_stepping)) {}
+  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model)
+      : sequence_(new pensive::Sequence(std::move(sequence))), model_(std::move(model)) {}
 
   std::unique_ptr<pensive::Sequence> sequence_;
   std::shared_ptr<const pensive::Model> model_;
-  std::shared_ptr<std::atomic_flag> is_stepping_;
 };
 
-int step(EngineHandle& engine) {
-  const Stepping stepping(engine);
+int step(pensive::Engine& engine) {
   const py::gil_scoped_release unlock;
-  return engine.engine.step();
+  return engine.step();
 }
 
 void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences) {
+void finish(pensive::Engine& engine, const std::vector<SequenceHandle*>& sequences) {
   for (SequenceHandle* sequence : sequences) {
     if (!sequence) refuse("a sequence", "None", "finish");
     while (!(*sequence)->finished()) {
@@ -71,7 +60,7 @@ void finish(EngineHandle& engine, const std::vector<SequenceHandle*>& sequences)
 
 // Steps as its reader asks for more.
 struct Stream {
-  std::shared_ptr<EngineHandle> engine;
+  std::shared_ptr<pensive::Engine> engine;
   std::shared_ptr<SequenceHandle> sequence;
   std::deque<pensive::TextEvent> events{};
 
@@ -89,64 +78,6 @@ struct Stream {
     return event;
   }
 };
-
-pensive::Markers markers_of(const py::dict& given) {
-  pensive::Markers markers;
-  for (const auto& [key, value] : given) {
-    const auto name = py::cast<std::string>(key);
-    auto ids = py::cast<std::vector<TokenId>>(value);
-    if (name == "think_open")
-      markers.think_open = std::move(ids);
-    else if (name == "think_close")
-      markers.think_close = std::move(ids);
-    else if (name == "answer_open")
-      markers.answer_open = std::move(ids);
-    else if (name == "answer_close")
-      markers.answer_close = std::move(ids);
-    else
-      refuse("think_open, think_close, answer_open or answer_close", name, "markers");
-  }
-  return markers;
-}
-
-std::vector<TokenId> prompt_ids(const py::object& prompt, const pensive::Tokenizer* tokenizer) {
-  if (!py::isinstance<py::str>(prompt)) return py::cast<std::vector<TokenId>>(prompt);
-  if (!tokenizer) refuse("a prompt of ids", "a text", "Request");
-  return tokenizer->encode(py::cast<std::string>(prompt));
-}
-
-// Sets one field; false where a request has none of this name.
-bool set_field(Request& request, const std::string& name, const py::object& value) {
-  const auto ids = [&] { return py::cast<std::vector<TokenId>>(value); };
-  if (name == "temperature")
-    request.sampling.temperature = py::cast<float>(value);
-  else if (name == "top_p")
-    request.sampling.top_p = py::cast<float>(value);
-  else if (name == "top_k")
-    request.sampling.top_k = py::cast<int>(value);
-  else if (name == "seed")
-    request.sampling.seed = py::cast<std::uint64_t>(value);
-  else if (name == "max_new_tokens")
-    request.max_new_tokens = py::cast<int>(value);
-  else if (name == "guides")
-    for (const py::handle& guide : py::cast<py::iterable>(value))
-      request.guides.push_back(guide_of(py::reinterpret_borrow<py::object>(guide)));
-  else if (name == "markers")
-    request.markers = markers_of(py::cast<py::dict>(value));
-  else if (name == "closing")
-    request.closing = ids();
-  else if (name == "begins_in")
-    request.begins_in = segment_of(py::cast<std::string>(value));
-  else if (name == "extra_stop_tokens")
-    request.extra_stop_tokens = ids();
-  else if (name == "ignore_end_tokens")
-    request.ignore_end_tokens = py::cast<bool>(value);
-  else if (name == "sample")
-    request.sample = py::cast<std::uint32_t>(value);
-  else
-    return false;
-  return true;
-}
 
 pensive::EngineOptions options_of(const py::kwargs& fields) {
   pensive::EngineOptions options;
@@ -174,6 +105,11 @@ pensive::EngineOptions options_of(const py::kwargs& fields) {
       refuse("an option of engines", name, "Engine");
   }
   return options;
+}
+
+pensive::Draws draws_of(const std::string& name) {
+  if (name != "same" && name != "fresh") refuse("same or fresh", name, "draws");
+  return name == "same" ? pensive::Draws::same : pensive::Draws::fresh;
 }
 
 void add_sequence(py::module_& module) {
@@ -207,57 +143,24 @@ void add_sequence(py::module_& module) {
           "Text since the last call, as a list of TextEvent.")
       .def(
           "fork",
-          [](const Handle& self, const std::string& draws) {
-            if (draws != "same" && draws != "fresh") refuse("same or fresh", draws, "draws");
-            return self.fork(draws == "same" ? pensive::Draws::same : pensive::Draws::fresh);
-          },
+          [](const Handle& self, const std::string& draws) { return self.fork(draws_of(draws)); },
           py::arg("draws") = "fresh", "A second path that shares every page so far.")
-      .def("feed", &Handle::feed, py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def(
+          "feed", [](Handle& self, const std::vector<TokenId>& ids) { self->feed(ids); },
+          py::arg("ids"), "Feeds tokens as if a guide had forced them.")
+      .def(
+          "rewind",
+          [](Handle& self, int tokens, const std::string& draws) {
+            self->rewind(tokens, draws_of(draws));
+          },
+          py::arg("tokens"), py::arg("draws") = "fresh",
+          "Goes back to where the last kept tokens had not come yet; a finished one runs on.")
       .def(
           "cancel", [](Handle& self) { self->cancel(); },
           "Ends the sequence at the next step. From any thread.");
 }
 
 }  // namespace
-
-Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) {
-  Request request;
-  py::object chat = py::none(), variables = py::none(), tools = py::none();
-  std::string chat_template;
-  for (const auto& [key, item] : fields) {
-    const auto name = py::cast<std::string>(key);
-    const auto value = py::reinterpret_borrow<py::object>(item);
-    if (value.is_none()) continue;
-    if (name == "prompt")
-      request.prompt = prompt_ids(value, tokenizer);
-    else if (name == "chat")
-      chat = value;
-    else if (name == "chat_variables")
-      variables = value;
-    else if (name == "tools")
-      tools = value;
-    else if (name == "chat_template")
-      chat_template = py::cast<std::string>(value);
-    else if (!set_field(request, name, value))
-      refuse("a field of requests", name, "Request");
-  }
-  if (chat.is_none()) {
-    if (!variables.is_none() || !tools.is_none() || !chat_template.empty())
-      refuse("a chat beside chat_variables, tools or chat_template", "none", "Request");
-    return request;
-  }
-  if (!request.prompt.empty()) refuse("a prompt or a chat", "both", "Request");
-  if (!tokenizer) refuse("a prompt of ids", "a chat", "Request");
-  request.prompt = tokenizer->encode_chat_json(
-      chat_of(chat), {true, json_of(variables), json_of(tools), chat_template});
-  return request;
-}
-
-Request request_of(const py::object& request) {
-  if (request.is_none()) return {};
-  if (py::isinstance<Request>(request)) return py::cast<Request>(request);
-  return request_of(py::cast<py::dict>(request), nullptr);
-}
 
 void add_trace(py::module_& module) {
   using pensive::TraceAction;
@@ -288,12 +191,17 @@ void add_trace(py::module_& module) {
       .def_property_readonly("origins", origins)
       .def_readonly("is_marker", &Trace::is_marker)
       .def_readonly("is_taken_back", &Trace::is_taken_back)
+      .def_readonly("top_count", &Trace::top_count)
+      .def_readonly("top_tokens", &Trace::top_tokens)
+      .def_readonly("top_logprobs", &Trace::top_logprobs)
       .def_readonly("actions", &Trace::actions)
       .def_readonly("probe_tokens", &Trace::probe_tokens)
       .def_property_readonly(
           "stopped",
           [](const Trace& trace) { return std::string(pensive::to_string(trace.stopped)); })
       .def_property_readonly("error", [](const Trace& trace) { return text_of(trace.error); })
+      .def_property_readonly("stop_text",
+                             [](const Trace& trace) { return text_of(trace.stop_text); })
       .def_readonly("seed", &Trace::seed)
       .def_readonly("sample", &Trace::sample)
       .def_readonly("path", &Trace::path)
@@ -333,14 +241,14 @@ void add_engine(py::module_& module) {
       .def_readonly("waiting", &Counters::waiting)
       .def_readonly("pages", &Counters::pages)
       .def_readonly("free_pages", &Counters::free_pages);
-  using Handle = EngineHandle;
+  using Handle = pensive::Engine;
   const auto start = [](Handle& self, const py::object& request, const py::kwargs& fields) {
-    const auto tokenizer = self.engine.model()->tokenizer();
-    if (!request.is_none() && py::len(fields) > 0) refuse("a request or fields", "both", "start");
-    const Request wanted =
-        request.is_none() ? request_of(fields, tokenizer.get()) : request_of(request);
-    const Stepping stepping(self);
-    return std::make_shared<SequenceHandle>(self.engine.start(wanted), self);
+    const Request wanted = request_of(request, fields, *self.model()->tokenizer());
+    return std::make_shared<SequenceHandle>(self.start(wanted), self);
+  };
+  const auto submit = [](Handle& self, const py::object& request, const py::kwargs& fields) {
+    const Request wanted = request_of(request, fields, *self.model()->tokenizer());
+    return std::make_shared<SequenceHandle>(self.submit(wanted), self);
   };
   py::class_<Handle, std::shared_ptr<Handle>>(
       module, "Engine", "Advances every live sequence together. One thread at a time.")
@@ -352,6 +260,17 @@ void add_engine(py::module_& module) {
            py::arg("model").none(false))
       .def("start", start, py::arg("request") = py::none(),
            "Queues a Request, or the one that the keyword arguments describe.")
+      .def("submit", submit, py::arg("request") = py::none(),
+           "The same from any thread, also while another one steps.")
+      .def(
+          "score",
+          [](Handle& self, const std::vector<TokenId>& prompt,
+             const std::vector<TokenId>& continuation) {
+            const py::gil_scoped_release unlock;
+            return self.score(prompt, continuation);
+          },
+          py::arg("prompt"), py::arg("continuation"),
+          "The logprob of each token of `continuation`, were it to follow `prompt`.")
       .def("step", &step, "Computes one batch; returns how many sequences are not finished.")
       .def(
           "finish", [](Handle& self, SequenceHandle& sequence) { finish(self, {&sequence}); },
@@ -364,14 +283,10 @@ void add_engine(py::module_& module) {
           },
           py::arg("sequence").none(false),
           "Yields a sequence's text as it comes, stepping as needed.")
-      .def("clear_prefixes",
-           [](Handle& self) {
-             const Stepping stepping(self);
-             self.engine.clear_prefixes();
-           })
-      .def_property_readonly("counters", [](const Handle& self) { return self.engine.counters(); })
+      .def("clear_prefixes", [](Handle& self) { self.clear_prefixes(); })
+      .def_property_readonly("counters", [](const Handle& self) { return self.counters(); })
       .def_property_readonly("model", [](const Handle& self) {
-        return std::const_pointer_cast<pensive::Model>(self.engine.model());
+        return std::const_pointer_cast<pensive::Model>(self.model());
       });
 }
 

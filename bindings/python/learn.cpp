@@ -25,7 +25,7 @@ class PythonJudge final : public pensive::Judge {
 
 // The trainer borrows the engine, which must outlive it.
 struct TrainerHandle {
-  std::shared_ptr<EngineHandle> engine;
+  std::shared_ptr<pensive::Engine> engine;
   pensive::Trainer trainer;
 };
 
@@ -35,7 +35,7 @@ pensive::Branch branch_of(const std::string& name) {
   return pensive::Branch::at_soft_token;
 }
 
-std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine,
+std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<pensive::Engine> engine,
                                             std::shared_ptr<pensive::SoftVocab> soft, TokenId row,
                                             const py::object& judge, const py::kwargs& fields) {
   pensive::TrainOptions options;
@@ -72,21 +72,21 @@ std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<EngineHandle> engine
     else
       refuse("an option of trainers", name, "Trainer");
   }
-  options.prompt_of = prompt_of(system, prompt, engine->engine.model()->tokenizer());
-  pensive::Engine& borrowed = engine->engine;
+  options.prompt_of = prompt_of(system, prompt, engine->model()->tokenizer());
+  pensive::Engine& borrowed = *engine;
   return std::shared_ptr<TrainerHandle>(new TrainerHandle{
       std::move(engine),
       pensive::Trainer(borrowed, std::move(soft), row, judge_of(judge), options)});
 }
 
-pensive::ExamResult examine(EngineHandle& engine, const std::vector<Problem>& problems,
+pensive::ExamResult examine(pensive::Engine& engine, const std::vector<Problem>& problems,
                             const py::object& judge, const py::object& request, int samples,
                             std::uint64_t seed, const py::object& system, const py::object& prompt,
                             const py::object& progress,
                             const std::optional<std::filesystem::path>& samples_file) {
   pensive::ExamOptions options;
   options.request = request_of(request);
-  options.prompt_of = prompt_of(system, prompt, engine.engine.model()->tokenizer());
+  options.prompt_of = prompt_of(system, prompt, engine.model()->tokenizer());
   options.samples = samples;
   options.seed = seed;
   options.samples_file = samples_file.value_or("");
@@ -96,9 +96,9 @@ pensive::ExamResult examine(EngineHandle& engine, const std::vector<Problem>& pr
     if (!progress.is_none()) progress(done, of);
   };
   const auto scorer = judge_of(judge);
-  const Stepping stepping(engine);
+  const pensive::Turn turn(engine, pensive::Turn::Nested::refused);
   const py::gil_scoped_release unlock;
-  return pensive::examine(engine.engine, problems, *scorer, options);
+  return pensive::examine(engine, problems, *scorer, options);
 }
 
 void add_results(py::module_& module) {
@@ -225,7 +225,7 @@ void add_train(py::module_& module) {
       .def(
           "step",
           [](TrainerHandle& self, const std::vector<Problem>& problems) {
-            const Stepping stepping(*self.engine);
+            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
             const py::gil_scoped_release unlock;
             return self.trainer.step(problems);
           },
@@ -235,14 +235,14 @@ void add_train(py::module_& module) {
       .def(
           "save_checkpoint",
           [](const TrainerHandle& self, const std::filesystem::path& path) {
-            const Stepping stepping(*self.engine);
+            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
             self.trainer.save_checkpoint(path);
           },
           py::arg("path"))
       .def(
           "resume",
           [](TrainerHandle& self, const std::filesystem::path& path) {
-            const Stepping stepping(*self.engine);
+            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
             self.trainer.resume(path);
           },
           py::arg("path"));

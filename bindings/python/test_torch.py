@@ -64,6 +64,38 @@ class BesideTorch(unittest.TestCase):
             "    trainer.step([pensive.Problem('1 + 2', '3')])\n"
             "    assert torch.is_inference_mode_enabled()\n")
 
+    @unittest.skipUnless(HAS_MODEL, "there is no model")
+    def test_leaves_torch_as_it_was(self):
+        self.run_python(
+            "import torch, pensive\n"
+            "def state():\n"
+            "    return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(),\n"
+            "            torch.get_default_dtype(), torch.get_num_threads(),\n"
+            "            torch.get_num_interop_threads(), torch.get_rng_state().tolist(),\n"
+            "            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,\n"
+            "            torch.get_float32_matmul_precision(), torch.is_autocast_enabled('cpu'),\n"
+            "            torch.are_deterministic_algorithms_enabled())\n"
+            "torch.manual_seed(5); torch.set_default_dtype(torch.float64); torch.set_num_threads(1)\n"
+            "torch.set_float32_matmul_precision('high')\n"
+            "before = state()\n"
+            f"model = pensive.Model.load({str(REASONER)!r}, device='cpu')\n"
+            "assert state() == before, 'load'\n"
+            "soft = pensive.SoftVocab(model)\n"
+            "row = soft.add('again', model.tokenizer.encode('Wait, '))\n"
+            "engine = pensive.Engine(model, soft=soft, cache_tokens=4096)\n"
+            "one = engine.start(prompt='1 + 2', max_new_tokens=20)\n"
+            "engine.step(); one.fork().feed([row]); one.rewind(1); engine.finish(one)\n"
+            "engine.score([5, 6], [7])\n"
+            "assert state() == before, 'engine'\n"
+            "with pensive.Server(engine) as server:\n"
+            "    assert server.submit(prompt='1 + 2', max_new_tokens=20).wait()\n"
+            "assert state() == before, 'server'\n"
+            "trainer = pensive.Trainer(engine, soft, row, lambda p, r: r.think_tokens % 2,\n"
+            "    rollout=dict(guides=[pensive.continue_thinking([row])], max_new_tokens=64),\n"
+            "    group_size=4)\n"
+            "trainer.step([pensive.Problem('1 + 2', '3')])\n"
+            "assert state() == before, 'trainer'\n")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -61,6 +61,7 @@ void RequestFlags::add_to(CLI::App& app) {
   app.add_option("--temp,--temperature", temperature, "0 is greedy; default: the checkpoint's");
   app.add_option("--top-p", top_p, "default: the checkpoint's");
   app.add_option("--top-k", top_k, "0 is all; default: the checkpoint's");
+  draws.add_to(app);
   app.add_option("-s,--seed", seed, "the same seed gives the same text");
   app.add_flag("--ignore-eos", ignore_eos, "go on past the end token");
   app.add_option("--continue", continue_with,
@@ -124,6 +125,7 @@ std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::
 Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
   Request request;
   request.sampling = {temperature, top_p, top_k, seed};
+  draws.apply(request);
   request.max_new_tokens = max_tokens;
   request.ignore_end_tokens = ignore_eos;
   request.markers = find_markers(*model.tokenizer());

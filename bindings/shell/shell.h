@@ -32,6 +32,18 @@ struct ModelFlags {
   EngineOptions engine_options(std::shared_ptr<const SoftVocab> soft) const;
 };
 
+// What else may be asked of draws, and what ends a text.
+struct DrawFlags {
+  std::optional<float> min_p, repetition_penalty;
+  float presence_penalty = 0, frequency_penalty = 0;
+  std::vector<std::string> logit_bias;  // as given
+  std::vector<std::string> stop_texts;
+  double timeout_seconds = 0;
+
+  void add_to(CLI::App& app);
+  void apply(Request& request) const;  // throws invalid_argument
+};
+
 // How to sample and how to steer the thinking.
 struct RequestFlags {
   std::string system;
@@ -45,6 +57,7 @@ struct RequestFlags {
   int think_max = 0;
   int think_window = -1;
   std::optional<float> brake;
+  DrawFlags draws;
 
   void add_to(CLI::App& app);
   // Throws invalid_argument where a flag needs thinking markers that the model lacks.

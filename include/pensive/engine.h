@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pensive/judge.h"
@@ -16,13 +17,33 @@
 
 namespace pensive {
 
+// Adds to one token's logit; -infinity bans it.
+struct LogitBias {
+  TokenId token = 0;
+  float bias = 0;
+};
+
 // How tokens are drawn. What is unset comes from the checkpoint's generation_config.json, then
-// from the value named here.
+// from the value named here. In this order: logit_bias and what guides add, repetition_penalty,
+// presence_penalty and frequency_penalty, allowed and banned tokens, temperature, top_k, top_p,
+// min_p. What the trace tells of a token is of the distribution before all of these.
 struct Sampling {
   std::optional<float> temperature;   // 1.0; 0 is greedy: the likeliest token, ties to the lower id
   std::optional<float> top_p;         // 1.0; keeps the likeliest tokens whose sum first reaches it
   std::optional<int> top_k;           // 0 = all; ties with the k-th are kept
   std::optional<std::uint64_t> seed;  // unset: a fresh one is taken and recorded in the trace
+  // 0, of no checkpoint's; keeps tokens at least so likely, measured by the likeliest one.
+  std::optional<float> min_p{};
+  // 1, above 0, of no checkpoint's; for tokens of the prompt and of the kept output a logit above 0
+  // is divided by it and another multiplied (arXiv 1909.05858, as Transformers and vLLM do it).
+  std::optional<float> repetition_penalty{};
+  // Subtracted from the logits of tokens that stand in the kept output, once, and once for each
+  // time (OpenAI's definitions). The output begins after the prompt; what guides fed is part of it.
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::vector<LogitBias> logit_bias{};    // each token once
+  std::vector<TokenId> allowed_tokens{};  // empty: all
+  std::vector<TokenId> banned_tokens{};
 };
 
 // Turns a problem into a prompt.
@@ -35,7 +56,7 @@ PENSIVE_EXPORT PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer,
 struct Request {
   std::vector<TokenId> prompt;  // at least one token; soft ids allowed
   Sampling sampling{};
-  int max_new_tokens = 4096;  // kept, forced and taken back together
+  int max_new_tokens = 4096;  // kept, forced and taken back by guides together
   std::vector<std::shared_ptr<const Guide>> guides{};
   // Unset: find_markers() of the model's tokenizer, or none.
   std::optional<Markers> markers{};
@@ -44,11 +65,24 @@ struct Request {
   // Where the text goes on right after the prompt. Unset: the prompt's last marker tells.
   std::optional<Segment> begins_in{};
   std::vector<TokenId> extra_stop_tokens{};
+  // Ends with StopReason::stop_text as soon as the text after the prompt, thinking too, holds one
+  // of these, wherever tokens begin and end. The token that completed it is kept; of the text
+  // nothing from the stop text on is streamed. Where a guide takes that token back, it goes on.
+  std::vector<std::string> stop_texts{};
   bool ignore_end_tokens = false;
   std::uint32_t sample = 0;  // the number of this sample of the request; keys the draws
+  // How many of the likeliest tokens the trace tells beside each that is drawn: 0 to 20.
+  int top_logprobs = 0;
+  // Whether the trace tells the same of the prompt's tokens, each but the first. What they need
+  // is computed also where the cache knows the prompt.
+  bool prompt_logprobs = false;
+  // Ends it at the first step so long after start() or submit(), with StopReason::deadline; forks
+  // end with it. 0: never.
+  double timeout_seconds = 0;
 };
 
-// Whether a fork draws what its parent will draw (replay) or its own (search).
+// Whether a fork draws what its parent will draw (replay) or its own (search); and a sequence that
+// was rewound what it drew before, or something new.
 enum class Draws : std::uint8_t { same, fresh };
 
 struct EngineOptions {
@@ -84,11 +118,13 @@ class PENSIVE_EXPORT Sequence {
   Sequence& operator=(Sequence&&) noexcept;
   ~Sequence();
 
+  // From any thread; once it has said true to a thread, that thread may ask trace() and
+  // take_events() too, until the sequence is rewound.
   bool finished() const noexcept;
   const Trace& trace() const noexcept;
   // Text since the last call, by segment. Held back: half a character, tokens that may become a
-  // marker, and the last token while its probe runs. What guides take back later than right after
-  // it was drawn has been handed out by then, and is not called back.
+  // marker, what may become a stop text, and the last token while its probe runs. What guides take
+  // back later than right after it was drawn has been handed out by then, and is not called back.
   std::vector<TextEvent> take_events();
 
   // A second path that shares every page so far; guides are cloned. Works while running or
@@ -97,6 +133,15 @@ class PENSIVE_EXPORT Sequence {
   // Feeds tokens as if a guide had forced them; while a probe runs, after it. What a guide has done
   // meanwhile drops those not fed yet. Throws invalid_argument after the end.
   void feed(std::span<const TokenId> tokens);
+  // Goes back to where the last `tokens` kept tokens had not come yet: pages return, and segments,
+  // guides, limits and text are as a fork taken right after the last token that stays. Nothing is
+  // computed, but guides are told again, from copies of the request's, what they were told until
+  // then; what was about to be fed there is not. A finished sequence runs on. The tokens stay in
+  // the trace as taken back, with an action "rewind", and count towards no limit; text handed out
+  // stays handed out. 0 undoes nothing. Throws invalid_argument for more tokens than came after the
+  // prompt, after a cancel or a deadline, and where guides told the same do something else: nothing
+  // has happened then.
+  void rewind(int tokens, Draws draws = Draws::fresh);
   // Ends the sequence at the next step with StopReason::cancelled. From any thread.
   void cancel() noexcept;
 
@@ -108,8 +153,9 @@ class PENSIVE_EXPORT Sequence {
   std::shared_ptr<Parts> parts_;
 };
 
-// Advances every live sequence together. One thread at a time. Called from inside a guide, start(),
-// step(), clear_prefixes() and a Sequence's fork() and feed() throw invalid_argument.
+// Advances every live sequence together. One thread at a time: while a call of start(), step(),
+// finish(), clear_prefixes() or a Sequence's fork(), feed() or rewind() is under way, another one,
+// from a second thread or from inside a guide, throws busy.
 class PENSIVE_EXPORT Engine {
  public:
   // Throws out_of_memory, naming the number to lower, where the cache does not fit.
@@ -122,9 +168,17 @@ class PENSIVE_EXPORT Engine {
   // out of range, a prompt longer than the positions or the whole cache, numbers out of range, or a
   // guide that needs markers where there are none.
   Sequence start(const Request& request);
+  // The same from any thread, also while another one steps: the next call that steps takes it in,
+  // and only then are guides asked. Meanwhile nothing but finished(), cancel() and dropping may be
+  // asked of the sequence by a thread that does not step.
+  Sequence submit(const Request& request);
   // Computes one batch: some prefill, one token for each decoding sequence. Returns how many
   // sequences are not finished. A failing step leaves every sequence as it was before.
   int step();
+  // The logprob of each token of `continuation`, were it to follow `prompt` and what stands before
+  // it. Steps until it is computed; other sequences go on meanwhile. Throws invalid_argument for an
+  // empty prompt or continuation, soft ids in the continuation, and what start() refuses.
+  std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
   // Steps until these are finished.
   void finish(std::span<Sequence> sequences);
   void finish(Sequence& sequence);
@@ -141,5 +195,90 @@ class PENSIVE_EXPORT Engine {
  private:
   std::shared_ptr<Parts> parts_;
 };
+
+// Keeps an engine to its own thread from call to call: calls of other threads throw busy until it
+// goes, on the thread that made it. finish() holds one; so may whoever steps for longer.
+class PENSIVE_EXPORT Turn {
+ public:
+  enum class Nested : std::uint8_t { allowed, refused };  // where its thread holds one already
+  explicit Turn(Engine& engine, Nested nested = Nested::allowed);  // throws busy
+  ~Turn();
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::shared_ptr<Engine::Parts> parts_;
+};
+
+// One request in the hands of a Server. A handle: copies are the same job, and it goes on when they
+// are gone. Any thread.
+class PENSIVE_EXPORT Job {
+ public:
+  bool finished() const noexcept;
+  // Waits until it is finished, at most so long; whether it is. Not for listeners.
+  bool wait_for(double seconds) const;
+  void wait() const;
+  // Text since the last call; none where a listener gets it.
+  std::vector<TextEvent> take_events();
+  void cancel() noexcept;
+  // Throws invalid_argument before it is finished. Lives as long as a handle.
+  const Trace& trace() const;
+
+  struct State;  // private to the library
+  explicit Job(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+// Is told of new text, and once of the end, after which job.trace() is there. On the server's
+// thread, under no lock: it may submit and cancel, but not wait, drain, stop or call the engine.
+// One that throws cancels its job.
+using JobListener =
+    std::function<void(Job& job, std::span<const TextEvent> events, bool is_finished)>;
+
+struct ServeOptions {
+  int max_queued = 256;  // submitted and not yet begun; one more is refused with busy
+};
+
+struct ServerCounters {
+  int queued = 0;
+  int running = 0;
+  std::int64_t submitted = 0;
+  std::int64_t refused = 0;   // with busy
+  std::int64_t finished = 0;  // for whatever reason; among them:
+  std::int64_t cancelled = 0;
+  std::int64_t expired = 0;  // their time was over
+  std::int64_t failed = 0;   // StopReason::error, also where the device failed
+  EngineCounters engine{};   // after the last step
+};
+
+// Steps an engine on a thread of its own for whoever submits, from any thread. It holds the
+// engine's Turn: other calls throw busy until it has ended. The engine must outlive it.
+class PENSIVE_EXPORT Server {
+ public:
+  // Throws busy where another thread is at work with the engine.
+  explicit Server(Engine& engine, const ServeOptions& options = {});
+  ~Server();  // stop()
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Checks and queues. As many jobs run as EngineOptions::max_live_sequences, first come first
+  // served. Throws busy for a full queue, cancelled after drain() or stop(), and what
+  // Engine::start() throws.
+  Job submit(const Request& request, JobListener listener = {});
+  // Takes no more, finishes what it has, and ends.
+  void drain();
+  // Takes no more, cancels what it has, and ends. Both throw busy to a listener.
+  void stop();
+  ServerCounters counters() const;
+
+ private:
+  struct Parts;
+  std::shared_ptr<Parts> parts_;  // the thread's too
+};
+
+// An engine that serves.
+PENSIVE_EXPORT std::unique_ptr<Server> serve(Engine& engine, const ServeOptions& options = {});
 
 }  // namespace pensive

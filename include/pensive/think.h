@@ -29,7 +29,9 @@ enum class StopReason : std::uint8_t {
   length,     // max_new_tokens, or the model's positions, are used up
   guide,      // a guide asked for Stop
   cancelled,  // Sequence::cancel()
-  error       // a guide threw; Trace::error says what
+  error,      // a guide threw; Trace::error says what
+  stop_text,  // one of Request::stop_texts came; Trace::stop_text says which
+  deadline    // Request::timeout_seconds were over
 };
 enum class CloseReason : std::uint8_t { budget, brake, other };
 

@@ -12,12 +12,12 @@
 
 namespace pensive {
 
-// One thing a guide had done.
+// One thing that a guide, or the caller, had done.
 struct TraceAction {
   int position = 0;    // index into the columns of the token after which it was done
   std::string guide;   // Guide::name()
-  std::string kind;    // "force", "close", "probe", "stop"
-  std::string reason;  // "budget", "brake", …; empty where there is none
+  std::string kind;    // "force", "close", "probe", "stop"; "rewind", by the caller
+  std::string reason;  // "budget", "brake", …; of a rewind, "same" or "fresh"; or empty
   int tokens = 0;      // tokens fed; for a probe, tokens fed and decoded
   int taken_back = 0;
 };
@@ -27,17 +27,24 @@ struct TraceAction {
 struct PENSIVE_EXPORT Trace {
   int prompt_tokens = 0;
   std::vector<TokenId> tokens;
-  std::vector<float> logprobs;        // untruncated, temperature 1; NaN where not sampled
+  // Untruncated, temperature 1; NaN where not sampled, but for a prompt whose logprobs were asked.
+  std::vector<float> logprobs;
   std::vector<float> drawn_logprobs;  // of the distribution it was drawn from; NaN likewise
   std::vector<float> entropies_nats;  // untruncated, temperature 1; NaN likewise
   std::vector<Segment> segments;
   std::vector<Origin> origins;
   std::vector<std::uint8_t> is_marker;      // 1 for the tokens of a marker
-  std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide had taken back
+  std::vector<std::uint8_t> is_taken_back;  // 1 for tokens that a guide or the caller took back
+  // Of the same distribution the likeliest tokens, `top_count` a token, the likeliest first, of
+  // equals the lower id; -1 and NaN where there are none. Both are empty where none were asked for.
+  int top_count = 0;
+  std::vector<TokenId> top_tokens;
+  std::vector<float> top_logprobs;
   std::vector<TraceAction> actions;
   int probe_tokens = 0;  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;
   std::string error;       // for StopReason::error
+  std::string stop_text;   // for StopReason::stop_text: the one that came
   std::uint64_t seed = 0;  // what draws were keyed by: seed, sample, then path
   std::uint32_t sample = 0;
   std::vector<std::uint32_t> path;
@@ -49,8 +56,9 @@ struct PENSIVE_EXPORT Trace {
   int count(Segment segment) const noexcept;  // kept, after the prompt, markers not counted
 };
 
-// What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without.
-// Ids that the tokenizer does not know, such as soft rows without a name, have no text.
+// What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without,
+// and of a text that ended at a stop text these two are cut before it. Ids that the tokenizer does
+// not know, such as soft rows without a name, have no text.
 PENSIVE_EXPORT Response respond(const Trace& trace, const Tokenizer& tokenizer);
 
 // JSON lines, one trace a line, with a version; every float comes back with its bits. `append` adds

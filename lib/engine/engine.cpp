@@ -1,6 +1,7 @@
 #include "pensive/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string_view>
 #include <utility>
 
@@ -8,25 +9,6 @@
 #include "engine/parts.h"
 
 namespace pensive {
-namespace {
-
-// Lets one call in at a time: guides are asked while plan and lanes are in use.
-class Visit {
- public:
-  Visit(bool& is_busy, std::string_view where) : is_busy_(is_busy) {
-    require(!is_busy, ErrorCode::invalid_argument, "a call outside guides", "one from a guide",
-            where);
-    is_busy_ = true;
-  }
-  ~Visit() { is_busy_ = false; }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
-
- private:
-  bool& is_busy_;
-};
-
-}  // namespace
 
 Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptions& given_options,
                      int pages)
@@ -38,6 +20,7 @@ Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptio
       tokenizer_(model->tokenizer()) {}
 
 std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
+  const std::lock_guard lock(mutex_);
   if (!options.soft || options.soft->size() == named_rows_) return tokenizer_;
   std::vector<std::pair<TokenId, std::string>> names;
   for (TokenId row = 0; row < options.soft->size(); ++row)
@@ -48,26 +31,41 @@ std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
-  const Visit visit(is_busy_, "start");
+  const Gate::Visit visit(gate, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
-  sequences_.push_back(sequence);
-  scheduler.add(sequence->record.lane);
-  sequence->guidance.start(sequence->record);
-  attend(*sequence);
+  take_in(sequence);
   return sequence;
+}
+
+std::shared_ptr<Sequence::Parts> Engine::Parts::submit(const Request& request) {
+  auto sequence = make_sequence(shared_from_this(), request);
+  mail(sequence);
+  return sequence;
+}
+
+void Engine::Parts::mail(const std::shared_ptr<Sequence::Parts>& sequence) {
+  const std::lock_guard lock(mutex_);
+  mail_.push_back(sequence);
+  ++calls;
+}
+
+void Engine::Parts::take_in(const std::shared_ptr<Sequence::Parts>& sequence) {
+  sequences_.push_back(sequence);
+  next_deadline_ = std::min(next_deadline_, sequence->deadline);
+  scheduler.add(sequence->record.lane);
+  if (!sequence->is_cancelled && !sequence->is_dropped) sequence->guidance.start(sequence->record);
+  attend(*sequence);
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
   require(is_open, ErrorCode::invalid_argument, "an engine that still exists", "none", "fork");
-  const Visit visit(is_busy_, "fork");
+  const Gate::Visit visit(gate, "fork");
   sweep();
   auto sequence = std::make_shared<Sequence::Parts>(parent);
-  if (draws == Draws::fresh) {
-    sequence->record.trace.path.push_back(++parent.forks);
-    sequence->key = kernels::mix(parent.key, parent.forks);
-  }
+  if (draws == Draws::fresh) sequence->branch(++parent.forks);
   sequences_.push_back(sequence);
+  next_deadline_ = std::min(next_deadline_, sequence->deadline);
   scheduler.adopt(sequence->record.lane);
   attend(*sequence);
   return sequence;
@@ -76,7 +74,8 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Dr
 void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tokens) {
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
-  const Visit visit(is_busy_, "feed");
+  const Gate::Visit visit(gate, "feed");
+  sweep();  // it may have been submitted only
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
@@ -88,7 +87,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
 }
 
 int Engine::Parts::step() {
-  const Visit visit(is_busy_, "step");
+  const Gate::Visit visit(gate, "step");
   sweep();
   const Plan& plan = scheduler.plan();
   for (Lane* lane : plan.cut) {
@@ -105,22 +104,25 @@ int Engine::Parts::step() {
 void Engine::Parts::compute(const Plan& plan) {
   wishes_.rows.clear();
   wishes_.draws.clear();
+  wishes_.scores.clear();
+  std::int64_t row_of_chunk = 0;
   for (const Chunk& chunk : plan.chunks) {
-    const Sequence::Parts& sequence = *chunk.lane->owner;
+    Sequence::Parts& sequence = *chunk.lane->owner;
     wishes_.rows.push_back(sequence.rows.get());
+    ask_scores(chunk, row_of_chunk);
+    row_of_chunk += chunk.count;
     if (!chunk.is_drawn) continue;
     kernels::DrawRow& row = wishes_.draws.emplace_back(sequence.draw);
-    row.key = kernels::mix(sequence.key, sequence.record.trace.tokens.size());
-    for (const Bias& bias : sequence.guidance.biases()) {
-      row.bias_tokens.push_back(bias.token);
-      row.bias_logits.push_back(bias.logit);
-      row.bias_times_max_minus_mean.push_back(bias.times_max_minus_mean);
-    }
-    row.mask.assign(sequence.guidance.mask().begin(), sequence.guidance.mask().end());
+    row.key = kernels::mix(sequence.key, sequence.record.clock());
+    if (!sequence.steering) continue;
+    if (sequence.steering->counts())
+      sequence.tally.follow(chunk.lane->tokens, sequence.record.trace.prompt_tokens);
+    sequence.steering->steer(row, sequence.tally, sequence.guidance.biases(),
+                             sequence.guidance.mask());
   }
-  std::vector<kernels::Drawn> drawn;
+  Outcome outcome;
   try {
-    quietly([&] { drawn = runner.run(plan, wishes_); });
+    quietly([&] { outcome = runner.run(plan, wishes_); });
   } catch (...) {
     scheduler.roll_back();
     throw;
@@ -128,7 +130,8 @@ void Engine::Parts::compute(const Plan& plan) {
   scheduler.commit();
   ++counters_.steps;
   counters_.computed_tokens += plan.tokens;
-  hand_out(plan, drawn);
+  hand_out_scores(plan, outcome.scored);
+  hand_out(plan, outcome.drawn);
 }
 
 void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
@@ -138,8 +141,8 @@ void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>
     Sequence::Parts& sequence = *chunk.lane->owner;
     const kernels::Drawn& one = drawn[next++];
     if (one.is_finite) {
-      const Stats stats{one.logprob,   one.drawn_logprob, one.entropy,
-                        one.top_token, one.top_logprob,   one.watched};
+      const Stats stats{one.logprob,     one.drawn_logprob, one.entropy,       one.top_token,
+                        one.top_logprob, one.watched,       one.listed_tokens, one.listed_logprobs};
       sequence.guidance.sampled(sequence.record, one.token, stats);
     } else {
       sequence.record.seal(StopReason::error,
@@ -166,14 +169,32 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
   }
   sequence.probe.reset();
   if (record.lane.stage != Stage::ended) scheduler.end(record.lane);
+  sequence.is_ended = true;
 }
 
-// Where another thread has asked for something: sequences that were cancelled or dropped.
+// Where another thread has asked for something, or a time is over.
 void Engine::Parts::sweep() {
-  if (calls.exchange(0) == 0) return;
+  constexpr auto never = std::chrono::steady_clock::time_point::max();
+  const auto now = next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
+  const bool is_late = next_deadline_ != never && now >= next_deadline_;
+  if (calls.exchange(0) == 0 && !is_late) return;
+  std::vector<std::shared_ptr<Sequence::Parts>> mail;
+  {
+    const std::lock_guard lock(mutex_);
+    mail.swap(mail_);
+  }
+  for (const auto& sequence : mail) take_in(sequence);
+  next_deadline_ = never;
   for (const auto& sequence : sequences_) {
-    if (!sequence->is_cancelled || sequence->is_dropped || sequence->record.is_sealed()) continue;
-    sequence->record.seal(StopReason::cancelled);
+    if (sequence->is_dropped || sequence->record.is_sealed()) continue;
+    if (sequence->is_cancelled) {
+      sequence->record.seal(StopReason::cancelled);
+    } else if (is_late && now >= sequence->deadline) {
+      sequence->record.seal(StopReason::deadline);
+    } else {
+      next_deadline_ = std::min(next_deadline_, sequence->deadline);
+      continue;
+    }
     attend(*sequence);
   }
   std::erase_if(sequences_, [&](const std::shared_ptr<Sequence::Parts>& sequence) {
@@ -182,6 +203,16 @@ void Engine::Parts::sweep() {
     scheduler.drop(sequence->record.lane);
     return true;
   });
+}
+
+void Engine::Parts::fail_all(std::string_view error) {
+  const Gate::Visit visit(gate, "fail_all");
+  sweep();
+  for (const auto& sequence : sequences_) {
+    if (sequence->record.is_sealed()) continue;
+    sequence->record.seal(StopReason::error, std::string(error));
+    attend(*sequence);
+  }
 }
 
 EngineCounters Engine::Parts::count() const {
@@ -196,7 +227,7 @@ EngineCounters Engine::Parts::count() const {
 }
 
 void Engine::Parts::clear_prefixes() {
-  const Visit visit(is_busy_, "clear_prefixes");
+  const Gate::Visit visit(gate, "clear_prefixes");
   sweep();
   scheduler.pool().forget_unused();
 }
@@ -204,6 +235,8 @@ void Engine::Parts::clear_prefixes() {
 void Engine::Parts::close() {
   is_open = false;
   sequences_.clear();
+  const std::lock_guard lock(mutex_);
+  mail_.clear();
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options) {
@@ -227,13 +260,20 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
 
 Engine::~Engine() { parts_->close(); }
 
+Turn::Turn(Engine& engine, Nested nested) : parts_(engine.parts()) {
+  parts_->gate.hold("Turn", nested == Nested::allowed);
+}
+Turn::~Turn() { parts_->gate.let_go(); }
+
 Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
+Sequence Engine::submit(const Request& request) { return Sequence(parts_->submit(request)); }
 int Engine::step() { return parts_->step(); }
 
 void Engine::finish(std::span<Sequence> sequences) {
   for (const Sequence& sequence : sequences)
     require(sequence.parts() && sequence.parts()->engine == parts_, ErrorCode::invalid_argument,
             "sequences of this engine", "one of another", "finish");
+  const Turn turn(*this);
   for (const Sequence& sequence : sequences)
     while (!sequence.finished()) step();
 }

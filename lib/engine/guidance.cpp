@@ -42,7 +42,8 @@ Guidance::Guidance(const Guidance& other)
       closing_(other.closing_),
       closer_(other.closer_),
       closing_back_(other.closing_back_),
-      is_closing_(other.is_closing_) {
+      is_closing_(other.is_closing_),
+      journal_(other.journal_) {
   for (const auto& guide : other.guides_) guides_.push_back(guide->clone());
 }
 
@@ -68,6 +69,7 @@ void Guidance::guarded(Record& record, Work work) {
 
 void Guidance::start(Record& record) {
   guarded(record, [&] {
+    journal_.add_begin();
     const Moment moment = record.moment({});
     for (speaking_ = 0; speaking_ < guides_.size(); ++speaking_)
       take(guides_[speaking_]->on_start(moment), speaking_, record);
@@ -78,6 +80,7 @@ void Guidance::start(Record& record) {
 
 void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
   guarded(record, [&] {
+    journal_.add_draw(id, stats);
     if (steerer_ == nobody) steerer_ = steering_;
     record.push(id, Origin::sampled, stats);
     consult(record, stats);
@@ -88,6 +91,7 @@ void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
 
 void Guidance::feed(Record& record, std::span<const TokenId> tokens) {
   guarded(record, [&] {
+    journal_.add_feed(tokens);
     queue_.insert(queue_.end(), tokens.begin(), tokens.end());
     drain(record);
   });
@@ -95,7 +99,8 @@ void Guidance::feed(Record& record, std::span<const TokenId> tokens) {
 
 void Guidance::answer(Record& record, const ProbeReply& reply, int spent) {
   guarded(record, [&] {
-    record.trace.probe_tokens += spent;
+    journal_.add_answer(reply, spent);
+    record.count_probe(spent);
     chooser_ = prober_;
     write(record, "probe", "", spent, 0);
     probe_.reset();
@@ -106,6 +111,36 @@ void Guidance::answer(Record& record, const ProbeReply& reply, int spent) {
     drain(record);
     was_refused_ = false;
   });
+}
+
+void Guidance::retell(Record& record, const Guidance& other, int rows) {
+  for (const Journal::Entry& entry : other.journal_.entries()) {
+    if (entry.what != Journal::What::begin && record.rows() >= rows) break;
+    most_rows_ = std::min(rows, entry.most_rows);
+    tell_again(record, other.journal_, entry);
+    if (record.rows() < most_rows_) continue;
+    journal_.cut(most_rows_);
+    if (probe_) continue;  // what waits for its answer came before what is undone
+    queue_.clear();
+    is_closing_ = false;
+  }
+  most_rows_ = INT_MAX;
+  if (steerer_ == nobody) steerer_ = other.steerer_;
+}
+
+void Guidance::tell_again(Record& record, const Journal& journal, const Journal::Entry& entry) {
+  switch (entry.what) {
+    case Journal::What::begin:
+      return start(record);
+    case Journal::What::draw:
+      return sampled(record, journal.drawn(entry), journal.stats(entry));
+    case Journal::What::feed:
+      return feed(record, journal.fed(entry));
+    case Journal::What::answer: {
+      const Journal::Reply& told = journal.reply(entry);
+      return answer(record, {told.tokens, told.logprobs, told.text, told.is_refused}, told.spent);
+    }
+  }
 }
 
 void Guidance::consult(Record& record, const Stats& stats) {
@@ -175,8 +210,8 @@ void Guidance::add(const Allow& allow, std::size_t guide) {
 }
 
 bool Guidance::is_spent(const Record& record) const {
-  return record.decoded() >= rules_->max_new_tokens ||
-         (record.decoded() > 0 && record.lane.size() >= rules_->max_tokens);
+  return record.rows() >= rules_->max_new_tokens ||
+         (record.rows() > 0 && record.lane.size() >= rules_->max_tokens);
 }
 
 bool Guidance::is_at_end(const Record& record) const {
@@ -190,11 +225,17 @@ void Guidance::settle(Record& record) {
   if (is_spent(record)) {
     queue_.clear();
     chosen_.reset();
-    return record.seal(is_at_end(record) ? StopReason::end_token : StopReason::length);
+    return record.seal(is_at_end(record)        ? StopReason::end_token
+                       : record.has_stop_text() ? StopReason::stop_text
+                                                : StopReason::length);
   }
   const bool is_forcing = chosen_ && std::holds_alternative<Force>(*chosen_);
   if (chosen_) carry_out(record);
   if (record.is_sealed() || probe_) return;
+  if (record.has_stop_text()) {
+    queue_.clear();
+    return record.seal(StopReason::stop_text);
+  }
   if (queue_.empty() && is_at_end(record)) return record.seal(StopReason::end_token);
   // What has just been forced is fed before a closing may cut it short.
   if (!is_forcing && closing_.is_asked() && closing_.is_due(record.moment({}))) close_now(record);
@@ -202,7 +243,7 @@ void Guidance::settle(Record& record) {
 }
 
 void Guidance::drain(Record& record) {
-  while (!queue_.empty() && !record.is_sealed() && !probe_) {
+  while (!queue_.empty() && !record.is_sealed() && !probe_ && record.rows() < most_rows_) {
     const TokenId id = queue_.front();
     queue_.pop_front();
     record.push(id, Origin::forced, {});

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/journal.h"
 #include "engine/record.h"
 #include "pensive/think.h"
 
@@ -34,12 +35,17 @@ class Guidance {
   Guidance(const Guidance& other);
   Guidance(Guidance&&) = default;
   Guidance& operator=(const Guidance&) = delete;
+  Guidance& operator=(Guidance&&) = default;
 
   void start(Record& record);  // before the first token
   void sampled(Record& record, TokenId id, const Stats& stats);
   void feed(Record& record, std::span<const TokenId> tokens);
   // The answer to probe(); `spent` tokens were fed and decoded for it.
   void answer(Record& record, const ProbeReply& reply, int spent);
+
+  // Tells these fresh guides, and a fresh record, what `other` was told, until the record has so
+  // many rows. What would be fed after the last of them is not.
+  void retell(Record& record, const Guidance& other, int rows);
 
   // What the sequence waits for, if it does.
   const Probe* probe() const noexcept { return probe_ ? &*probe_ : nullptr; }
@@ -63,6 +69,7 @@ class Guidance {
   void add(const Allow& allow, std::size_t guide);
   void settle(Record& record);
   void drain(Record& record);
+  void tell_again(Record& record, const Journal& journal, const Journal::Entry& entry);
   bool is_spent(const Record& record) const;
   bool is_at_end(const Record& record) const;
 
@@ -100,6 +107,8 @@ class Guidance {
   std::size_t closer_ = nobody;  // who asked for it
   int closing_back_ = 0;         // tokens taken back on its behalf
   bool is_closing_ = false;      // the closing text is being fed
+  Journal journal_;
+  int most_rows_ = INT_MAX;  // nothing is fed beyond; for telling again
 };
 
 }  // namespace pensive

@@ -1,6 +1,7 @@
 // One sequence's way through the cache: its tokens and the pages that hold them. Plain values.
 #pragma once
 #include <algorithm>
+#include <climits>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct Lane {
   std::vector<Chain> chain;     // names of the full pages
   std::uint64_t soft_version = 0;
   std::uint64_t order = 0;  // first come, first served
+  // The first position whose logits are wanted for the prompt's token after it: everything from
+  // here on is computed, whatever the cache knows. The engine counts it up.
+  int unscored = INT_MAX;
   Stage stage = Stage::idle;
   bool is_paused = false;  // waits for the answer to a probe
   bool is_probe = false;   // such an answer; runs in its asker's place

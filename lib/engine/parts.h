@@ -1,34 +1,52 @@
 // What Engine and Sequence are made of.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "engine/gate.h"
 #include "engine/guidance.h"
 #include "engine/record.h"
 #include "engine/runner.h"
 #include "engine/scheduler.h"
+#include "engine/steering.h"
 #include "model/parts.h"
 #include "pensive/engine.h"
 
 namespace pensive {
 
+// A sequence before its first token: what telling it again begins with.
+struct Beginning {
+  Record record;
+  std::shared_ptr<const Rules> rules;
+  std::vector<std::shared_ptr<const Guide>> guides;
+};
+
 struct Sequence::Parts {
   Parts(std::shared_ptr<Engine::Parts> engine, Record record, Guidance guidance);
   // A fork: everything but what belongs to the one sequence only.
   Parts(const Parts& other);
+  // Draws of its own from here on.
+  void branch(std::uint32_t number);
 
   std::shared_ptr<Engine::Parts> engine;
+  std::shared_ptr<const Beginning> beginning;  // null for a probe
   Record record;
   Guidance guidance;
   std::shared_ptr<const SoftVocab::Rows> rows;  // as they were when it started; may be null
-  kernels::DrawRow draw;                        // temperature, top_k, top_p
+  kernels::DrawRow draw;                        // temperature, top_k, top_p, min_p
+  std::shared_ptr<const Steering> steering;     // null for a probe
+  Tally tally;                                  // where the steering counts
   std::uint64_t key = 0;                        // of seed, sample and path
   std::uint32_t forks = 0;                      // with draws of their own, so far
   std::atomic<bool> is_cancelled = false;
   std::atomic<bool> is_dropped = false;
+  std::atomic<bool> is_ended = false;  // what other threads may see of the record being sealed
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 
   // A probe is a sequence in the hands of the one that asked.
   std::shared_ptr<Parts> probe;
@@ -43,9 +61,16 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   Parts(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
 
   std::shared_ptr<Sequence::Parts> start(const Request& request);
+  // From any thread.
+  std::shared_ptr<Sequence::Parts> submit(const Request& request);
+  void mail(const std::shared_ptr<Sequence::Parts>& sequence);
   std::shared_ptr<Sequence::Parts> fork(Sequence::Parts& parent, Draws draws);
   void feed(Sequence::Parts& sequence, std::span<const TokenId> tokens);
+  void rewind(Sequence::Parts& sequence, int count, Draws draws);
   int step();
+  std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
+  // Ends every sequence with StopReason::error.
+  void fail_all(std::string_view error);
   EngineCounters count() const;
   void clear_prefixes();
   void close();
@@ -56,19 +81,26 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   EngineOptions options;
   Scheduler scheduler;
   Runner runner;
-  std::atomic<int> calls = 0;  // sequences that were dropped or cancelled since the last look
-  bool is_open = true;         // false once the Engine is gone
+  Gate gate;
+  std::atomic<int> calls = 0;  // sequences submitted, dropped or cancelled since the last look
+  std::atomic<bool> is_open = true;  // false once the Engine is gone
 
  private:
+  void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
   void sweep();
   void compute(const Plan& plan);
+  void ask_scores(const Chunk& chunk, std::int64_t row);
+  void hand_out_scores(const Plan& plan, const std::vector<kernels::Drawn>& scored);
   void hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn);
   void attend(Sequence::Parts& sequence);
   bool start_probe(Sequence::Parts& asker);
   void attend_probe(Sequence::Parts& probe);
 
-  bool is_busy_ = false;  // a call that may ask guides is under way
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
+  std::mutex mutex_;  // for the next two, and the tokenizer
+  std::vector<std::shared_ptr<Sequence::Parts>> mail_;
+  std::chrono::steady_clock::time_point next_deadline_ =
+      std::chrono::steady_clock::time_point::max();
   Wishes wishes_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int named_rows_ = 0;  // that tokenizer_ knows

@@ -46,10 +46,9 @@ bool Engine::Parts::start_probe(Sequence::Parts& asker) {
   probe->asker = &asker;
   probe->rows = asker.rows;
   probe->draw.temperature = wish.temperature;
-  probe->key = kernels::mix(kernels::mix(asker.key, asker.record.trace.tokens.size()), probe_salt);
+  probe->key = kernels::mix(kernels::mix(asker.key, asker.record.clock()), probe_salt);
   // Asked again at the same place, it draws anew.
-  probe->key =
-      kernels::mix(probe->key, static_cast<std::uint64_t>(asker.record.trace.probe_tokens));
+  probe->key = kernels::mix(probe->key, static_cast<std::uint64_t>(asker.record.probed()));
   probe->stop_texts = wish.stop_texts;
   probe->guidance.feed(probe->record, wish.tokens);
   probe->fed_tokens = fed;
@@ -82,7 +81,7 @@ void Engine::Parts::attend_probe(Sequence::Parts& probe) {
       std::min(static_cast<std::size_t>(record.trace.prompt_tokens + probe.fed_tokens),
                record.trace.tokens.size());
   if (record.trace.stopped == StopReason::error) {
-    asker.record.trace.probe_tokens += record.decoded();
+    asker.record.count_probe(record.decoded());
     asker.record.seal(StopReason::error, "probe: " + record.trace.error);
   } else {
     ProbeReply reply;

@@ -54,9 +54,12 @@ std::string Record::text_of(TokenId id) {
 
 void Record::push(TokenId id, Origin origin, const Stats& stats) {
   // The one call that may throw comes first, so that the columns stay equally long.
+  const std::size_t before = text_.size();
   text_ += text_of(id);
+  look_for_stop(before);
   text_ends_.push_back(text_.size());
   rows_.push_back(static_cast<int>(trace.tokens.size()));
+  world_.push_back(rows_.back());
   lane.tokens.push_back(id);
   placed_ = segments_.push(id);
   trace.tokens.push_back(id);
@@ -67,7 +70,30 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   trace.origins.push_back(origin);
   trace.is_marker.push_back(0);
   trace.is_taken_back.push_back(0);
+  write_tops(trace.tokens.size() - 1, stats);
   mark_rows(placed_);
+}
+
+void Record::tell_tops(int count) {
+  trace.top_count = count;
+  write_tops(trace.tokens.size() - 1, {});
+}
+
+void Record::score(int position, const Stats& stats) {
+  const auto row = static_cast<std::size_t>(position);
+  trace.logprobs[row] = stats.logprob;
+  trace.entropies_nats[row] = stats.entropy_nats;
+  write_tops(row, stats);
+}
+
+void Record::write_tops(std::size_t row, const Stats& stats) {
+  const auto count = static_cast<std::size_t>(trace.top_count);
+  trace.top_tokens.resize(trace.tokens.size() * count, -1);
+  trace.top_logprobs.resize(trace.tokens.size() * count, Stats::unknown);
+  for (std::size_t i = 0; i < std::min(count, stats.top_tokens.size()); ++i) {
+    trace.top_tokens[row * count + i] = stats.top_tokens[i];
+    trace.top_logprobs[row * count + i] = stats.top_logprobs[i];
+  }
 }
 
 // A marker's last token tells what the tokens before it were.
@@ -99,6 +125,8 @@ void Record::take_back(int count) {
   }
   text_.resize(text_ends_.empty() ? 0 : text_ends_.back());
   emitted_ = std::min(emitted_, new_tokens());
+  shown_ = std::min(shown_, text_.size());
+  if (stop_ != nullptr && stop_begin_ + stop_->size() > text_.size()) stop_ = nullptr;
   lane.take_back(count);
   segments_.take_back(count);
   unmark_rows();
@@ -146,10 +174,42 @@ Moment Record::moment(const Stats& stats) const {
 
 void Record::emit() {
   const int ready = new_tokens() - (is_sealed() ? 0 : segments_.pending());
+  const std::size_t limit = shown_limit();
   for (; emitted_ < ready; ++emitted_) {
+    const std::size_t end = text_ends_[static_cast<std::size_t>(emitted_)];
     const bool is_end = trace.stopped == StopReason::end_token && emitted_ == new_tokens() - 1;
-    if (is_end || segments_.is_marker(emitted_)) continue;
-    emit_text(segments_.segment(emitted_), segments_.index_at(emitted_), text_at(emitted_));
+    if (!is_end && !segments_.is_marker(emitted_)) {
+      const std::size_t last = std::min(end, limit);
+      const std::size_t begin = std::max(end - text_at(emitted_).size(), shown_);
+      if (begin < last)
+        emit_text(segments_.segment(emitted_), segments_.index_at(emitted_),
+                  std::string_view(text_).substr(begin, last - begin));
+      shown_ = std::max(shown_, last);
+      if (last < end) return;
+    }
+    shown_ = std::max(shown_, end);
+  }
+}
+
+// Up to where the text may be shown: not what may become a stop text.
+std::size_t Record::shown_limit() const {
+  if (stop_ != nullptr) return stop_begin_;
+  if (is_sealed() || !stop_texts_) return text_.size();
+  std::size_t held = 0;
+  for (const std::string& wanted : *stop_texts_)
+    for (std::size_t size = std::min(wanted.size() - 1, text_.size()); size > held; --size)
+      if (std::string_view(text_).ends_with(std::string_view(wanted).substr(0, size))) held = size;
+  return text_.size() - held;
+}
+
+// Of several the one that begins first, of those the first named.
+void Record::look_for_stop(std::size_t before) {
+  if (!stop_texts_ || stop_ != nullptr) return;
+  for (const std::string& wanted : *stop_texts_) {
+    const std::size_t at = text_.find(wanted, before - std::min(before, wanted.size() - 1));
+    if (at == std::string::npos || (stop_ != nullptr && at >= stop_begin_)) continue;
+    stop_ = &wanted;
+    stop_begin_ = at;
   }
 }
 
@@ -158,18 +218,75 @@ void Record::emit_text(Segment segment, int index, std::string_view text) {
   if (events_.empty() || events_.back().segment != segment || events_.back().index != index)
     events_.push_back({segment, index, {}});
   events_.back().text += text;
+  streamed_ += text.size();
 }
 
 void Record::seal(StopReason reason, std::string error) {
   trace.stopped = reason;
   trace.error = std::move(error);
+  if (reason == StopReason::stop_text) trace.stop_text = *stop_;
   emit();
   if (!stream_) return;
   const std::string rest = stream_->finish();
   text_ += rest;
   if (!text_ends_.empty()) text_ends_.back() = text_.size();
+  if (stop_ != nullptr) return;
+  shown_ = text_.size();
   const Segment segment = segments_.now();
   emit_text(segment, std::max(segments_.index(segment), 0), rest);
+}
+
+int Record::rows_at(int kept) const {
+  if (kept == 0) return 0;
+  const int row = rows_[static_cast<std::size_t>(kept) - 1];
+  return static_cast<int>(std::ranges::lower_bound(world_, row) - world_.begin()) + 1;
+}
+
+void Record::go_back(Record earlier, int count, std::string_view draws) {
+  const auto prompt = static_cast<std::size_t>(trace.prompt_tokens);
+  const auto rows = static_cast<std::size_t>(earlier.rows());
+  for (std::size_t i = rows; i < world_.size(); ++i)
+    trace.is_taken_back[static_cast<std::size_t>(world_[i])] = 1;
+  world_.resize(rows);
+  for (std::size_t i = 0; i < rows; ++i) {
+    const auto row = static_cast<std::size_t>(world_[i]);
+    trace.segments[row] = earlier.trace.segments[prompt + i];
+    trace.is_marker[row] = earlier.trace.is_marker[prompt + i];
+  }
+  trace.stopped = StopReason::running;
+  trace.error.clear();
+  trace.stop_text.clear();
+  trace.actions.push_back(
+      {static_cast<int>(trace.tokens.size()) - 1, "", "rewind", std::string(draws), 0, count});
+  std::size_t handed_out = streamed_;
+  for (const TextEvent& event : events_) handed_out -= event.text.size();
+  earlier.forget_text(handed_out);
+
+  lane.take_back(count);
+  rows_.resize(rows_.size() - static_cast<std::size_t>(count));
+  segments_ = std::move(earlier.segments_);
+  placed_ = earlier.placed_;
+  stream_ = std::move(earlier.stream_);
+  text_ = std::move(earlier.text_);
+  text_ends_ = std::move(earlier.text_ends_);
+  probed_ = earlier.probed_;
+  emitted_ = earlier.emitted_;
+  shown_ = earlier.shown_;
+  stop_ = earlier.stop_;  // shared texts
+  stop_begin_ = earlier.stop_begin_;
+  events_ = std::move(earlier.events_);
+  streamed_ = earlier.streamed_;
+}
+
+// Takes the first `bytes` of all that was streamed out of the events.
+void Record::forget_text(std::size_t bytes) {
+  while (!events_.empty() && bytes > 0) {
+    std::string& text = events_.front().text;
+    const std::size_t gone = std::min(bytes, text.size());
+    text.erase(0, gone);
+    bytes -= gone;
+    if (text.empty()) events_.erase(events_.begin());
+  }
 }
 
 std::vector<TextEvent> Record::take_events() { return std::exchange(events_, {}); }

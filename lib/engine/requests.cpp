@@ -1,5 +1,6 @@
 // Requests and options, checked and understood.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -12,6 +13,7 @@ namespace pensive {
 namespace {
 
 constexpr auto bad = ErrorCode::invalid_argument;
+constexpr int most_tops = 20;
 
 void require_at_least(std::int64_t least, std::int64_t number, std::string_view name) {
   require(number >= least, bad, fmt::format("{} of at least {}", name, least),
@@ -34,10 +36,13 @@ kernels::DrawRow understand(const Sampling& sampling, const GenerationDefaults& 
   row.temperature = sampling.temperature.value_or(defaults.temperature.value_or(1.0f));
   row.top_p = sampling.top_p.value_or(defaults.top_p.value_or(1.0f));
   row.top_k = sampling.top_k.value_or(defaults.top_k.value_or(0));
+  row.min_p = sampling.min_p.value_or(0.0f);
   require(std::isfinite(row.temperature) && row.temperature >= 0, bad,
           "a temperature of at least 0", fmt::format("{}", row.temperature), "Sampling");
   require(row.top_p > 0 && row.top_p <= 1, bad, "a top_p above 0 and at most 1",
           fmt::format("{}", row.top_p), "Sampling");
+  require(row.min_p >= 0 && row.min_p <= 1, bad, "a min_p from 0 to 1",
+          fmt::format("{}", row.min_p), "Sampling");
   require(row.top_k >= 0, bad, "a top_k of at least 0", std::to_string(row.top_k), "Sampling");
   return row;
 }
@@ -119,6 +124,25 @@ std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request
   return rules;
 }
 
+std::shared_ptr<const std::vector<std::string>> stop_texts_of(const Request& request) {
+  if (request.stop_texts.empty()) return nullptr;
+  for (const std::string& text : request.stop_texts)
+    require(!text.empty(), bad, "stop texts of at least a byte", "an empty one",
+            "Request::stop_texts");
+  return std::make_shared<const std::vector<std::string>>(request.stop_texts);
+}
+
+std::chrono::steady_clock::time_point deadline_of(const Request& request) {
+  using Clock = std::chrono::steady_clock;
+  const double seconds = request.timeout_seconds;
+  require(std::isfinite(seconds) && seconds >= 0, bad, "a finite time of at least 0",
+          fmt::format("{}", seconds), "Request::timeout_seconds");
+  if (seconds == 0) return Clock::time_point::max();
+  constexpr double longest = 1e9;  // a clock's ticks are whole numbers
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                            std::chrono::duration<double>(std::min(seconds, longest)));
+}
+
 }  // namespace
 
 std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Parts>& engine,
@@ -130,16 +154,28 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   check_prompt(*engine, request, id_limit);
   const std::optional<Markers> markers = markers_of(*engine, request);
   const auto rules = rules_of(*engine, request, markers, id_limit);
+  require(request.top_logprobs >= 0 && request.top_logprobs <= most_tops, bad,
+          fmt::format("0 to {} top_logprobs", most_tops), std::to_string(request.top_logprobs),
+          "Request::top_logprobs");
   const kernels::DrawRow draw = understand(request.sampling, engine->model->defaults());
+  auto steering = std::make_shared<const Steering>(request.sampling, engine->model->vocab_size());
   Segments segments(markers);
   segments.begin(request.prompt, request.begins_in);
 
-  auto sequence = std::make_shared<Sequence::Parts>(
-      engine, Record(request.prompt, std::move(segments), engine->tokenizer()),
-      Guidance(rules, request.guides));
+  Record record(request.prompt, std::move(segments), engine->tokenizer());
+  record.stop_at(stop_texts_of(request));
+  auto beginning = std::make_shared<Beginning>(Beginning{std::move(record), rules, request.guides});
+  auto sequence =
+      std::make_shared<Sequence::Parts>(engine, beginning->record, Guidance(rules, request.guides));
+  sequence->beginning = std::move(beginning);
+  sequence->deadline = deadline_of(request);
   sequence->draw = draw;
+  sequence->steering = std::move(steering);
   sequence->draw.watched.assign(sequence->guidance.watched().begin(),
                                 sequence->guidance.watched().end());
+  sequence->draw.listed = request.top_logprobs;
+  sequence->record.tell_tops(request.top_logprobs);
+  if (request.prompt_logprobs && request.prompt.size() > 1) sequence->record.lane.unscored = 0;
   Trace& trace = sequence->record.trace;
   trace.seed = request.sampling.seed ? *request.sampling.seed : fresh_seed();
   trace.sample = request.sample;

@@ -185,7 +185,29 @@ at::Tensor Runner::embeddings(const Plan& plan, const Wishes& wishes) const {
   return rows;  // [tokens, width]
 }
 
-std::vector<kernels::Drawn> Runner::run(const Plan& plan, const Wishes& wishes) {
+// A few rows at a time: the logits of a whole prompt would need more memory than all else.
+std::vector<kernels::Drawn> Runner::score(const at::Tensor& hidden, const Wishes& wishes) const {
+  constexpr std::size_t most_rows = 64;
+  std::vector<kernels::Drawn> scored;
+  for (std::size_t first = 0; first < wishes.scores.size(); first += most_rows) {
+    std::vector<std::int64_t> rows;
+    std::vector<kernels::DrawRow> asked;
+    for (std::size_t i = first; i < std::min(first + most_rows, wishes.scores.size()); ++i) {
+      const ScoreRow& score = wishes.scores[i];
+      rows.push_back(score.row);
+      kernels::DrawRow& row = asked.emplace_back();
+      row.temperature = 0;
+      row.listed = score.listed;
+      if (score.token >= 0) row.watched = {score.token};
+    }
+    const at::Tensor chosen = hidden.index_select(0, index_of(rows, hidden.device()));
+    const at::Tensor logits = model_->parts().decoder->head(chosen, arithmetic_);  // [rows, vocab]
+    for (kernels::Drawn& one : kernels::draw(logits, asked)) scored.push_back(std::move(one));
+  }
+  return scored;
+}
+
+Outcome Runner::run(const Plan& plan, const Wishes& wishes) {
   lay_out(plan);
   cache_.copy(plan.copies);
   const Model::Parts& parts = model_->parts();
@@ -195,11 +217,14 @@ std::vector<kernels::Drawn> Runner::run(const Plan& plan, const Wishes& wishes) 
   PagedAttention attention(cache_, pages, model_->info().head_dim);
   at::Tensor hidden =
       parts.decoder->forward(embeddings(plan, wishes), positions, attention, arithmetic_);
-  if (drawn_ == 0) return {};
+  Outcome outcome;
+  outcome.scored = score(hidden, wishes);
+  if (drawn_ == 0) return outcome;
 
   if (drawn_ < tokens_) hidden = hidden.index_select(0, arrays.narrow(0, 3 * tokens_, drawn_));
   const at::Tensor logits = parts.decoder->head(hidden, arithmetic_);  // [drawn, vocab]
-  return kernels::draw(logits, wishes.draws);
+  outcome.drawn = kernels::draw(logits, wishes.draws);
+  return outcome;
 }
 
 void quietly(const std::function<void()>& work, std::string_view to_lower) {

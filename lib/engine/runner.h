@@ -30,22 +30,35 @@ struct Cache {
   std::vector<at::Tensor> keys, values;  // a layer: [pages, page_tokens, kv_heads, head_dim]
 };
 
+// One row of the plan whose logits are asked about the prompt's next token.
+struct ScoreRow {
+  std::int64_t row = 0;  // counted through the chunks
+  TokenId token = -1;    // -1: a soft one, of which logits know nothing
+  int listed = 0;
+};
+
 // What a plan needs beside its lanes.
 struct Wishes {
   std::vector<const SoftVocab::Rows*> rows;  // one a chunk: for the soft ids in it
   std::vector<kernels::DrawRow> draws;       // one for each chunk that is drawn from
+  std::vector<ScoreRow> scores;              // in the order of their rows
+};
+
+struct Outcome {
+  std::vector<kernels::Drawn> drawn;   // one token for each chunk that is drawn from, in order
+  std::vector<kernels::Drawn> scored;  // for each of Wishes::scores; its token means nothing
 };
 
 class Runner {
  public:
   Runner(std::shared_ptr<const Model> model, Arithmetic arithmetic, int pages, int page_tokens);
 
-  // -> one token for each chunk that is drawn from, in order.
-  std::vector<kernels::Drawn> run(const Plan& plan, const Wishes& wishes);
+  Outcome run(const Plan& plan, const Wishes& wishes);
   const Cache& cache() const noexcept { return cache_; }
 
  private:
   void lay_out(const Plan& plan);
+  std::vector<kernels::Drawn> score(const at::Tensor& hidden, const Wishes& wishes) const;
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
 

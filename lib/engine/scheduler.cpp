@@ -47,6 +47,14 @@ void Scheduler::drop(Lane& lane) {
   lane.stage = Stage::idle;
 }
 
+void Scheduler::go_back(Lane& lane) {
+  trim(lane);
+  if (lane.stage != Stage::ended) return;
+  leave(lane);
+  insert_by_order(waiting_, lane);
+  lane.stage = Stage::waiting;
+}
+
 void Scheduler::leave(Lane& lane) {
   if (lane.stage == Stage::running) erase(running_, lane);
   if (lane.stage == Stage::waiting) erase(waiting_, lane);
@@ -149,7 +157,10 @@ void Scheduler::match(Lane& lane) {
   leave_one(lane);
   trim(lane);
   if (!limits_.reuse_prefixes) return;
-  PagePool::Match found = pool_.match(lane.tokens, lane.soft_version);
+  std::span<const TokenId> tokens = lane.tokens;
+  if (lane.unscored < lane.size())
+    tokens = tokens.first(static_cast<std::size_t>(lane.unscored) + 1);
+  PagePool::Match found = pool_.match(tokens, lane.soft_version);
   const int known = static_cast<int>(found.pages.size()) * pool_.page_tokens();
   if (known > lane.cached) {
     reused_ += known - lane.cached;

@@ -52,6 +52,9 @@ class Scheduler {
   void adopt(Lane& lane);  // a copy of another lane: its pages are shared from now on
   void end(Lane& lane);    // computes no more; keeps its pages while nobody needs them
   void drop(Lane& lane);   // gives everything back
+  // Its last tokens were taken back by the caller: their pages return, and if it had ended it runs
+  // again when its turn comes.
+  void go_back(Lane& lane);
 
   const Plan& plan();
   void commit();     // the plan was computed

@@ -14,15 +14,24 @@ Sequence::Parts::Parts(std::shared_ptr<Engine::Parts> engine, Record record, Gui
 
 Sequence::Parts::Parts(const Parts& other)
     : engine(other.engine),
+      beginning(other.beginning),
       record(other.record),
       guidance(other.guidance),
       rows(other.rows),
       draw(other.draw),
+      steering(other.steering),
+      tally(other.tally),
       key(other.key) {
+  deadline = other.deadline;
   record.forget_events();
   record.lane.owner = this;
   record.lane.stage = Stage::idle;
   record.lane.is_paused = false;
+}
+
+void Sequence::Parts::branch(std::uint32_t number) {
+  record.trace.path.push_back(number);
+  key = kernels::mix(key, number);
 }
 
 Sequence::Sequence(std::shared_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -40,7 +49,7 @@ Sequence::~Sequence() {
   ++parts_->engine->calls;
 }
 
-bool Sequence::finished() const noexcept { return parts_->record.is_sealed(); }
+bool Sequence::finished() const noexcept { return parts_->is_ended; }
 const Trace& Sequence::trace() const noexcept { return parts_->record.trace; }
 std::vector<TextEvent> Sequence::take_events() { return parts_->record.take_events(); }
 
@@ -53,6 +62,7 @@ Sequence Sequence::fork(Draws draws) const {
   return Sequence(parts_->engine->fork(*parts_, draws));
 }
 void Sequence::feed(std::span<const TokenId> tokens) { parts_->engine->feed(*parts_, tokens); }
+void Sequence::rewind(int tokens, Draws draws) { parts_->engine->rewind(*parts_, tokens, draws); }
 
 std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length) {
   const Sequence::Parts& parts = *sequence.parts();

@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/cuda.h"
@@ -14,6 +15,11 @@ namespace pensive::kernels {
 Scalar scalar_of(const at::Tensor& tensor);
 // float64 for float64, else float32.
 at::ScalarType wide_of(const at::Tensor& tensor);
+
+// What a row's z, its scaled logits less their largest, must reach.
+inline float log_of_min_p(const DrawRow& row) {
+  return static_cast<float>(std::log(static_cast<double>(row.min_p)));  // -infinity for 0
+}
 
 namespace cpu {
 // Whether linear_brief() is faster than libtorch for these, or better.

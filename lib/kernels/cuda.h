@@ -21,21 +21,27 @@ struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   const float* temperatures;
   const std::int32_t* top_ks;
   const float* top_ps;
+  const float* min_zs;  // what a scaled logit less the largest must reach; -infinity: anything
   const std::uint64_t* keys;
-  const std::int32_t* bias_starts;  // [rows + 1] into the three below
+  const std::int32_t* bias_starts;  // [rows + 1] into the five below
   const std::int32_t* bias_tokens;
   const float* bias_logits;
   const float* bias_times;
+  const float* bias_repetitions;
+  const float* bias_penalties;
   const std::int32_t* mask_rows;     // [rows]: row of `masks`, or -1
   const std::uint32_t* masks;        // [masks, (vocab + 31) / 32]
   const std::int32_t* watch_starts;  // [rows + 1]
   const std::int32_t* watch_tokens;
-  float* scratch;            // [rows, vocab]
-  std::int32_t* tokens;      // out
-  float* logprobs;           // out [rows, 4]: logprob, drawn_logprob, entropy, top_logprob
-  std::int32_t* top_tokens;  // out
-  float* watched;            // out, like watch_tokens
-  std::int32_t* is_finite;   // out
+  const std::int32_t* list_starts;  // [rows + 1]
+  float* scratch;                   // [rows, vocab]
+  std::int32_t* tokens;             // out
+  float* logprobs;                  // out [rows, 4]: logprob, drawn_logprob, entropy, top_logprob
+  std::int32_t* top_tokens;         // out
+  float* watched;                   // out, like watch_tokens
+  std::int32_t* is_finite;          // out
+  std::int32_t* listed_tokens;      // out, by list_starts: the likeliest first
+  float* listed_logprobs;           // out, likewise
 };
 
 struct CudaTable {

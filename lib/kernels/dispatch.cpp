@@ -152,11 +152,19 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
             "a top_p above 0 and at most 1", std::to_string(row.top_p), "draw");
     require(row.top_k >= 0, ErrorCode::invalid_argument, "a top_k of at least 0",
             std::to_string(row.top_k), "draw");
-    require(row.bias_tokens.size() == row.bias_logits.size() &&
-                (row.bias_times_max_minus_mean.empty() ||
-                 row.bias_times_max_minus_mean.size() == row.bias_tokens.size()),
-            ErrorCode::invalid_argument, "a logit for each biased token",
+    require(row.min_p >= 0 && row.min_p <= 1, ErrorCode::invalid_argument, "a min_p from 0 to 1",
+            std::to_string(row.min_p), "draw");
+    require(row.listed >= 0, ErrorCode::invalid_argument, "a listed of at least 0",
+            std::to_string(row.listed), "draw");
+    bool is_even = row.bias_tokens.size() == row.bias_logits.size();
+    for (const auto* column :
+         {&row.bias_times_max_minus_mean, &row.bias_repetitions, &row.bias_penalties})
+      is_even = is_even && (column->empty() || column->size() == row.bias_tokens.size());
+    require(is_even, ErrorCode::invalid_argument, "a logit for each biased token",
             std::to_string(row.bias_tokens.size()) + " tokens", "draw");
+    for (float repetition : row.bias_repetitions)
+      require(repetition > 0 && std::isfinite(repetition), ErrorCode::invalid_argument,
+              "a repetition penalty above 0", std::to_string(repetition), "draw");
     for (const auto* tokens : {&row.bias_tokens, &row.watched}) {
       for (std::int32_t token : *tokens) {
         if (token < 0 || token >= vocab) {

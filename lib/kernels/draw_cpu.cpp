@@ -36,6 +36,8 @@ class RowDraw {
     drawn.top_logprob = logprob_of(drawn.top_token);
     drawn.watched.reserve(wish.watched.size());
     for (int32_t token : wish.watched) drawn.watched.push_back(logprob_of(token));
+    list(raw, wish.listed, &drawn.listed_tokens);
+    for (int32_t token : drawn.listed_tokens) drawn.listed_logprobs.push_back(logprob_of(token));
 
     drawn.token = drawn.top_token;
     bool is_steered = !wish.bias_tokens.empty() || !wish.mask.empty();
@@ -57,6 +59,19 @@ class RowDraw {
   }
 
  private:
+  // The `count` largest, the largest first, of equals the lower id.
+  void list(const T* raw, int count, std::vector<int32_t>* best) {
+    if (count == 0) return;
+    for (int32_t token = 0; token < static_cast<int32_t>(z_.size()); ++token) {
+      bool is_full = static_cast<int>(best->size()) == count;
+      if (is_full && !(raw[token] > raw[best->back()])) continue;
+      auto place = std::upper_bound(best->begin(), best->end(), token,
+                                    [&](int32_t a, int32_t b) { return raw[a] > raw[b]; });
+      best->insert(place, token);
+      if (is_full) best->pop_back();
+    }
+  }
+
   // Biases and mask, into z_.
   const T* steer(const T* raw, const DrawRow& wish) {
     std::copy_n(raw, z_.size(), z_.begin());
@@ -64,7 +79,13 @@ class RowDraw {
     for (std::size_t i = 0; i < wish.bias_tokens.size(); ++i) {
       double times = wish.bias_times_max_minus_mean.empty() ? 0 : wish.bias_times_max_minus_mean[i];
       double bias = wish.bias_logits[i] + times * (facts_.most - mean);
-      z_[wish.bias_tokens[i]] += static_cast<T>(bias);
+      T& z = z_[wish.bias_tokens[i]];
+      z += static_cast<T>(bias);
+      if (!wish.bias_repetitions.empty() && wish.bias_repetitions[i] != 1) {
+        T factor = wish.bias_repetitions[i];
+        z = z > 0 ? z / factor : z * factor;
+      }
+      if (!wish.bias_penalties.empty()) z -= static_cast<T>(wish.bias_penalties[i]);
     }
     if (wish.mask.empty()) return z_.data();
     for (std::size_t token = 0; token < z_.size(); ++token) {
@@ -105,6 +126,13 @@ class RowDraw {
     loops().exp_sums(z_.data(), vocab, 0, least, scalar_, &kept, &unused);
     if (wish.top_p < 1) {
       double cut = nucleus(wish.top_p, least, kept);
+      if (cut > least) {
+        least = cut;
+        loops().exp_sums(z_.data(), vocab, 0, least, scalar_, &kept, &unused);
+      }
+    }
+    if (wish.min_p > 0) {
+      double cut = log_of_min_p(wish);
       if (cut > least) {
         least = cut;
         loops().exp_sums(z_.data(), vocab, 0, least, scalar_, &kept, &unused);

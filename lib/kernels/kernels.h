@@ -65,12 +65,16 @@ struct DrawRow {
   float temperature = 1;  // 0 is greedy: the largest logit, ties to the lower id
   int top_k = 0;          // 0: all; ties with the k-th are kept
   float top_p = 1;        // 1: all; keeps the likeliest until their sum first reaches it, ties kept
+  float min_p = 0;        // 0: all; keeps what is at least so likely, measured by the likeliest
   std::uint64_t key = 0;  // all of the draw's randomness
   std::vector<std::int32_t> bias_tokens;
   std::vector<float> bias_logits;                // added before temperature
   std::vector<float> bias_times_max_minus_mean;  // times (max - mean of this row's raw logits)
-  std::vector<std::uint32_t> mask;  // empty: all; else bit t % 32 of word t / 32 allows t
+  std::vector<float> bias_repetitions;  // then a logit above 0 is divided by it, another multiplied
+  std::vector<float> bias_penalties;    // then subtracted; all three may be empty
+  std::vector<std::uint32_t> mask;      // empty: all; else bit t % 32 of word t / 32 allows t
   std::vector<std::int32_t> watched;
+  int listed = 0;  // how many of the likeliest to tell
 };
 
 // What one row's draw gives. Logprobs and entropy in nats.
@@ -82,14 +86,17 @@ struct Drawn {
   std::int32_t top_token = 0;
   float top_logprob = 0;  // raw
   std::vector<float> watched;
+  std::vector<std::int32_t> listed_tokens;  // raw, the likeliest first, of equals the lower id
+  std::vector<float> listed_logprobs;
   bool is_finite = true;  // false: a raw logit was NaN or +infinity, or nothing was left
                           // to draw from; the rest means nothing
 };
 
 // Draws one token a row from logits [rows, vocab] (float32 or float64), by the Gumbel-max rule
 // over noise(key, token): argmax of logit / temperature + gumbel. CPU and CUDA use the same noise.
-// In this order: biases, mask, temperature, top-k, then top-p over what top-k left. Mean and
-// maximum of a bias leave logits of -infinity out. On CUDA float64 logits are drawn in float32.
+// In this order: biases, mask, temperature, top-k, then top-p over what top-k left, then min-p.
+// Mean and maximum of a bias leave logits of -infinity out. On CUDA float64 logits are drawn in
+// float32.
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
 
 // Standard Gumbel noise of one token under one key: counter-based, no state.

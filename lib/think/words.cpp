@@ -29,6 +29,10 @@ std::string_view to_string(StopReason reason) {
       return "guide";
     case StopReason::cancelled:
       return "cancelled";
+    case StopReason::stop_text:
+      return "stop_text";
+    case StopReason::deadline:
+      return "deadline";
     case StopReason::error:
       return "error";
   }

@@ -19,9 +19,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t file_version = 1;
-constexpr StopReason stop_reasons[] = {StopReason::running,   StopReason::end_token,
-                                       StopReason::length,    StopReason::guide,
-                                       StopReason::cancelled, StopReason::error};
+constexpr StopReason stop_reasons[] = {
+    StopReason::running,   StopReason::end_token, StopReason::length,    StopReason::guide,
+    StopReason::cancelled, StopReason::error,     StopReason::stop_text, StopReason::deadline};
 
 // One letter a token: short, and readable beside the tokens.
 constexpr std::string_view segment_letters = "pta";
@@ -66,23 +66,29 @@ std::string line_of(const Trace& trace) {
                        {"reason", action.reason},
                        {"tokens", action.tokens},
                        {"taken_back", action.taken_back}});
-  const Json line = {{"version", file_version},
-                     {"prompt_tokens", trace.prompt_tokens},
-                     {"tokens", trace.tokens},
-                     {"logprobs", to_json(trace.logprobs)},
-                     {"drawn_logprobs", to_json(trace.drawn_logprobs)},
-                     {"entropies_nats", to_json(trace.entropies_nats)},
-                     {"segments", to_letters(trace.segments, segment_letters)},
-                     {"origins", to_letters(trace.origins, origin_letters)},
-                     {"is_marker", to_letters(trace.is_marker, "01")},
-                     {"is_taken_back", to_letters(trace.is_taken_back, "01")},
-                     {"actions", std::move(actions)},
-                     {"probe_tokens", trace.probe_tokens},
-                     {"stopped", to_string(trace.stopped)},
-                     {"error", trace.error},
-                     {"seed", trace.seed},
-                     {"sample", trace.sample},
-                     {"path", trace.path}};
+  Json line = {{"version", file_version},
+               {"prompt_tokens", trace.prompt_tokens},
+               {"tokens", trace.tokens},
+               {"logprobs", to_json(trace.logprobs)},
+               {"drawn_logprobs", to_json(trace.drawn_logprobs)},
+               {"entropies_nats", to_json(trace.entropies_nats)},
+               {"segments", to_letters(trace.segments, segment_letters)},
+               {"origins", to_letters(trace.origins, origin_letters)},
+               {"is_marker", to_letters(trace.is_marker, "01")},
+               {"is_taken_back", to_letters(trace.is_taken_back, "01")},
+               {"actions", std::move(actions)},
+               {"probe_tokens", trace.probe_tokens},
+               {"stopped", to_string(trace.stopped)},
+               {"error", trace.error},
+               {"seed", trace.seed},
+               {"sample", trace.sample},
+               {"path", trace.path}};
+  if (!trace.stop_text.empty()) line["stop_text"] = trace.stop_text;
+  if (trace.top_count > 0) {
+    line["top_count"] = trace.top_count;
+    line["top_tokens"] = trace.top_tokens;
+    line["top_logprobs"] = to_json(trace.top_logprobs);
+  }
   // An error text may quote bytes that are no UTF-8.
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -131,6 +137,8 @@ class Line {
     }
     return values;
   }
+
+  bool has(std::string_view key) const { return json_.contains(key); }
 
   // Its own copy: member() gives values.
   Json list(std::string_view key) const {
@@ -193,6 +201,12 @@ Trace read_line(std::string_view text, std::string_view where) {
   trace.seed = line.number<std::uint64_t>("seed");
   trace.sample = line.number<std::uint32_t>("sample");
   trace.path = line.numbers<std::uint32_t>("path");
+  if (line.has("stop_text")) trace.stop_text = line.text("stop_text");
+  if (line.has("top_count")) {
+    trace.top_count = line.number<int>("top_count");
+    trace.top_tokens = line.numbers<TokenId>("top_tokens");
+    trace.top_logprobs = line.floats("top_logprobs");
+  }
   const std::string fault = fault_of(trace);
   require(fault.empty(), ErrorCode::corrupt_file, "columns of equal length", fault, where);
   return trace;

@@ -1,5 +1,6 @@
 #include "pensive/trace.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -18,6 +19,12 @@ std::string fault_of(const Trace& trace) {
       {"origins", trace.origins.size()},
       {"is_marker", trace.is_marker.size()},
       {"is_taken_back", trace.is_taken_back.size()}};
+  if (trace.top_count < 0) return fmt::format("a top_count of {}", trace.top_count);
+  const std::size_t tops = static_cast<std::size_t>(trace.top_count) * size;
+  for (const auto& [name, length] : {std::pair("top_tokens", trace.top_tokens.size()),
+                                     std::pair("top_logprobs", trace.top_logprobs.size())})
+    if (length != tops)
+      return fmt::format("{} {} for {} tokens of {}", length, name, size, trace.top_count);
   for (const auto& [name, length] : columns)
     if (length != size) return fmt::format("{} {} for {} tokens", length, name, size);
   if (trace.prompt_tokens < 0 || static_cast<std::size_t>(trace.prompt_tokens) > size)
@@ -57,7 +64,15 @@ class Joined {
     text_ += text;
     run_.clear();
   }
-  std::string take() {
+  // Without the last text from `stop` on.
+  std::string take(std::string_view stop = {}) {
+    if (!stop.empty()) {
+      std::string before = std::exchange(text_, {});
+      end();
+      text_.resize(std::min(text_.find(stop), text_.size()));
+      if (!before.empty() && !text_.empty()) before += '\n';
+      text_ = before + text_;
+    }
     end();
     return std::move(text_);
   }
@@ -75,10 +90,12 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
   require(fault.empty(), ErrorCode::invalid_argument, "columns of equal length", fault, "trace");
   std::vector<TokenId> all;
   Joined thinking(tokenizer), answer(tokenizer);
+  bool is_thinking = false;
   for (std::size_t i = trace.prompt_tokens; i < trace.tokens.size(); ++i) {
     const TokenId id = trace.tokens[i];
     if (trace.is_taken_back[i] != 0 || !tokenizer.spelling(id)) continue;
     all.push_back(id);
+    is_thinking = trace.segments[i] == Segment::think;
     // Two answers with nothing but markers between them are two lines, not one number.
     if (trace.is_marker[i] != 0) {
       thinking.end();
@@ -90,12 +107,15 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
   Response response;
   // Markers are special tokens in many checkpoints, and judges look for them here.
   response.text = tokenizer.decode(all, true);
-  response.thinking = thinking.take();
-  response.answer = answer.take();
+  // The stop text ends in the last token kept.
+  const bool ends_thinking = !all.empty() && is_thinking;
+  response.thinking = thinking.take(ends_thinking ? trace.stop_text : "");
+  response.answer = answer.take(ends_thinking ? "" : trace.stop_text);
   response.think_tokens = trace.count(Segment::think);
   response.answer_tokens = trace.count(Segment::answer);
-  response.is_truncated =
-      trace.stopped != StopReason::end_token && trace.stopped != StopReason::guide;
+  response.is_truncated = trace.stopped != StopReason::end_token &&
+                          trace.stopped != StopReason::guide &&
+                          trace.stopped != StopReason::stop_text;
   return response;
 }
 

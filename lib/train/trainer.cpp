@@ -78,6 +78,18 @@ double check_sampling(const Model& model, const Sampling& sampling) {
   require(top_k <= 0 || top_k >= model.vocab_size(), ErrorCode::unsupported,
           "top_k = 0: the loss is that of the whole distribution",
           fmt::format("{}{}", top_k, source), "TrainOptions::rollout.sampling.top_k");
+  const auto refuse = [](bool is_neutral, std::string_view what) {
+    require(is_neutral, ErrorCode::unsupported,
+            fmt::format("no {}: the loss is that of the model's own distribution", what), "one",
+            "TrainOptions::rollout.sampling");
+  };
+  refuse(sampling.min_p.value_or(0.0f) == 0, "min_p");
+  refuse(sampling.repetition_penalty.value_or(1.0f) == 1, "repetition_penalty");
+  refuse(sampling.presence_penalty == 0, "presence_penalty");
+  refuse(sampling.frequency_penalty == 0, "frequency_penalty");
+  refuse(sampling.logit_bias.empty(), "logit_bias");
+  refuse(sampling.allowed_tokens.empty() && sampling.banned_tokens.empty(),
+         "allowed_tokens or banned_tokens");
   require(top_p >= 1, ErrorCode::unsupported,
           "top_p = 1: the loss is that of the whole distribution",
           fmt::format("{}{}", top_p, source), "TrainOptions::rollout.sampling.top_p");

@@ -8,7 +8,7 @@ Path = str | PathLike[str]
 Ids = _Seq[int]
 Log = Callable[[str, str], None]
 SegmentName = Literal["prompt", "think", "answer"]
-StopName = Literal["running", "end_token", "length", "guide", "cancelled", "error"]
+StopName = Literal["running", "end_token", "length", "guide", "cancelled", "error", "stop_text", "deadline"]
 OriginName = Literal["prompt", "sampled", "forced"]
 
 class Error(RuntimeError):
@@ -228,6 +228,17 @@ class Request:
         extra_stop_tokens: Ids | None = None,
         ignore_end_tokens: bool | None = None,
         sample: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        allowed_tokens: Ids | None = None,
+        banned_tokens: Ids | None = None,
+        stop_texts: str | _Seq[str] | None = None,
+        timeout_seconds: float | None = None,
+        top_logprobs: int | None = None,
+        prompt_logprobs: bool | None = None,
     ) -> None: ...
 
 class TextEvent:
@@ -253,10 +264,14 @@ class Trace:
     origins: list[OriginName]
     is_marker: list[int]
     is_taken_back: list[int]
+    top_count: int
+    top_tokens: list[int]
+    top_logprobs: list[float]
     actions: list[TraceAction]
     probe_tokens: int
     stopped: StopName
     error: str
+    stop_text: str
     seed: int
     path: list[int]
     def kept(self) -> list[int]: ...
@@ -276,6 +291,7 @@ class Sequence:
     def take_events(self) -> list[TextEvent]: ...
     def fork(self, draws: Literal["same", "fresh"] = "fresh") -> Sequence: ...
     def feed(self, ids: Ids) -> None: ...
+    def rewind(self, tokens: int, draws: Literal["same", "fresh"] = "fresh") -> None: ...
     def cancel(self) -> None: ...
 
 class Stream(Iterator[TextEvent]):
@@ -329,7 +345,20 @@ class Engine:
         extra_stop_tokens: Ids | None = None,
         ignore_end_tokens: bool | None = None,
         sample: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        allowed_tokens: Ids | None = None,
+        banned_tokens: Ids | None = None,
+        stop_texts: str | _Seq[str] | None = None,
+        timeout_seconds: float | None = None,
+        top_logprobs: int | None = None,
+        prompt_logprobs: bool | None = None,
     ) -> Sequence: ...
+    def submit(self, request: Request | None = None, **fields: Any) -> Sequence: ...
+    def score(self, prompt: Ids, continuation: Ids) -> list[float]: ...
     def step(self) -> int: ...
     @overload
     def finish(self, sequence: Sequence) -> None: ...
@@ -341,6 +370,41 @@ class Engine:
     def counters(self) -> EngineCounters: ...
     @property
     def model(self) -> Model: ...
+
+class ServerCounters:
+    queued: int
+    running: int
+    submitted: int
+    refused: int
+    finished: int
+    cancelled: int
+    expired: int
+    failed: int
+    engine: EngineCounters
+
+class Job:
+    @property
+    def finished(self) -> bool: ...
+    def wait(self, seconds: float | None = None) -> bool: ...
+    def take_events(self) -> list[TextEvent]: ...
+    def cancel(self) -> None: ...
+    @property
+    def trace(self) -> Trace: ...
+
+class Server:
+    def __init__(self, engine: Engine, *, max_queued: int = 256) -> None: ...
+    def submit(
+        self,
+        request: Request | None = None,
+        listener: Callable[[Job, list[TextEvent], bool], Any] | None = None,
+        **fields: Any,
+    ) -> Job: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    @property
+    def counters(self) -> ServerCounters: ...
+    def __enter__(self) -> Server: ...
+    def __exit__(self, *exception: Any) -> None: ...
 
 class Problem:
     def __init__(self, question: str, reference: str, id: str = "") -> None: ...

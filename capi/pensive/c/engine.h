@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* Advances every live sequence together. One thread at a time: a second one that meanwhile steps,
- * starts, forks, feeds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
+ * starts, forks, feeds, rewinds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
 typedef struct pensive_engine pensive_engine;
 
 /* One live path through the cache. pensive_sequence_cancel() and pensive_sequence_free() may be
@@ -79,18 +79,47 @@ typedef struct pensive_request {
   uint32_t sample;           /* the number of this sample of the request; keys the draws */
   uint8_t ignore_end_tokens; /* 1: go on after the model ends its turn */
   uint8_t reserved[7];       /* 0 */
+  float min_p;               /* given; else 0: keeps what is so likely, measured by the likeliest */
+  float repetition_penalty; /* given; else 1: over prompt and output, as in Transformers and vLLM */
+  float presence_penalty;   /* over the output, as OpenAI defines these two */
+  float frequency_penalty;
+  const int32_t* bias_tokens; /* each once */
+  const float* biases;        /* added to their logits; -infinity bans */
+  size_t bias_count;
+  const int32_t* allowed_tokens; /* none: all */
+  size_t allowed_count;
+  const int32_t* banned_tokens;
+  size_t banned_count;
+  const char* const* stop_texts; /* end it wherever tokens begin and end; never streamed */
+  size_t stop_text_count;
+  double timeout_seconds;  /* from here to PENSIVE_STOP_DEADLINE; 0: never */
+  int32_t top_logprobs;    /* how many of the likeliest tokens the trace tells: 0 to 20 */
+  uint8_t prompt_logprobs; /* 1: the trace tells them of the prompt too */
+  uint8_t reserved_2[3];   /* 0 */
 } pensive_request;
 #define PENSIVE_REQUEST_INIT                                                                      \
   {                                                                                               \
     sizeof(pensive_request), 0, 0, 0, 0, 0, 0, NULL, 0, NULL, 0, NULL, NULL, 0, NULL, 0, 0, 0, 0, \
-    {                                                                                             \
-      0, 0, 0, 0, 0, 0, 0                                                                         \
+        {0, 0, 0, 0, 0, 0, 0}, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, {   \
+      0, 0, 0                                                                                     \
     }                                                                                             \
   }
 
 /* Checks and queues; no device work. */
 PENSIVE_API int32_t pensive_engine_start(pensive_engine* engine, const pensive_request* request,
                                          PENSIVE_OWN pensive_sequence** sequence,
+                                         pensive_error** error);
+/* The same from any thread, also while another one steps: the next call that steps takes it in.
+ * Until it has finished only pensive_sequence_finished(), _cancel() and _free() are for that
+ * thread. */
+PENSIVE_API int32_t pensive_engine_submit(pensive_engine* engine, const pensive_request* request,
+                                          PENSIVE_OWN pensive_sequence** sequence,
+                                          pensive_error** error);
+/* The logprob of each id of `continuation`, were it to follow `prompt`; `logprobs` has room for
+ * them. Steps until it is computed. */
+PENSIVE_API int32_t pensive_engine_score(pensive_engine* engine, const int32_t* prompt,
+                                         size_t prompt_count, const int32_t* continuation,
+                                         size_t continuation_count, float* logprobs,
                                          pensive_error** error);
 /* Computes one batch. `unfinished` (may be null) receives how many sequences are not finished. A
  * failing step leaves every sequence as it was. */
@@ -121,7 +150,7 @@ PENSIVE_API int32_t pensive_engine_get_counters(const pensive_engine* engine,
                                                 pensive_engine_counters* counters,
                                                 pensive_error** error);
 
-/* 1 when the sequence has ended, 0 while it runs; 1 for null. */
+/* 1 when the sequence has ended, 0 while it runs; 1 for null. From any thread. */
 PENSIVE_API int32_t pensive_sequence_finished(const pensive_sequence* sequence);
 
 /* One piece of text. Markers are never part of it. */
@@ -149,6 +178,13 @@ PENSIVE_API int32_t pensive_sequence_fork(const pensive_sequence* sequence, int3
 /* Feeds tokens as if a guide had forced them. */
 PENSIVE_API int32_t pensive_sequence_feed(pensive_sequence* sequence, const int32_t* ids,
                                           size_t count, pensive_error** error);
+/* Goes back to where the last `tokens` kept tokens had not come yet; with PENSIVE_DRAWS_SAME it
+ * then draws what it drew, with PENSIVE_DRAWS_FRESH something new. Their pages return, and
+ * segments, guides, limits and text are as they were; the guides are cloned anew and told again
+ * what they were told until then. A finished sequence runs on, a cancelled one does not. The tokens
+ * stay in the trace, as taken back. */
+PENSIVE_API int32_t pensive_sequence_rewind(pensive_sequence* sequence, size_t tokens,
+                                            int32_t draws, pensive_error** error);
 /* Ends the sequence at the next step. From any thread, and from callbacks. */
 PENSIVE_API void pensive_sequence_cancel(pensive_sequence* sequence);
 PENSIVE_API void pensive_sequence_free(pensive_sequence* sequence);

@@ -24,7 +24,9 @@ enum {
   PENSIVE_STOP_LENGTH = 2,    /* max_new_tokens, or the model's positions, are used up */
   PENSIVE_STOP_GUIDE = 3,     /* a guide asked for it */
   PENSIVE_STOP_CANCELLED = 4, /* pensive_sequence_cancel() */
-  PENSIVE_STOP_ERROR = 5      /* a guide failed; the trace says how */
+  PENSIVE_STOP_ERROR = 5,     /* a guide failed; the trace says how */
+  PENSIVE_STOP_STOP_TEXT = 6, /* one of the request's stop texts came */
+  PENSIVE_STOP_DEADLINE = 7   /* the request's time was over */
 };
 enum { PENSIVE_CLOSE_BUDGET = 0, PENSIVE_CLOSE_BRAKE = 1, PENSIVE_CLOSE_OTHER = 2 };
 

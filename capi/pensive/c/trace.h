@@ -22,7 +22,7 @@ typedef struct pensive_trace {
   const uint8_t* segments;     /* PENSIVE_SEGMENT_… */
   const uint8_t* origins;      /* PENSIVE_ORIGIN_… */
   const uint8_t* is_marker;
-  const uint8_t* is_taken_back; /* 1 for tokens that a guide had taken back */
+  const uint8_t* is_taken_back; /* 1 for tokens that a guide or the caller took back */
   int32_t prompt_tokens;
   int32_t probe_tokens;   /* fed and decoded on the side; not in the columns */
   int32_t decoded_tokens; /* everything after the prompt, taken back and probes too */
@@ -34,11 +34,15 @@ typedef struct pensive_trace {
   size_t path_count;
   const char* error; /* for PENSIVE_STOP_ERROR; else "" */
   uint32_t sample;
+  int32_t top_count;         /* entries a token in the next two; 0: none were asked for */
+  const int32_t* top_tokens; /* the likeliest first; -1 where there are none */
+  const float* top_logprobs;
+  const char* stop_text; /* for PENSIVE_STOP_STOP_TEXT: the one that came; else "" */
 } pensive_trace;
 #define PENSIVE_TRACE_INIT                                                                         \
   {                                                                                                \
     sizeof(pensive_trace), 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, \
-        0, NULL, 0, NULL, 0                                                                        \
+        0, NULL, 0, NULL, 0, 0, NULL, NULL, NULL                                                   \
   }
 PENSIVE_API int32_t pensive_sequence_get_trace(const pensive_sequence* sequence,
                                                pensive_trace* trace, pensive_error** error);
@@ -48,8 +52,8 @@ typedef struct pensive_trace_action {
   uint32_t struct_size;
   int32_t position;   /* index into the columns of the token after which it was done */
   const char* guide;  /* its name */
-  const char* kind;   /* "force", "close", "probe", "stop" */
-  const char* reason; /* "budget", "brake", …; "" where there is none */
+  const char* kind;   /* "force", "close", "probe", "stop", "rewind" */
+  const char* reason; /* "budget", "brake", …; of a rewind, "same" or "fresh"; or "" */
   int32_t tokens;     /* fed; for a probe, fed and decoded */
   int32_t taken_back;
 } pensive_trace_action;

@@ -128,10 +128,30 @@ __device__ void steer(const CudaDraw& draw, int row, const float* x, float* z, c
     for (int i = draw.bias_starts[row]; i < draw.bias_starts[row + 1]; ++i) {
       double times = draw.bias_times[i];
       double bias = draw.bias_logits[i] + times * (raw.top.value - raw.mean);
-      z[draw.bias_tokens[i]] += static_cast<float>(bias);
+      float here = z[draw.bias_tokens[i]] + static_cast<float>(bias);
+      float factor = draw.bias_repetitions[i];
+      if (factor != 1) here = here > 0 ? __fdiv_rn(here, factor) : __fmul_rn(here, factor);
+      z[draw.bias_tokens[i]] = __fsub_rn(here, draw.bias_penalties[i]);
     }
   }
   __syncthreads();
+}
+
+// The likeliest of the untouched row, one pass over it for each.
+__device__ void list(const CudaDraw& draw, int row, const float* x, const Raw& raw,
+                     Shared* shared) {
+  Best last{INFINITY, -1};
+  for (int at = draw.list_starts[row]; at < draw.list_starts[row + 1]; ++at) {
+    Best mine{-INFINITY, INT32_MAX};
+    for (int i = threadIdx.x; i < draw.vocab; i += blockDim.x) {
+      bool is_next = x[i] < last.value || (x[i] == last.value && i > last.index);
+      if (is_next && (x[i] > mine.value || mine.index == INT32_MAX)) mine = {x[i], i};
+    }
+    last = join_best(mine, shared);
+    if (threadIdx.x != 0) continue;
+    draw.listed_tokens[at] = last.index;
+    draw.listed_logprobs[at] = static_cast<float>(last.value - raw.log_sum);
+  }
 }
 
 // Draws from x, whose largest is `greedy`, by way of z, which may be x; the logprob of the
@@ -149,6 +169,10 @@ __device__ float sample(const CudaDraw& draw, int row, const float* x, float* z,
   double kept = mass_from(z, vocab, least, shared);
   if (p < 1) {
     least = nucleus(z, vocab, least, p * kept * (1 - 1e-6), shared);
+    kept = mass_from(z, vocab, least, shared);
+  }
+  if (draw.min_zs[row] > -INFINITY && ordered(draw.min_zs[row]) > least) {
+    least = ordered(draw.min_zs[row]);
     kept = mass_from(z, vocab, least, shared);
   }
   Best mine{-INFINITY, INT32_MAX};
@@ -184,6 +208,7 @@ __global__ void __launch_bounds__(threads) draw_rows(CudaDraw draw) {
   for (int i = threadIdx.x; i < watched; i += blockDim.x) {
     draw.watched[first + i] = static_cast<float>(x[draw.watch_tokens[first + i]] - raw.log_sum);
   }
+  list(draw, row, x, raw, &shared);
   if (threadIdx.x != 0) return;
   draw.is_finite[row] = is_finite;
   draw.tokens[row] = is_finite ? token : 0;

@@ -1,0 +1,153 @@
+"""The Python door of the engine: going back, scores, draws, serving. python test_engine.py"""
+
+import math
+import os
+import pathlib
+import sys
+import threading
+import unittest
+
+# A script's own folder comes first, and holds the sources of the package beside this file.
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+
+import pensive  # noqa: E402
+
+REASONER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "reasoner"
+CHAT = [{"role": "user", "content": "12 + 3 * 4"}]
+
+
+def text_of(events):
+    return "".join(event.text for event in events)
+
+
+@unittest.skipUnless((REASONER / "model.safetensors").exists(), f"there is no model in {REASONER}")
+class Engine(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = pensive.Model.load(REASONER, device="cpu")
+        cls.prompt = cls.model.tokenizer.encode_chat(CHAT)
+
+    def make(self):
+        return pensive.Engine(self.model, cache_tokens=8192, row_invariant=True)
+
+    def finish(self, engine, **fields):
+        sequence = engine.start(prompt=self.prompt, **{"seed": 3, "max_new_tokens": 24, **fields})
+        engine.finish(sequence)
+        return sequence
+
+    def test_rewind(self):
+        engine = self.make()
+        whole = self.finish(engine, ignore_end_tokens=True)
+        kept = whole.trace.kept()
+        whole.rewind(9, "same")
+        self.assertFalse(whole.finished)
+        engine.finish(whole)
+        self.assertEqual(whole.trace.kept(), kept)
+        self.assertEqual(whole.trace.actions[0].kind, "rewind")
+        whole.rewind(9)
+        engine.finish(whole)
+        self.assertEqual(whole.trace.path, [1])
+        with self.assertRaises(pensive.Error):
+            whole.rewind(25)
+        with self.assertRaises(pensive.Error):
+            whole.rewind(1, "sideways")
+
+    def test_scores_and_logprobs(self):
+        engine = self.make()
+        half = len(self.prompt) // 2
+        scores = engine.score(self.prompt[:half], self.prompt[half:])
+        trace = self.finish(engine, prompt_logprobs=True, top_logprobs=2).trace
+        self.assertEqual(trace.logprobs[half : len(self.prompt)], scores)
+        self.assertEqual(trace.top_count, 2)
+        self.assertEqual(len(trace.top_tokens), 2 * len(trace.tokens))
+        self.assertEqual(trace.top_tokens[0], -1)
+        self.assertTrue(math.isnan(trace.top_logprobs[0]))
+        with self.assertRaises(pensive.Error):
+            engine.score(self.prompt, [])
+        with self.assertRaises(pensive.Error):
+            self.finish(engine, top_logprobs=21)
+
+    def test_draws(self):
+        engine = self.make()
+        two = self.prompt[:2]
+        trace = self.finish(engine, allowed_tokens=two, banned_tokens=two[:1], min_p=0.1,
+                            repetition_penalty=1.1, presence_penalty=0.5, frequency_penalty=0.5,
+                            logit_bias={two[1]: -3.0}).trace
+        self.assertEqual(set(trace.tokens[len(self.prompt) :]), {two[1]})
+        for fields in ({"min_p": 2.0}, {"repetition_penalty": 0.0}, {"logit_bias": {-1: 1.0}},
+                       {"presence_penalty": math.nan}, {"banned_tokens": [10**6]},
+                       {"timeout_seconds": -1.0}, {"stop_texts": [""]}):
+            with self.assertRaises(pensive.Error, msg=str(fields)) as caught:
+                self.finish(engine, **fields)
+            self.assertEqual(caught.exception.code, "invalid_argument")
+
+    def test_stops(self):
+        engine = self.make()
+        whole = text_of(self.finish(engine, ignore_end_tokens=True).take_events())
+        stop = whole[6:9]
+        sequence = self.finish(engine, ignore_end_tokens=True, stop_texts=stop)
+        self.assertEqual(sequence.trace.stopped, "stop_text")
+        self.assertEqual(sequence.trace.stop_text, stop)
+        seen = text_of(sequence.take_events())
+        self.assertNotIn(stop, seen)
+        self.assertTrue(whole.startswith(seen))
+        self.assertEqual(self.finish(engine, timeout_seconds=1e-9).trace.stopped, "deadline")
+
+    def test_serving(self):
+        engine = self.make()
+        expected = self.finish(engine).trace.kept()
+        told, threads, traces = [], [], []
+
+        def listener(job, events, is_finished):
+            told.append((text_of(events), job.trace.stopped if is_finished else None))
+
+        with pensive.Server(engine, max_queued=64) as server:
+            with self.assertRaises(pensive.Error) as caught:
+                engine.step()
+            self.assertEqual(caught.exception.code, "busy")
+
+            def client():
+                job = server.submit(prompt=self.prompt, seed=3, max_new_tokens=24)
+                self.assertTrue(job.wait())
+                traces.append(job.trace.kept())
+
+            for _ in range(4):
+                threads.append(threading.Thread(target=client))
+                threads[-1].start()
+            job = server.submit(prompt=self.prompt, listener=listener, seed=3, max_new_tokens=24)
+            for thread in threads:
+                thread.join()
+            with self.assertRaises(pensive.Error):
+                server.submit(prompt=[])
+            server.drain()
+            self.assertTrue(job.finished)
+            self.assertEqual(server.counters.finished, 5)
+            with self.assertRaises(pensive.Error) as caught:
+                server.submit(prompt=self.prompt)
+            self.assertEqual(caught.exception.code, "cancelled")
+        self.assertEqual(traces, [expected] * 4)
+        self.assertEqual([end for _, end in told if end], [job.trace.stopped])
+        self.assertTrue("".join(text for text, _ in told))
+        engine.step()  # free again
+
+    def test_submit_from_another_thread(self):
+        engine = self.make()
+        expected = self.finish(engine).trace.kept()
+        found = []
+
+        def client():
+            sequence = engine.submit(prompt=self.prompt, seed=3, max_new_tokens=24)
+            while not sequence.finished:
+                pass
+            found.append(sequence.trace.kept())
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        while thread.is_alive():
+            engine.step()
+        self.assertEqual(found, [expected])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,56 @@
+// All that a sequence was told from outside, in order: draws, fed tokens, answers to probes. What
+// its guides and its record are follows from it, so that it can be told again up to any token.
+#pragma once
+#include <climits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/record.h"
+#include "pensive/think.h"
+
+namespace pensive {
+
+class Journal {
+ public:
+  struct Reply {
+    std::vector<TokenId> tokens;
+    std::vector<float> logprobs;
+    std::string text;
+    bool is_refused = false;
+    int spent = 0;
+  };
+  enum class What : std::uint8_t { begin, draw, feed, answer };
+  struct Entry {
+    What what = What::begin;
+    std::size_t place = 0;    // in the list of its kind
+    int most_rows = INT_MAX;  // where a rewind cut short what followed from it
+  };
+
+  void add_begin() { entries_.push_back({What::begin, 0}); }
+  void add_draw(TokenId id, const Stats& stats);
+  void add_feed(std::span<const TokenId> tokens);
+  void add_answer(const ProbeReply& reply, int spent);
+  // What followed from the last entry ended at so many rows.
+  void cut(int rows) { entries_.back().most_rows = rows; }
+
+  const std::vector<Entry>& entries() const noexcept { return entries_; }
+  TokenId drawn(const Entry& entry) const { return draws_[entry.place].id; }
+  Stats stats(const Entry& entry) const;
+  const std::vector<TokenId>& fed(const Entry& entry) const { return feeds_[entry.place]; }
+  const Reply& reply(const Entry& entry) const { return replies_[entry.place]; }
+
+ private:
+  struct Draw {
+    TokenId id = 0;
+    Stats stats;  // without what it only points to
+    std::size_t watched_begin = 0, watched_count = 0;
+  };
+  std::vector<Entry> entries_;
+  std::vector<Draw> draws_;
+  std::vector<float> watched_;
+  std::vector<std::vector<TokenId>> feeds_;
+  std::vector<Reply> replies_;
+};
+
+}  // namespace pensive
