@@ -75,7 +75,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
   const Gate::Visit visit(gate, "feed");
-  sweep();  // it may have been submitted only
+  open_mail();  // it may have been submitted only
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
@@ -172,18 +172,23 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
   sequence.is_ended = true;
 }
 
-// Where another thread has asked for something, or a time is over.
-void Engine::Parts::sweep() {
-  constexpr auto never = std::chrono::steady_clock::time_point::max();
-  const auto now = next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
-  const bool is_late = next_deadline_ != never && now >= next_deadline_;
-  if (calls.exchange(0) == 0 && !is_late) return;
+// Begins what other threads have submitted.
+void Engine::Parts::open_mail() {
   std::vector<std::shared_ptr<Sequence::Parts>> mail;
   {
     const std::lock_guard lock(mutex_);
     mail.swap(mail_);
   }
   for (const auto& sequence : mail) take_in(sequence);
+}
+
+// Where another thread has asked for something, or a time is over.
+void Engine::Parts::sweep() {
+  constexpr auto never = std::chrono::steady_clock::time_point::max();
+  const auto now = next_deadline_ == never ? next_deadline_ : std::chrono::steady_clock::now();
+  const bool is_late = next_deadline_ != never && now >= next_deadline_;
+  if (calls.exchange(0) == 0 && !is_late) return;
+  open_mail();
   next_deadline_ = never;
   for (const auto& sequence : sequences_) {
     if (sequence->is_dropped || sequence->record.is_sealed()) continue;

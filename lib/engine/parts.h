@@ -87,6 +87,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
 
  private:
   void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
+  void open_mail();
   void sweep();
   void compute(const Plan& plan);
   void ask_scores(const Chunk& chunk, std::int64_t row);
