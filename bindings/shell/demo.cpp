@@ -17,8 +17,9 @@ constexpr const char* learned_name = "[learned] ";
 
 struct Flags {
   ModelFlags model;
-  std::string word = "Wait";  // the best single word on dev: examples/reasoner/README.md
-  float brake = 0.6f;
+  // The best word, and the best of all words and phrases: examples/reasoner/README.md.
+  std::string word = "Wait", phrase = "Wait, Alternatively, ";
+  float brake = 1.2f;
   int problems = 400, side_problems = 200, steps = 40, prompts = 24, group = 8;
   double rate = 0.03;
   std::uint64_t seed = 1;
@@ -175,6 +176,7 @@ void print_table(Demo& demo, std::ofstream& out) {
   const std::vector<Arm> arms = {{"nothing", "brief", "", 0, false},
                                  {w + " x1", "brief", w, 1, false},
                                  {w + " x2", "brief", w, 2, false},
+                                 {"best phrase x3", "brief", flags.phrase, 3, false},
                                  {"learned x1", "brief", learned_name, 1, false},
                                  {"learned x2", "brief", learned_name, 2, false},
                                  {"thorough", "thorough", "", 0, false},
@@ -183,25 +185,25 @@ void print_table(Demo& demo, std::ofstream& out) {
   std::vector<ExamResult> results;
   int done = 0;
   {
-    Progress progress("exam", flags.problems * 5 + flags.side_problems * 3);
+    Progress progress("exam", flags.problems * 6 + flags.side_problems * 3);
     for (const Arm& arm : arms) {
-      const bool is_side = results.size() >= 5;
+      const bool is_side = results.size() >= 6;
       results.push_back(
           demo.examine_arm(arm, is_side ? flags.side_problems : flags.problems, progress, done));
       if (out) out << to_json(arm, results.back()).dump() << "\n";
     }
   }
   fmt::print("\nend of thinking replaced by   accuracy   95% interval      tokens\n");
-  for (std::size_t i = 0; i < 5; ++i) {
+  for (std::size_t i = 0; i < 6; ++i) {
     const ExamResult& r = results[i];
     fmt::print("{:<28}  {:>6.1f}%    {:.1f} to {:.1f}   {:>8.1f}\n", arms[i].name, 100 * r.accuracy,
                100 * r.low, 100 * r.high, r.mean_tokens);
   }
   fmt::print("\n");
-  print_removed(results[1], results[3], w + " x1, learned x1");
-  print_removed(results[2], results[3], w + " x2, learned x1");
-  print_removed(results[2], results[4], w + " x2, learned x2");
-  const auto& [thorough, braked, steps] = std::tie(results[5], results[6], results[7]);
+  print_removed(results[2], results[4], w + " x2, learned x1");
+  print_removed(results[3], results[4], "the best phrase x3, learned x1");
+  print_removed(results[3], results[5], "the best phrase x3, learned x2");
+  const auto& [thorough, braked, steps] = std::tie(results[6], results[7], results[8]);
   fmt::print("thorough: {:.1f}% with {:.0f} tokens; with the brake {:.1f}% with {:.0f}\n",
              100 * thorough.accuracy, thorough.mean_tokens, 100 * braked.accuracy,
              braked.mean_tokens);
@@ -250,6 +252,8 @@ void add_demo(CLI::App& app) {
   CLI::App* command = app.add_subcommand("demo", "learn a continue word on the embedded reasoner");
   flags->model.add_to(*command);
   command->add_option("--word", flags->word, "the fixed word to compare with")
+      ->capture_default_str();
+  command->add_option("--phrase", flags->phrase, "the fixed phrase to compare with, three times")
       ->capture_default_str();
   command->add_option("--brake-margin", flags->brake, "of the brake, in nats")
       ->capture_default_str();

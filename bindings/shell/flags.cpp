@@ -71,8 +71,9 @@ void RequestFlags::add_to(CLI::App& app) {
       ->capture_default_str();
   auto* most = app.add_option("--think-max", think_max, "close the thinking by so many tokens")
                    ->check(CLI::PositiveNumber);
-  app.add_option("--think-window", think_window,
-                 "how long before --think-max a sentence end closes already; default: an eighth")
+  app.add_option(
+         "--think-window", think_window,
+         "how long before --think-max a sentence end closes already; default: 32, or --think-max")
       ->needs(most);
   app.add_option(
       "--brake", brake,
@@ -136,8 +137,8 @@ Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
                 "(--think-max, --continue and --brake steer the thinking)");
   }
   if (think_max > 0) {
-    const int window = think_window >= 0 ? think_window : think_max / 8;
-    request.guides.push_back(budget({.max_think_tokens = think_max, .window_tokens = window}));
+    request.guides.push_back(
+        budget({.max_think_tokens = think_max, .window_tokens = think_window}));
   }
   if (brake) {
     request.guides.push_back(
