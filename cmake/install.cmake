@@ -17,4 +17,14 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/pensive-config-version.cm
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/pensive-config-version.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/pensive)
-install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# The notices of what is compiled in, made anew when that changes; a licence that is not permissive stops the build.
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+set(notices ${PROJECT_BINARY_DIR}/THIRD_PARTY_NOTICES.txt)
+add_custom_command(OUTPUT ${notices} DEPENDS cmake/notices.py lib/text/door/Cargo.toml lib/text/door/Cargo.lock
+  COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/notices.py --cargo ${CARGO} --out ${notices}
+          --manifest ${PROJECT_SOURCE_DIR}/lib/text/door/Cargo.toml
+  COMMENT "Collecting third-party notices" VERBATIM)
+add_custom_target(pensive_notices ALL DEPENDS ${notices})
+add_dependencies(pensive_notices pensive_door_build)  # which fetches the crates
+install(FILES LICENSE README.md ${notices} DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -32,9 +32,12 @@ target_include_directories(pensive_torch SYSTEM INTERFACE ${PENSIVE_TORCH}/inclu
 target_link_libraries(pensive_torch INTERFACE ${PENSIVE_TORCH}/lib/libtorch_cpu.so
                                               ${PENSIVE_TORCH}/lib/libc10.so)
 # at::parallel_for is compiled into its caller, and serial without OpenMP; the pool must be torch's.
-target_compile_options(pensive_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
-if(EXISTS ${PENSIVE_TORCH}/lib/libgomp.so.1)
-  target_link_libraries(pensive_torch INTERFACE ${PENSIVE_TORCH}/lib/libgomp.so.1)
+if(NOT PENSIVE_FUZZ)  # serial there: Debian's clang has no omp.h
+  target_compile_options(pensive_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+endif()
+file(GLOB torch_openmp ${PENSIVE_TORCH}/lib/libgomp*.so.1)  # CPU-only wheels add a hash to the name
+if(torch_openmp)
+  target_link_libraries(pensive_torch INTERFACE ${torch_openmp})
 else()
   target_link_libraries(pensive_torch INTERFACE gomp)
 endif()
@@ -80,10 +83,21 @@ find_program(CARGO NAMES cargo REQUIRED)
 set(door ${PROJECT_SOURCE_DIR}/lib/text/door)
 set(door_library ${PROJECT_BINARY_DIR}/door/release/libpensive_door.a)
 file(GLOB_RECURSE door_sources CONFIGURE_DEPENDS ${door}/*.rs)
+set(door_flags)
+set(door_target)
+if(PENSIVE_FUZZ)  # so that libFuzzer sees which code an input reaches; naming the target spares build scripts
+  execute_process(COMMAND rustc -vV OUTPUT_VARIABLE rustc_says)
+  string(REGEX MATCH "host: ([^\n]+)" found "${rustc_says}")
+  set(door_target --target ${CMAKE_MATCH_1})
+  set(door_library ${PROJECT_BINARY_DIR}/door/${CMAKE_MATCH_1}/release/libpensive_door.a)
+  set(door_flags CARGO_PROFILE_RELEASE_LTO=off
+    "RUSTFLAGS=-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table")
+endif()
 add_custom_command(
   OUTPUT ${door_library}
-  COMMAND ${CARGO} build --release --locked --quiet --manifest-path ${door}/Cargo.toml
-          --target-dir ${PROJECT_BINARY_DIR}/door
+  COMMAND ${CMAKE_COMMAND} -E env ${door_flags} ${CARGO} build --release --locked --quiet --manifest-path ${door}/Cargo.toml
+          --target-dir ${PROJECT_BINARY_DIR}/door ${door_target}
   DEPENDS ${door_sources} ${door}/Cargo.toml ${door}/Cargo.lock
   COMMENT "Building the Rust door (tokenizers, minijinja)"
   USES_TERMINAL VERBATIM)

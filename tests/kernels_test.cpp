@@ -360,5 +360,14 @@ TEST(Devices, TheHostResolvesAndHasMemory) {
   EXPECT_THROW(resolve({DeviceKind::cuda, 999}), Error);
 }
 
+TEST(Devices, NameTheCapabilityThatLacksAType) {
+  EXPECT_EQ(dtype_obstacle(8, 0, at::kBFloat16), "");
+  EXPECT_EQ(dtype_obstacle(12, 0, at::kBFloat16), "");
+  EXPECT_EQ(dtype_obstacle(7, 5, at::kFloat), "");
+  EXPECT_EQ(dtype_obstacle(7, 5, at::kHalf), "");
+  EXPECT_NE(dtype_obstacle(7, 5, at::kBFloat16).find("7.5"), std::string::npos);
+  EXPECT_NO_THROW(require_dtype({DeviceKind::cpu, 0}, at::kBFloat16));
+}
+
 }  // namespace
 }  // namespace pensive::kernels

@@ -25,6 +25,16 @@ else
   echo "clang-tidy is not installed: not run"
 fi
 
+# Ten minutes for each reader of files.
+if ! command -v clang++-14 >/dev/null; then
+  sudo=""; [[ $(id -u) == 0 ]] || sudo=sudo
+  $sudo apt-get install -y -q --no-install-recommends clang-14 libclang-rt-14-dev
+fi
+torch=$(sed -n 's/^PENSIVE_TORCH:[A-Z]*=//p' "$build/CMakeCache.txt")
+cmake --preset fuzz -DPENSIVE_TORCH="$torch"
+cmake --build --preset fuzz --parallel "$(nproc)"
+tests/fuzz/run.sh "$PWD/build/fuzz" 600
+
 cmake --preset sanitize -DPENSIVE_TORCH="$(sed -n 's/^PENSIVE_TORCH:[A-Z]*=//p' "$build/CMakeCache.txt")"
 cmake --build --preset sanitize --parallel "$(nproc)"
 ctest --preset sanitize -R '^(base|text|judge|think|trace|kernels|model|engine|train|exam)_test$'

@@ -161,10 +161,10 @@ class Shell(unittest.TestCase):
         file.write_text(json.dumps([{"role": "user", "content": QUESTION, "tool_calls": None}]))
         tools = self.path / "tools.json"
         tools.write_text('[{"type": "function"}]')
-        more = ["--messages", file, "--tools", tools, "--chat-template", "default",
+        more = ["--messages", file, "--tools", tools, "--chat-template-name", "default",
                 "--chat-template-kwargs", '{"enable_thinking": false}']
         self.assertEqual(json.loads(run(*same, *more).stdout)["ids"], whole)
-        self.refuses(*same, "--messages", file, "--chat-template", "rag", saying="rag")
+        self.refuses(*same, "--messages", file, "--chat-template-name", "rag", saying="rag")
         self.refuses(*same, "--chat", "1 + 1", "--chat-template-kwargs", "[]", saying="object")
         self.refuses(*same, "1 + 1", "--tools", tools, saying="--chat")
 

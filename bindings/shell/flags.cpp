@@ -85,7 +85,7 @@ void TemplateFlags::add_to(CLI::App& app) {
   app.add_option("--chat-template-kwargs", variables,
                  "a JSON object of template variables, such as '{\"enable_thinking\": false}'");
   app.add_option("--tools", tools_file, "a JSON file with a list of tools, in OpenAI's form");
-  app.add_option("--chat-template", name, "the name of one of the checkpoint's templates");
+  app.add_option("--chat-template-name", name, "the name of one of the checkpoint's templates");
 }
 
 ChatOptions TemplateFlags::options() const {

@@ -166,7 +166,7 @@ void add_generate(CLI::App& app) {
     if (is_formatted && !flags->chat && flags->messages_file.empty()) {
       throw Error(ErrorCode::invalid_argument,
                   "expected --chat or --messages; found neither (--chat-template-kwargs, --tools "
-                  "and --chat-template shape a chat)");
+                  "and --chat-template-name shape a chat)");
     }
     generate(*flags);
   });

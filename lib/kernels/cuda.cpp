@@ -97,6 +97,12 @@ std::string obstacle(int index) {
   return fmt::format("card capability {}.{}, built for {}", major, minor, calls.built_for);
 }
 
+std::pair<int, int> capability(int index) {
+  int major = 0, minor = 0;
+  check(table().capability(index, &major, &minor), "capability");
+  return {major, minor};
+}
+
 void check(int error, const char* what) {
   if (error != 0) fail(ErrorCode::device, "a CUDA call that works", table().describe(error), what);
 }

@@ -93,6 +93,20 @@ Device resolve(const Device& device) {
        to_string(device));
 }
 
+std::string dtype_obstacle(int major, int minor, at::ScalarType dtype) {
+  if (dtype != at::kBFloat16 || major >= 8) return {};
+  return fmt::format("capability {}.{}, which has float32 and float16 only", major, minor);
+}
+
+void require_dtype(const Device& resolved, at::ScalarType dtype) {
+  if (resolved.kind != DeviceKind::cuda) return;
+  const auto [major, minor] = cuda::capability(resolved.index);
+  const std::string obstacle = dtype_obstacle(major, minor, dtype);
+  require(obstacle.empty(), ErrorCode::unsupported, "a card of capability 8.0 or more for bfloat16",
+          fmt::format("{}; this build has code for {}", obstacle, cuda::table().built_for),
+          to_string(resolved));
+}
+
 at::Device to_torch(const Device& resolved) {
   if (resolved.kind == DeviceKind::cuda) {
     return {at::kCUDA, static_cast<at::DeviceIndex>(resolved.index)};

@@ -109,6 +109,10 @@ std::uint64_t mix(std::uint64_t key, std::uint64_t value);
 // built and what was found. automatic picks CUDA when it would work.
 Device resolve(const Device& device);
 at::Device to_torch(const Device& resolved);
+// Throws unsupported, naming the card's capability, where the device cannot compute in this type.
+void require_dtype(const Device& resolved, at::ScalarType dtype);
+// Why a card of this capability cannot; empty where it can.
+std::string dtype_obstacle(int major, int minor, at::ScalarType dtype);
 // Whether a device's memory can still be given back. False while the process ends and the driver
 // has gone already: whoever holds tensors there then lets go of them unfreed, since freeing would
 // abort.

@@ -92,6 +92,7 @@ std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelO
             fmt::format("a head_dim of at most {} on CUDA", kernels::most_cuda_head_dim),
             std::to_string(config.head_dim), (directory / "config.json").string());
     const Precision precision = settle(options.precision, config);
+    kernels::require_dtype(device, to_scalar(precision));
     std::shared_ptr<Model> model(new Model());
     Parts& parts = *model->parts_;
     parts.tokenizer = Tokenizer::load(directory);
