@@ -24,13 +24,17 @@ struct Family {
   std::string_view architecture;
   Biases biases = Biases::as_stated;
   bool may_have_mlp_bias = false;
+  bool may_lack_kv_heads = false;  // as many as heads then; others would take a number of their own
   bool has_query_key_norms = false;
   int head_dim = 0;  // 0: hidden_size / num_attention_heads
   Window window = Window::stated;
   int window_tokens = 0;
 };
 constexpr Family families[] = {
-    {.name = "llama", .architecture = "LlamaForCausalLM", .may_have_mlp_bias = true},
+    {.name = "llama",
+     .architecture = "LlamaForCausalLM",
+     .may_have_mlp_bias = true,
+     .may_lack_kv_heads = true},
     {.name = "mistral",
      .architecture = "MistralForCausalLM",
      .biases = Biases::none,
@@ -133,9 +137,8 @@ void read_sizes(const Keys& keys, const Family& family, Config& config) {
   config.inner = keys.whole("intermediate_size", 1, 1 << 20);
   config.layers = keys.whole("num_hidden_layers", 1, 1 << 12);
   config.heads = keys.whole("num_attention_heads", 1, 1 << 12);
-  // Without the key Transformers takes a number of its own in the other families.
-  const bool may_lack = family.name == "llama" || keys.has("num_key_value_heads");
-  require(may_lack, ErrorCode::corrupt_file, "num_key_value_heads", "none", keys.where());
+  require(family.may_lack_kv_heads || keys.has("num_key_value_heads"), ErrorCode::corrupt_file,
+          "num_key_value_heads", "none", keys.where());
   config.kv_heads = keys.whole_or("num_key_value_heads", config.heads, 1, config.heads);
   require(config.heads % config.kv_heads == 0, ErrorCode::corrupt_file,
           "num_attention_heads divisible by num_key_value_heads",
