@@ -75,7 +75,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
   const Gate::Visit visit(gate, "feed");
-  sweep();  // it may have been submitted only
+  if (sequence.record.lane.stage == Stage::idle) sweep();  // it was submitted only
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
   const TokenId limit = sequence.guidance.rules().id_limit;
