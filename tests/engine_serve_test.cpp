@@ -34,6 +34,15 @@ TEST(Submit, IsStartingFromAnotherThread) {
   expect_no_leak(engine);
 }
 
+TEST(Submit, MayBeFedBeforeTheNextStep) {
+  Engine engine(tiny_model(), exact());
+  Sequence sequence = engine.submit(plain_request(ids(1, 9), 1, 12));
+  sequence.feed(std::vector<TokenId>{5, 6});
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().tokens[10], 6);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::length);
+}
+
 TEST(Submit, RefusesAtOnceAndEndsWithTheEngine) {
   auto engine = std::make_unique<Engine>(tiny_model());
   EXPECT_ERROR(engine->submit(plain_request({})), bad, "at least one token");
