@@ -33,6 +33,35 @@ float logprob(const std::vector<double>& logits, TokenId token) {
   return static_cast<float>(logits[static_cast<std::size_t>(token)] - std::log(sum));
 }
 
+TEST(Sampling, UnsetNumbersComeFromTheCheckpoint) {
+  const TempDir folder;
+  for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))
+    std::filesystem::copy_file(file.path(), folder / file.path().filename().string());
+  write_file(folder / "generation_config.json",
+             R"({"temperature": 0.9, "min_p": 0.3, "repetition_penalty": 1.7})");
+  const auto asking = Model::load(folder.path(), {.precision = Precision::float32});
+  write_file(folder / "generation_config.json", "{}");
+  const auto silent = Model::load(folder.path(), {.precision = Precision::float32});
+  const auto draw = [](const std::shared_ptr<const Model>& model, const Sampling& sampling) {
+    Engine engine(model, exact());
+    Request request = plain_request(ids(1, 12), 5, 24);
+    request.sampling = sampling;
+    request.sampling.seed = 5;
+    Sequence sequence = engine.start(request);
+    engine.finish(sequence);
+    return sequence.trace().drawn_logprobs;
+  };
+  const Sampling named{.temperature = 0.9f, .min_p = 0.3f, .repetition_penalty = 1.7f};
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::ranges::equal(
+        a, b, [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+  };
+  EXPECT_TRUE(same(draw(asking, {}), draw(silent, named)));
+  EXPECT_FALSE(same(draw(asking, {}), draw(silent, {.temperature = 0.9f, .min_p = 0.3f})));
+  EXPECT_FALSE(
+      same(draw(asking, {}), draw(silent, {.temperature = 0.9f, .repetition_penalty = 1.7f})));
+}
+
 TEST(Sampling, PenaltiesCountTheOutputAndStatisticsDoNotKnowThem) {
   Engine engine(tiny_model(), exact());
   Seen seen;

@@ -105,7 +105,9 @@ inline std::string file_of(const LooseTensors& tensors) {
   return file_of(header.dump(), data);
 }
 
-inline Config config_of(const fs::path& folder) { return read_config(folder, UnknownKeys::refuse, {}); }
+inline Config config_of(const fs::path& folder) {
+  return read_config(folder, UnknownKeys::refuse, {});
+}
 
 inline Weights weights_of(const fs::path& folder, Precision precision = Precision::float32) {
   return read_weights(folder, config_of(folder), precision, Device{DeviceKind::cpu});

@@ -61,6 +61,7 @@ std::string finish_reason(StopReason reason) {
     case StopReason::length:
       return "length";
     case StopReason::cancelled:
+    case StopReason::deadline:
     case StopReason::error:
       return std::string(to_string(reason));
     default:  // the end token, a guide, a stop text: the answer is over

@@ -32,9 +32,9 @@ struct Sampling {
   std::optional<float> top_p;         // 1.0; keeps the likeliest tokens whose sum first reaches it
   std::optional<int> top_k;           // 0 = all; ties with the k-th are kept
   std::optional<std::uint64_t> seed;  // unset: a fresh one is taken and recorded in the trace
-  // 0, of no checkpoint's; keeps tokens at least so likely, measured by the likeliest one.
+  // 0; keeps tokens at least so likely, measured by the likeliest one.
   std::optional<float> min_p{};
-  // 1, above 0, of no checkpoint's; for tokens of the prompt and of the kept output a logit above 0
+  // 1, above 0; for tokens of the prompt and of the kept output a logit above 0
   // is divided by it and another multiplied (arXiv 1909.05858, as Transformers and vLLM do it).
   std::optional<float> repetition_penalty{};
   // Subtracted from the logits of tokens that stand in the kept output, once, and once for each

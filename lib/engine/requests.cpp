@@ -36,7 +36,7 @@ kernels::DrawRow understand(const Sampling& sampling, const GenerationDefaults& 
   row.temperature = sampling.temperature.value_or(defaults.temperature.value_or(1.0f));
   row.top_p = sampling.top_p.value_or(defaults.top_p.value_or(1.0f));
   row.top_k = sampling.top_k.value_or(defaults.top_k.value_or(0));
-  row.min_p = sampling.min_p.value_or(0.0f);
+  row.min_p = sampling.min_p.value_or(defaults.min_p.value_or(0.0f));
   require(std::isfinite(row.temperature) && row.temperature >= 0, bad,
           "a temperature of at least 0", fmt::format("{}", row.temperature), "Sampling");
   require(row.top_p > 0 && row.top_p <= 1, bad, "a top_p above 0 and at most 1",
@@ -158,7 +158,10 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
           fmt::format("0 to {} top_logprobs", most_tops), std::to_string(request.top_logprobs),
           "Request::top_logprobs");
   const kernels::DrawRow draw = understand(request.sampling, engine->model->defaults());
-  auto steering = std::make_shared<const Steering>(request.sampling, engine->model->vocab_size());
+  Sampling sampling = request.sampling;
+  if (!sampling.repetition_penalty)
+    sampling.repetition_penalty = engine->model->defaults().repetition_penalty;
+  auto steering = std::make_shared<const Steering>(sampling, engine->model->vocab_size());
   Segments segments(markers);
   segments.begin(request.prompt, request.begins_in);
 

@@ -83,8 +83,9 @@ double check_sampling(const Model& model, const Sampling& sampling) {
             fmt::format("no {}: the loss is that of the model's own distribution", what), "one",
             "TrainOptions::rollout.sampling");
   };
-  refuse(sampling.min_p.value_or(0.0f) == 0, "min_p");
-  refuse(sampling.repetition_penalty.value_or(1.0f) == 1, "repetition_penalty");
+  refuse(settled(sampling.min_p, defaults.min_p, 0.0f) == 0, "min_p");
+  refuse(settled(sampling.repetition_penalty, defaults.repetition_penalty, 1.0f) == 1,
+         "repetition_penalty");
   refuse(sampling.presence_penalty == 0, "presence_penalty");
   refuse(sampling.frequency_penalty == 0, "frequency_penalty");
   refuse(sampling.logit_bias.empty(), "logit_bias");

@@ -10,5 +10,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   folder.write("config.json", input.substr(0, end));
   folder.write("generation_config.json", end < input.size() ? input.substr(end + 1) : "{}");
   return fuzz::expect_answer(
-      [&] { read_config(folder.path(), [](LogLevel, std::string_view) {}); });
+      [&] { read_config(folder.path(), UnknownKeys::warn, [](LogLevel, std::string_view) {}); });
 }
