@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh BUILD ALL: every check of a finished build; with ALL = 1 also what is slow or needs downloads:
-# a real checkpoint beside Transformers, clang-tidy, the sanitizers.
+# a real checkpoint beside Transformers, clang-tidy, fuzzing, the sanitizers.
 set -euo pipefail
 build=$1
 all=$2
@@ -35,6 +35,6 @@ cmake --preset fuzz -DPENSIVE_TORCH="$torch"
 cmake --build --preset fuzz --parallel "$(nproc)"
 tests/fuzz/run.sh "$PWD/build/fuzz" 600
 
-cmake --preset sanitize -DPENSIVE_TORCH="$(sed -n 's/^PENSIVE_TORCH:[A-Z]*=//p' "$build/CMakeCache.txt")"
+cmake --preset sanitize -DPENSIVE_TORCH="$torch"
 cmake --build --preset sanitize --parallel "$(nproc)"
 ctest --preset sanitize -R '^(base|text|judge|think|trace|kernels|model|engine|train|exam)_test$'

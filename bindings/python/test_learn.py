@@ -1,0 +1,111 @@
+"""The Python door of judges, the trainer and the exam. python test_learn.py"""
+
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+# A script's own folder comes first, and holds the sources of the package beside this file.
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+
+import pensive  # noqa: E402
+
+REASONER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "reasoner"
+
+
+@unittest.skipUnless((REASONER / "model.safetensors").exists(), f"there is no model in {REASONER}")
+class Learn(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = pensive.Model.load(REASONER, device="cpu")
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.path = pathlib.Path(cls.folder.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def make(self):
+        soft = pensive.SoftVocab(self.model)
+        row = soft.add("again", self.model.tokenizer.encode("Wait, "))
+        return soft, row, pensive.Engine(self.model, soft=soft, cache_tokens=8192)
+
+    def test_a_trainer_is_not_saved_halfway(self):
+        soft, row, engine = self.make()
+        codes = []
+
+        def judge(problem, response):
+            for call in (trainer.save_checkpoint, trainer.resume):
+                with self.assertRaises(pensive.Error) as caught:
+                    call(self.path / "halfway")
+                codes.append(caught.exception.code)
+            return 1.0
+
+        trainer = pensive.Trainer(engine, soft, row, judge, rollout=dict(max_new_tokens=8),
+                                  group_size=2)
+        trainer.step([pensive.Problem("1 + 2", "3")])
+        self.assertEqual(codes, ["busy"] * 4)
+        self.assertFalse((self.path / "halfway").exists())
+
+    def test_train_two_steps(self):
+        soft, row, engine = self.make()
+        asked = []
+
+        def judge(problem, response):
+            asked.append(problem.id)
+            return float(response.think_tokens % 2)
+
+        problems = [pensive.Problem("12 + 3 * 4", "24", "a"), pensive.Problem("7 * 8", "56", "b")]
+        options = dict(rollout=dict(guides=[pensive.continue_thinking([row])], max_new_tokens=96,
+                                    temperature=1.0), group_size=4, seed=5, branch="soft_token")
+        trainer = pensive.Trainer(engine, soft, row, judge, **options)
+        version = soft.version
+        for step in (1, 2):
+            report = trainer.step(problems)
+            self.assertEqual(report.step, step)
+            self.assertGreater(report.mean_tokens, 0)
+        self.assertEqual(len(asked), 16)
+        self.assertEqual(soft.version != version, report.row_distance > 0)
+        trainer.save_checkpoint(self.path / "checkpoint")
+        second = pensive.Trainer(engine, soft, row, pensive.correct(), **options)
+        second.resume(self.path / "checkpoint")
+        self.assertEqual(second.steps_done, 2)
+
+        def fails(problem, response):
+            raise KeyError("no judgement")
+
+        with self.assertRaises(KeyError):
+            pensive.Trainer(engine, soft, row, fails, **options).step(problems)
+        for wrong in (dict(groups=4), dict(branch="root")):
+            with self.assertRaises(pensive.Error):
+                pensive.Trainer(engine, soft, row, judge, **wrong)
+        with self.assertRaises(pensive.Error):
+            pensive.Trainer(engine, soft, row + 1, judge)
+
+    def test_exam_on_twenty_problems(self):
+        _, _, engine = self.make()
+        problems = pensive.load_problems(REASONER / "problems" / "dev.jsonl")[:20]
+        self.assertEqual(len(problems), 20)
+        seen = []
+        request = pensive.Request(max_new_tokens=200, guides=[pensive.budget(150)])
+        first = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
+                                seed=1, progress=lambda done, of: seen.append((done, of)),
+                                samples_file=self.path / "samples.jsonl")
+        lines = (self.path / "samples.jsonl").read_text().splitlines()
+        self.assertEqual(len(lines), 40)
+        self.assertEqual(first.problems, 20)
+        self.assertEqual(len(first.samples), 40)
+        self.assertEqual(seen[-1], (40, 40))
+        self.assertTrue(first.low <= first.accuracy <= first.high)
+        second = pensive.examine(engine, problems, lambda p, r: 1.0, samples=2, seed=1,
+                                 request={"max_new_tokens": 100}, system="brief")
+        paired = pensive.compare(first, second)
+        self.assertAlmostEqual(paired.difference, 1.0 - first.accuracy)
+        with self.assertRaises(pensive.Error):
+            pensive.load_problems(REASONER / "config.json")
+
+
+if __name__ == "__main__":
+    unittest.main()
