@@ -6,7 +6,7 @@ build=$1 seconds=$2 keep=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 data=$here/../data
 export ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1:detect_leaks=0
-export UBSAN_OPTIONS=halt_on_error=1 OMP_WAIT_POLICY=passive
+export UBSAN_OPTIONS=halt_on_error=1 GOMP_SPINCOUNT=1000
 
 inputs() { # READER FOLDER: the tests' data that this reader takes
   local at=$2
