@@ -1,4 +1,4 @@
-// The two minutes that show the point: a frozen model, a learned word, a table.
+// The three minutes that show the point: a frozen model, a learned word, a table.
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -219,7 +219,7 @@ void run_demo(const Flags& flags) {
   fmt::print(
       "A model of {:.1f} million parameters, frozen, does sums modulo 100. It was made so that "
       "the\n"
-      "effect can be seen in two minutes: where it wants to stop thinking, a word is put "
+      "effect can be seen in three minutes: where it wants to stop thinking, a word is put "
       "instead.\n"
       "One embedding, that word's, is learned here and now.\n",
       static_cast<double>(demo.model->info().parameters) / 1e6);
