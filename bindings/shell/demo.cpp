@@ -182,19 +182,21 @@ void print_table(Demo& demo, std::ofstream& out) {
                                  {"thorough", "thorough", "", 0, false},
                                  {"thorough, brake", "thorough", "", 0, true},
                                  {"steps", "steps", "", 0, false}};
+  constexpr std::size_t in_table = 6;  // the arms after these go into lines under it
+  const auto whole = static_cast<int>(in_table), side = static_cast<int>(arms.size() - in_table);
   std::vector<ExamResult> results;
   int done = 0;
   {
-    Progress progress("exam", flags.problems * 6 + flags.side_problems * 3);
+    Progress progress("exam", flags.problems * whole + flags.side_problems * side);
     for (const Arm& arm : arms) {
-      const bool is_side = results.size() >= 6;
+      const bool is_side = results.size() >= in_table;
       results.push_back(
           demo.examine_arm(arm, is_side ? flags.side_problems : flags.problems, progress, done));
       if (out) out << to_json(arm, results.back()).dump() << "\n";
     }
   }
   fmt::print("\nend of thinking replaced by   accuracy   95% interval      tokens\n");
-  for (std::size_t i = 0; i < 6; ++i) {
+  for (std::size_t i = 0; i < in_table; ++i) {
     const ExamResult& r = results[i];
     fmt::print("{:<28}  {:>6.1f}%    {:.1f} to {:.1f}   {:>8.1f}\n", arms[i].name, 100 * r.accuracy,
                100 * r.low, 100 * r.high, r.mean_tokens);
