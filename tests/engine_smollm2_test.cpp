@@ -14,11 +14,9 @@ constexpr double tie = 1e-3;
 class SmolLM2 : public ::testing::TestWithParam<DeviceKind> {
  protected:
   void SetUp() override {
-#ifdef PENSIVE_SMOLLM2
-    folder_ = PENSIVE_SMOLLM2;
-#endif
-    if (!std::filesystem::exists(folder_ / "golden.json"))
-      GTEST_SKIP() << "no SmolLM2 here: tests/make_smollm2.py makes it, PENSIVE_SMOLLM2 names it";
+    const auto folder = smollm2();
+    if (!folder) GTEST_SKIP() << no_smollm2;
+    folder_ = *folder;
     if (GetParam() == DeviceKind::cuda && !has_cuda()) GTEST_SKIP() << "no CUDA card here";
     model_ = Model::load(folder_, {.device = {GetParam()}, .precision = Precision::float32});
     chats_ = parse_json(read_text(folder_ / "golden.json"), "golden.json").at("chats");

@@ -197,12 +197,11 @@ TEST(Model, OnCudaGivesTheSameLogits) {
   }
 }
 
-#ifdef PENSIVE_SMOLLM2
 TEST(Decoder, SmolLM2ChoosesWhatTransformersChooses) {
-  const fs::path folder = PENSIVE_SMOLLM2;
-  if (!fs::exists(folder / "golden.json")) GTEST_SKIP() << "no golden.json in " << folder;
-  const Json golden = parse_json(read_text(folder / "golden.json"), "golden.json");
-  const auto model = load(folder, Precision::float32);
+  const auto folder = testing::smollm2();
+  if (!folder) GTEST_SKIP() << testing::no_smollm2;
+  const Json golden = parse_json(read_text(*folder / "golden.json"), "golden.json");
+  const auto model = load(*folder, Precision::float32);
   for (std::size_t chat = 0; chat < 20; chat += 4) {
     const Json& recorded = golden["chats"][chat];
     auto ids = recorded["prompt"].get<std::vector<std::int64_t>>();
@@ -222,7 +221,6 @@ TEST(Decoder, SmolLM2ChoosesWhatTransformersChooses) {
     }
   }
 }
-#endif
 
 }  // namespace
 }  // namespace pensive

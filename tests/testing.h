@@ -43,6 +43,16 @@ inline std::filesystem::path data(std::string_view name) {
   return std::filesystem::path(PENSIVE_TEST_DATA) / name;
 }
 
+// What tests/make_smollm2.py made, where the environment's PENSIVE_SMOLLM2 names it; nothing where it does not.
+inline std::optional<std::filesystem::path> smollm2() {
+  const char* named = std::getenv("PENSIVE_SMOLLM2");
+  if (named == nullptr || !std::filesystem::exists(std::filesystem::path(named) / "golden.json"))
+    return std::nullopt;
+  return named;
+}
+inline constexpr std::string_view no_smollm2 =
+    "no SmolLM2 here: tests/make_smollm2.py makes it, PENSIVE_SMOLLM2 names it";
+
 inline void write_file(const std::filesystem::path& path, std::string_view content) {
   std::ofstream(path, std::ios::binary).write(content.data(), std::ssize(content));
 }

@@ -2,10 +2,6 @@
 
 #include "text_chat.h"
 
-#ifndef PENSIVE_SMOLLM2
-#define PENSIVE_SMOLLM2 ""
-#endif
-
 namespace pensive {
 namespace {
 
@@ -178,10 +174,9 @@ TEST(ChatMessages, MustBeUtf8) {
 }
 
 TEST(Smollm2, IsAsTransformersHasIt) {
-  const std::filesystem::path folder = PENSIVE_SMOLLM2;
-  if (folder.empty() || !std::filesystem::exists(folder / "tokenizer.json"))
-    GTEST_SKIP() << "configure with PENSIVE_SMOLLM2 to check the real checkpoint";
-  const auto tokenizer = Tokenizer::load(folder);
+  const auto folder = testing::smollm2();
+  if (!folder) GTEST_SKIP() << testing::no_smollm2;
+  const auto tokenizer = Tokenizer::load(*folder);
   const Json recorded = parse_json(read_text(data("text/smollm2.json")), "smollm2.json");
   for (const Json& entry : recorded["texts"]) {
     const std::string text = entry["text"];
