@@ -2,16 +2,19 @@
 // Figures count on the device that is named and as ratios within one run.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "pensive/exam.h"
+#include "pensive/guides.h"
 #include "pensive/train.h"
 
 namespace {
@@ -22,8 +25,10 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string model = "examples/reasoner";
   std::string device = "auto";
+  Precision precision = Precision::as_stored;
   std::string out;  // a folder; empty: standard output only
   int repetitions = 5;
+  bool single = false;
 };
 
 struct Spread {
@@ -39,7 +44,8 @@ class Bench {
  public:
   explicit Bench(const Options& options)
       : options_(options),
-        model_(Model::load(options.model, {.device = Device::parse(options.device)})) {
+        model_(Model::load(options.model, {.device = Device::parse(options.device),
+                                           .precision = options.precision})) {
     if (options.out.empty()) return;
     std::filesystem::create_directories(options.out);
     const std::string device = to_string(model_->info().device).substr(0, 4);
@@ -164,32 +170,30 @@ void Bench::train_step(int prompts, int group, Branch branch) {
   report("train step", "s", spread_of(whole), shape);
 }
 
-Options parse(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--model")
-      options.model = argv[i + 1];
-    else if (name == "--device")
-      options.device = argv[i + 1];
-    else if (name == "--out")
-      options.out = argv[i + 1];
-    else if (name == "--repetitions")
-      options.repetitions = std::max(1, std::atoi(argv[i + 1]));
-    else
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("expected --model, --device, --out or --repetitions; found {} "
-                              "(command line)",
-                              name));
-  }
-  return options;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const Options options = parse(argc, argv);
+  Options options;
+  CLI::App app("pensive's benchmarks: one JSON line a case");
+  app.add_option("-m,--model", options.model, "a checkpoint's folder")->capture_default_str();
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--precision", options.precision, "default: as stored")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Precision>{{"float32", Precision::float32},
+                                           {"bfloat16", Precision::bfloat16},
+                                           {"float16", Precision::float16}}));
+  app.add_option("--out", options.out, "a folder for the lines");
+  app.add_option("--repetitions", options.repetitions)
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--single", options.single, "one sequence only: what peers are compared with");
+  CLI11_PARSE(app, argc, argv);
   Bench bench(options);
+  if (options.single) {
+    bench.decode(1, Arithmetic::fast);
+    bench.prefill(512);
+    return 0;
+  }
   for (int batch : {1, 8, 64, 192}) bench.decode(batch, Arithmetic::fast);
   for (int batch : {1, 64}) bench.decode(batch, Arithmetic::row_invariant);
   bench.prefill(512);

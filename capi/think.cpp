@@ -1,4 +1,4 @@
-#include "pensive/think.h"
+#include "pensive/guides.h"
 
 #include "handles.h"
 

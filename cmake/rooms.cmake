@@ -27,7 +27,7 @@ function(pensive_check_file file rooms packages)
   endforeach()
 endfunction()
 
-set(PENSIVE_ROOMS base text judge think trace kernels model engine train exam)
+set(PENSIVE_ROOMS base text judge think guides trace kernels model engine train exam)
 
 function(pensive_room name)
   cmake_parse_arguments(ROOM "" "" "NEEDS;USES;SOURCES;LINK" ${ARGN})

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "pensive/engine.h"
+#include "pensive/guides.h"
 
 int main(int argc, char** argv) try {
   using namespace pensive;

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "pensive/exam.h"
+#include "pensive/guides.h"
 #include "pensive/train.h"
 
 int main(int argc, char** argv) try {

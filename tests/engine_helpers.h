@@ -13,6 +13,7 @@
 #include "engine/parts.h"
 #include "kernels/kernels.h"
 #include "pensive/engine.h"
+#include "pensive/guides.h"
 #include "testing.h"
 
 namespace pensive::testing {

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "bind.h"
+#include "pensive/guides.h"
 
 namespace bind {
 

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "pensive/guides.h"
 #include "shell.h"
 
 namespace pensive::shell {

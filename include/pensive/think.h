@@ -160,35 +160,6 @@ class PENSIVE_EXPORT Guide {
   virtual std::unique_ptr<Guide> clone() const = 0;
 };
 
-struct BudgetOptions {
-  int max_think_tokens = 2048;  // over all thinking segments; the prompt does not count
-  // How long before the limit the next sentence end closes already, at most max_think_tokens.
-  // -1: 32, or the limit where that is less.
-  int window_tokens = -1;
-};
-// Ends the thinking by the limit: from limit - window on at the first line or sentence end, at the
-// limit wherever it stands.
-PENSIVE_EXPORT std::shared_ptr<const Guide> budget(const BudgetOptions& options);
-
-struct ContinueOptions {
-  std::vector<TokenId> with;       // a word, or one soft id: what replaces the closer
-  int times = 1;                   // C_max: closers replaced before one is let through
-  int max_think_tokens = 1 << 30;  // B_max: a closer sampled at or after this is let through
-};
-// Continue-thinking (arXiv 2506.11274, section 2.1; s1, arXiv 2501.19393): a *sampled* closer of
-// the thinking is replaced in place by `with`, `times` times. Forced closers pass.
-PENSIVE_EXPORT std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options);
-
-struct MarginBrakeOptions {
-  std::vector<TokenId> closer;   // Markers::think_close; of several tokens the first is watched
-  float max_margin_nats = 0.1f;  // tau
-  int min_think_tokens = 0;
-};
-// ThinkBrake (arXiv 2510.00546): right after a line or sentence end in thinking, if the best
-// logprob exceeds the closer's by at most tau, the thinking is closed there instead of taking the
-// token drawn.
-PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options);
-
 // Whether a text ends at a line or sentence end: a newline, or . ! ? … (also before closing quotes
 // or brackets, and before spaces); a full stop right after a digit or a single capital does not
 // count.

@@ -18,8 +18,8 @@ inputs() { # READER FOLDER: the tests' data that this reader takes
   esac
 }
 
-for reader in config safetensors tokenizer template; do
-  work=$build/fuzz/$reader
+fuzz() { # READER
+  local reader=$1 work=$build/fuzz/$1
   mkdir -p "$work/corpus" "$work/given" "$here/seeds/$reader"
   inputs "$reader" "$work/given"
   # Children of their own: a template that is stopped keeps its memory to the end of the process.
@@ -27,9 +27,16 @@ for reader in config safetensors tokenizer template; do
     -rss_limit_mb=4096 -dict="$here/words.txt" corpus given "$here/seeds/$reader" >log 2>&1) ||
     { tail -40 "$work/log"; echo "$reader: broken by an input in $work"; exit 1; }
   echo "$reader: $(grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$work/log" | tail -1), $seconds s"
-  [[ $keep == --keep ]] || continue
+  [[ $keep == --keep ]] || return 0
   mkdir -p "$work/merged"
   "$build/bin/fuzz_$reader" -merge=1 -max_len=3000 -rss_limit_mb=4096 "$work/merged" "$work/corpus" >"$work/merge.log" 2>&1
   find "$work/merged" -type f -size -3k -printf '%s %p\n' | sort -n | head -60 | cut -d' ' -f2 |
     xargs -r cp -t "$here/seeds/$reader"
+}
+
+# As many at once as there are cores.
+for reader in config safetensors tokenizer template; do
+  (($(jobs -rp | wc -l) < $(nproc))) || wait -n
+  fuzz "$reader" &
 done
+while (($(jobs -p | wc -l) > 0)); do wait -n; done

@@ -5,7 +5,7 @@
 #include <variant>
 
 #include "base/inside.h"
-#include "pensive/think.h"
+#include "guides/catalogue.h"
 
 namespace pensive {
 namespace {
@@ -60,6 +60,19 @@ std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options) {
   require(options.min_think_tokens >= 0, ErrorCode::invalid_argument,
           "min_think_tokens of at least 0", std::to_string(options.min_think_tokens), where);
   return std::make_shared<MarginBrake>(options);
+}
+
+CatalogueEntry margin_entry() {
+  return {{"margin",
+           "ThinkBrake, arXiv 2510.00546",
+           "closes where the closer is nearly the likeliest token after a sentence",
+           {{"tau", "0.1", "nats by which the best token may lead"},
+            {"min", "0", "thinking tokens before it looks"}}},
+          [](const Settings& settings) {
+            return margin_brake({.closer = settings.markers().think_close,
+                                 .max_margin_nats = settings.number("tau"),
+                                 .min_think_tokens = settings.whole("min")});
+          }};
 }
 
 }  // namespace pensive

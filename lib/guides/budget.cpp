@@ -5,7 +5,7 @@
 #include <variant>
 
 #include "base/inside.h"
-#include "pensive/think.h"
+#include "guides/catalogue.h"
 
 namespace pensive {
 namespace {
@@ -95,6 +95,32 @@ std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options) {
   require_count(options.times, "times", where);
   require_count(options.max_think_tokens, "max_think_tokens", where);
   return std::make_shared<ContinueThinking>(options);
+}
+
+CatalogueEntry budget_entry() {
+  return {{"budget",
+           "vLLM, llama.cpp and Qwen3 (arXiv 2505.09388) serve such a limit",
+           "ends the thinking by a limit, at a sentence end where one comes in time",
+           {{"max", "required", "most thinking tokens"},
+            {"window", "-1", "how long before it a sentence end closes; -1: 32, or max if less"}}},
+          [](const Settings& settings) {
+            return budget({.max_think_tokens = settings.whole("max"),
+                           .window_tokens = settings.whole("window")});
+          }};
+}
+
+CatalogueEntry continue_entry() {
+  return {{"continue",
+           "arXiv 2506.11274, section 2.1",
+           "a sampled closer of the thinking is replaced in place by a word or a soft token",
+           {{"with", "required", "the word"},
+            {"times", "1", "how often before a closer is let through"},
+            {"max", "1073741824", "a closer after so many thinking tokens is let through"}}},
+          [](const Settings& settings) {
+            return continue_thinking({.with = settings.ids("with"),
+                                      .times = settings.whole("times"),
+                                      .max_think_tokens = settings.whole("max")});
+          }};
 }
 
 }  // namespace pensive

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pensive/guides.h"
 #include "think/segments.h"
 
 namespace pensive {
