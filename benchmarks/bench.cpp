@@ -177,11 +177,13 @@ int main(int argc, char** argv) try {
   CLI::App app("pensive's benchmarks: one JSON line a case");
   app.add_option("-m,--model", options.model, "a checkpoint's folder")->capture_default_str();
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--precision", options.precision, "default: as stored")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Precision>{{"float32", Precision::float32},
-                                           {"bfloat16", Precision::bfloat16},
-                                           {"float16", Precision::float16}}));
+  const std::map<std::string, Precision> precisions = {{"float32", Precision::float32},
+                                                       {"bfloat16", Precision::bfloat16},
+                                                       {"float16", Precision::float16}};
+  app.add_option_function<std::string>(
+         "--precision", [&](const std::string& name) { options.precision = precisions.at(name); },
+         "default: as stored")
+      ->check(CLI::IsMember(precisions));
   app.add_option("--out", options.out, "a folder for the lines");
   app.add_option("--repetitions", options.repetitions)
       ->check(CLI::PositiveNumber)
