@@ -4,8 +4,6 @@
 
 namespace door {
 
-namespace {
-
 pensive::Markers markers_in(const pensive_markers& markers) {
   const auto given = struct_in(&markers, "pensive_markers");
   check_zero(given.reserved, "pensive_markers.reserved");
@@ -16,6 +14,8 @@ pensive::Markers markers_in(const pensive_markers& markers) {
   wanted.answer_close = copy_in(given.answer_close, given.answer_close_count, "answer_close");
   return wanted;
 }
+
+namespace {
 
 // A number that is not said to be given must be zero: a forgotten bit is told, not ignored.
 template <typename T, typename To>

@@ -92,6 +92,13 @@ CALL(guide_new_margin_brake,
 CALL(guide_new,
      (const pensive_guide_callbacks* callbacks, pensive_guide** guide, pensive_error** error),
      (callbacks, guide, error))
+CALL(guide_parse,
+     (const char* spec, const pensive_tokenizer* tokenizer, const pensive_markers* markers,
+      pensive_guide** guide, pensive_error** error),
+     (spec, tokenizer, markers, guide, error))
+TELL(int32_t, guide_count, (void), (), 0)
+CALL(guide_describe, (int32_t index, pensive_guide_info* info, pensive_error** error),
+     (index, info, error))
 DROP(guide_free, (pensive_guide * guide), (guide))
 
 // engine

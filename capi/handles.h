@@ -32,6 +32,7 @@ struct Events {
 pensive_event event_out(const pensive::TextEvent& event);
 pensive_trace trace_out(const pensive::Trace& trace);
 
+pensive::Markers markers_in(const pensive_markers& markers);
 pensive::Request request_in(const pensive_request* request);
 std::vector<pensive::Problem> problems_in(const pensive_problems* problems);
 

@@ -23,6 +23,7 @@
 #include "pensive/c/base.h"
 #include "pensive/c/engine.h"
 #include "pensive/c/exam.h"
+#include "pensive/c/guides.h"
 #include "pensive/c/judge.h"
 #include "pensive/c/model.h"
 #include "pensive/c/serve.h"

@@ -198,7 +198,29 @@ static void test_guide(const World* world,
   pensive_free(prompt);
 }
 
+static void test_specs(const World* world) {
+  const int32_t bad = PENSIVE_INVALID_ARGUMENT;
+  pensive_guide* guide = NULL;
+  pensive_guide_info info = PENSIVE_GUIDE_INFO_INIT;
+  CHECK_FAILS(bad, "budget, ",
+              pensive_guide_parse("bugdet", world->tokenizer, NULL, &guide, &error));
+  CHECK_FAILS(bad, "a whole number",
+              pensive_guide_parse("budget:max=x", world->tokenizer, NULL, &guide, &error));
+  CHECK_FAILS(bad, "argument tokenizer",
+              pensive_guide_parse("budget:max=9", NULL, NULL, &guide, &error));
+  CHECK(guide == NULL);
+  CHECK_FAILS(bad, "below", pensive_guide_describe(pensive_guide_count(), &info, &error));
+  CHECK_FAILS(bad, "below", pensive_guide_describe(-1, &info, &error));
+  for (int32_t i = 0; i < pensive_guide_count(); ++i) {
+    CHECK_OK(pensive_guide_describe(i, &info, &error));
+    CHECK(strlen(info.name) > 0 && strlen(info.source) > 0 && strlen(info.meaning) > 0);
+    for (int32_t key = 0; key < info.key_count; ++key) CHECK(strlen(info.keys[key].meaning) > 0);
+    if (strcmp(info.name, "budget") == 0) CHECK(strcmp(info.keys[0].name, "max") == 0);
+  }
+}
+
 void test_errors(const World* world) {
+  test_specs(world);
   test_nulls(world);
   test_structs(world);
   test_values(world);

@@ -141,9 +141,15 @@ class Shell(unittest.TestCase):
         self.assertGreater(out["usage"]["completion_tokens"], len(out["ids"]))  # taken back counts
 
     def test_think_max(self):
-        out = answer("--think-max", 12, "--think-window", 0)
+        out = answer("--guide", "budget:max=12,window=0")
         self.assertLessEqual(out["usage"]["completion_tokens_details"]["reasoning_tokens"], 12)
         self.assertRegex(out["content"], r"\d\d")  # cut in the middle of a step, it may first finish that
+
+    def test_guides_are_listed_and_refused_by_name(self):
+        listed = run("guides").stdout
+        for name in ("budget", "continue", "margin", "ThinkBrake"):
+            self.assertIn(name, listed)
+        self.refuses("generate", "-m", MODEL, "x", "--guide", "bugdet:max=1", saying="expected a guide: budget, ")
 
     def test_ignore_eos_goes_on(self):
         out = answer("--ignore-eos", "-n", 200)

@@ -43,7 +43,8 @@ inline std::filesystem::path data(std::string_view name) {
   return std::filesystem::path(PENSIVE_TEST_DATA) / name;
 }
 
-// What tests/make_smollm2.py made, where the environment's PENSIVE_SMOLLM2 names it; nothing where it does not.
+// What tests/make_smollm2.py made, where the environment's PENSIVE_SMOLLM2 names it; nothing where
+// it does not.
 inline std::optional<std::filesystem::path> smollm2() {
   const char* named = std::getenv("PENSIVE_SMOLLM2");
   if (named == nullptr || !std::filesystem::exists(std::filesystem::path(named) / "golden.json"))

@@ -121,6 +121,9 @@ void add_soft(py::module_& module) {
           },
           py::arg("id"), py::arg("values"))
       .def("__len__", &SoftVocab::size)
+      .def_property_readonly(
+          "tokenizer", [](const SoftVocab& self) { return unlocked(self.tokenizer()); },
+          "The model's tokenizer that also prints and finds these rows by name.")
       .def_property_readonly("version", &SoftVocab::version, "A hash of the rows' bits.")
       .def_property_readonly("model", [](const SoftVocab& rows) { return unlocked(rows.model()); });
   share_on_copy(soft);

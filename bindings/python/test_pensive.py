@@ -298,6 +298,20 @@ class WithModel(unittest.TestCase):
         with self.assertRaises(pensive.Error):
             pensive.budget(4, window_tokens=5)
 
+    def test_guides_from_a_line(self):
+        soft, _, engine = self.make()
+        guide = pensive.guide("budget:max=4,window=0", self.text)
+        self.assertEqual(guide.name, "budget")
+        sequence = engine.start(chat=CHAT, guides=[guide], ignore_end_tokens=True, max_new_tokens=16)
+        engine.finish(sequence)
+        self.assertLessEqual(sequence.trace.count("think"), 4)
+        self.assertEqual(pensive.guide("continue:with=again", soft.tokenizer).name, "continue_thinking")
+        names = [one["name"] for one in pensive.guides()]
+        self.assertEqual(names, sorted(names))
+        self.assertEqual(pensive.guides()[names.index("budget")]["keys"]["max"][0], "required")
+        with self.assertRaisesRegex(pensive.Error, "a setting: max"):
+            pensive.guide("budget:most=4", self.text)
+
     def test_sequences_may_be_dropped_by_other_threads(self):
         _, row, engine = self.make()
         sequences = [engine.start(chat=CHAT, max_new_tokens=200, guides=[Forcer(row)],

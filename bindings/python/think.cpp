@@ -242,6 +242,31 @@ void add_think(py::module_& module) {
       py::arg("min_think_tokens") = 0,
       "Closes the thinking after a sentence where the closer is almost the likeliest token.");
   module.def(
+      "guide",
+      [](const std::string& spec, std::shared_ptr<const pensive::Tokenizer> tokenizer) {
+        auto markers = tokenizer ? pensive::find_markers(*tokenizer) : std::nullopt;
+        return GuideHandle{pensive::make_guide(spec, {std::move(tokenizer), std::move(markers)})};
+      },
+      py::arg("spec"), py::arg("tokenizer") = nullptr,
+      "Any guide of the library from a line such as 'budget:max=2048,window=64'.");
+  module.def(
+      "guides",
+      [] {
+        py::list all;
+        for (const pensive::GuideInfo& info : pensive::guides()) {
+          py::dict one, keys;
+          one["name"] = info.name;
+          one["source"] = info.source;
+          one["meaning"] = info.meaning;
+          for (const pensive::GuideKey& key : info.keys)
+            keys[py::str(std::string(key.name))] = py::make_tuple(key.fallback, key.meaning);
+          one["keys"] = keys;
+          all.append(one);
+        }
+        return all;
+      },
+      "All guides: name, source, meaning, and keys with their default and meaning.");
+  module.def(
       "find_markers",
       [](const pensive::Tokenizer& tokenizer) -> py::object {
         const auto markers = pensive::find_markers(tokenizer);

@@ -61,9 +61,9 @@ struct Demo {
 Request Demo::request(const Arm& arm) const {
   RequestFlags request_flags;
   request_flags.max_tokens = 900;
-  request_flags.continue_with = arm.word;
-  request_flags.times = arm.times;
-  if (arm.is_braked) request_flags.brake = flags.brake;
+  request_flags.steering.continue_with = arm.word;
+  request_flags.steering.times = arm.times;
+  if (arm.is_braked) request_flags.steering.brakes = {fmt::format("margin:tau={}", flags.brake)};
   return request_flags.request(*model, *soft);
 }
 

@@ -4,7 +4,6 @@
 #include <iostream>
 #include <iterator>
 
-#include "pensive/guides.h"
 #include "shell.h"
 
 namespace pensive::shell {
@@ -65,21 +64,7 @@ void RequestFlags::add_to(CLI::App& app) {
   draws.add_to(app);
   app.add_option("-s,--seed", seed, "the same seed gives the same text");
   app.add_flag("--ignore-eos", ignore_eos, "go on past the end token");
-  app.add_option("--continue", continue_with,
-                 "replace the end of the thinking by this word, or by the soft row of this name");
-  app.add_option("--times", times, "how often to replace it")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  auto* most = app.add_option("--think-max", think_max, "close the thinking by so many tokens")
-                   ->check(CLI::PositiveNumber);
-  app.add_option(
-         "--think-window", think_window,
-         "how long before --think-max a sentence end closes already; default: 32, or --think-max")
-      ->needs(most);
-  app.add_option(
-      "--brake", brake,
-      "close the thinking at a line or sentence end when the end of the thinking is within "
-      "so many nats of the best token");
+  steering.add_to(app);
 }
 
 void TemplateFlags::add_to(CLI::App& app) {
@@ -119,7 +104,7 @@ std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::
   auto ids = model.tokenizer()->encode(text, {.add_special = AddSpecial::no});
   if (ids.empty()) {
     throw Error(ErrorCode::invalid_argument,
-                "expected a word of at least one token; found '" + text + "' (--continue)");
+                "expected a word of at least one token; found '" + text + "'");
   }
   return ids;
 }
@@ -131,25 +116,7 @@ Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
   request.max_new_tokens = max_tokens;
   request.ignore_end_tokens = ignore_eos;
   request.markers = find_markers(*model.tokenizer());
-  const bool is_steered = think_max > 0 || !continue_with.empty() || brake;
-  if (is_steered && !request.markers) {
-    throw Error(ErrorCode::unsupported,
-                "expected a model with thinking markers; found a tokenizer without </think> "
-                "(--think-max, --continue and --brake steer the thinking)");
-  }
-  if (think_max > 0) {
-    request.guides.push_back(
-        budget({.max_think_tokens = think_max, .window_tokens = think_window}));
-  }
-  if (brake) {
-    request.guides.push_back(
-        margin_brake({.closer = request.markers->think_close, .max_margin_nats = *brake}));
-  }
-  if (!continue_with.empty()) {
-    ContinueOptions options{.with = word(model, soft, continue_with), .times = times};
-    if (think_max > 0) options.max_think_tokens = think_max;
-    request.guides.push_back(continue_thinking(options));
-  }
+  steering.apply(request, soft);
   return request;
 }
 

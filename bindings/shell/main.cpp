@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   shell::add_train(app);
   shell::add_exam(app);
   shell::add_info(app);
+  shell::add_guides(app);
   shell::add_demo(app);
   try {
     app.parse(argc, argv);

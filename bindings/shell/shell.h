@@ -44,6 +44,19 @@ struct DrawFlags {
   void apply(Request& request) const;  // throws invalid_argument
 };
 
+// How to steer the thinking.
+struct SteeringFlags {
+  int think_max = 0, think_min = 0;
+  std::string close_with;
+  std::string continue_with;
+  int times = 1;
+  std::vector<std::string> brakes, guides;  // specs of make_guide()
+
+  void add_to(CLI::App& app);
+  // Throws invalid_argument for a spec that is none, unsupported where the thinking has no markers.
+  void apply(Request& request, const SoftVocab& soft) const;
+};
+
 // How to sample and how to steer the thinking.
 struct RequestFlags {
   std::string system;
@@ -52,11 +65,7 @@ struct RequestFlags {
   std::optional<std::uint64_t> seed;
   int max_tokens = 2048;
   bool ignore_eos = false;
-  std::string continue_with;
-  int times = 1;
-  int think_max = 0;
-  int think_window = -1;
-  std::optional<float> brake;
+  SteeringFlags steering;
   DrawFlags draws;
 
   void add_to(CLI::App& app);
@@ -141,6 +150,7 @@ void add_chat(CLI::App& app);
 void add_train(CLI::App& app);
 void add_exam(CLI::App& app);
 void add_info(CLI::App& app);
+void add_guides(CLI::App& app);
 void add_demo(CLI::App& app);
 
 }  // namespace pensive::shell

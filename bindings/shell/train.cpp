@@ -122,7 +122,7 @@ void train(Flags& flags) {
     row = soft->add(flags.name, word(*model, *soft, flags.start));
   }
   Engine engine(model, flags.model.engine_options(soft));
-  flags.request.continue_with = flags.name;
+  flags.request.steering.continue_with = flags.name;
   flags.train.rollout = flags.request.request(*model, *soft);
   flags.train.prompt_of = chat_prompt(model->tokenizer(), flags.request.system);
   flags.train.total_steps = flags.steps;

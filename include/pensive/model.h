@@ -110,6 +110,8 @@ class PENSIVE_EXPORT SoftVocab {
   int size() const noexcept;
   std::optional<TokenId> find(std::string_view name) const;
   std::string name(TokenId id) const;
+  // The model's tokenizer that also prints and finds the rows there are now by their names.
+  std::shared_ptr<const Tokenizer> tokenizer() const;
   std::vector<float> row(TokenId id) const;  // [width]
   // Throws invalid_argument for another width or a value that is not finite.
   void set_row(TokenId id, std::span<const float> values);

@@ -85,7 +85,7 @@ class PENSIVE_EXPORT Tokenizer {
   // for an id the tokenizer does not know; names given with `with_names` are known.
   std::string decode(std::span<const TokenId> ids, bool keep_special = false) const;
 
-  // The id of a token spelled exactly so, special or not.
+  // The id of a token spelled exactly so, special or not; then of a name given with `with_names`.
   std::optional<TokenId> find(std::string_view token) const;
   // The spelling of one token as it stands in the vocabulary; nothing for an unknown id.
   std::optional<std::string> spelling(TokenId id) const;

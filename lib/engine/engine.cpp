@@ -22,11 +22,8 @@ Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptio
 std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
   const std::lock_guard lock(mutex_);
   if (!options.soft || options.soft->size() == named_rows_) return tokenizer_;
-  std::vector<std::pair<TokenId, std::string>> names;
-  for (TokenId row = 0; row < options.soft->size(); ++row)
-    names.emplace_back(model->vocab_size() + row, options.soft->name(model->vocab_size() + row));
-  named_rows_ = static_cast<int>(names.size());
-  tokenizer_ = model->tokenizer()->with_names(names);
+  named_rows_ = options.soft->size();
+  tokenizer_ = options.soft->tokenizer();
   return tokenizer_;
 }
 

@@ -17,18 +17,6 @@ std::uint64_t seed_of(std::uint64_t seed, int problem) {
   return z ^ (z >> 31);
 }
 
-std::shared_ptr<const Tokenizer> tokenizer_of(const Engine& engine) {
-  std::shared_ptr<const Tokenizer> tokenizer = engine.model()->tokenizer();
-  const std::shared_ptr<const SoftVocab>& soft = engine.options().soft;
-  if (!soft || soft->size() == 0) return tokenizer;
-  std::vector<std::pair<TokenId, std::string>> names;
-  for (int i = 0; i < soft->size(); ++i) {
-    const TokenId id = engine.model()->vocab_size() + i;
-    names.emplace_back(id, soft->name(id));
-  }
-  return tokenizer->with_names(names);
-}
-
 // Where the first answer opens, as a share of what was kept after the prompt.
 double first_answer(const Trace& trace) {
   int kept = 0, opened = -1;
@@ -82,7 +70,8 @@ class Exam {
         problems_(problems),
         judge_(judge),
         options_(options),
-        tokenizer_(tokenizer_of(engine)),
+        tokenizer_(engine.options().soft ? engine.options().soft->tokenizer()
+                                         : engine.model()->tokenizer()),
         prompt_of_(options.prompt_of ? options.prompt_of
                                      : chat_prompt(engine.model()->tokenizer())),
         file_(options.samples_file) {

@@ -112,6 +112,16 @@ std::string SoftVocab::name(TokenId id) const {
   return parts_->names[index_of(id, *parts_->model, parts_->names.size())];
 }
 
+std::shared_ptr<const Tokenizer> SoftVocab::tokenizer() const {
+  std::vector<std::pair<TokenId, std::string>> names;
+  {
+    const std::lock_guard lock(parts_->mutex);
+    for (const std::string& name : parts_->names)
+      names.emplace_back(parts_->model->vocab_size() + static_cast<TokenId>(names.size()), name);
+  }
+  return parts_->model->tokenizer()->with_names(names);
+}
+
 std::vector<float> SoftVocab::row(TokenId id) const {
   const std::shared_ptr<const Rows> now = rows();
   const auto width = static_cast<std::size_t>(now->master.size(1));

@@ -97,13 +97,6 @@ double check_sampling(const Model& model, const Sampling& sampling) {
   return temperature;
 }
 
-std::shared_ptr<const Tokenizer> with_soft_names(const Model& model, const SoftVocab& soft) {
-  std::vector<std::pair<TokenId, std::string>> names;
-  for (TokenId id = model.vocab_size(); id < model.vocab_size() + soft.size(); ++id)
-    names.emplace_back(id, soft.name(id));
-  return model.tokenizer()->with_names(names);
-}
-
 double norm(std::span<const double> values) {
   double squares = 0;
   for (const double value : values) squares += value * value;
@@ -184,7 +177,7 @@ Trainer::Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
       .row = row,
       .judge = std::move(judge),
       .options = options,
-      .tokenizer = with_soft_names(model, *soft),
+      .tokenizer = soft->tokenizer(),
       .prompt_of = options.prompt_of ? options.prompt_of : chat_prompt(model.tokenizer()),
       .temperature = temperature,
       .started = std::move(started),

@@ -62,6 +62,8 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     examine,
     find_answer,
     find_markers,
+    guide,
+    guides,
     is_sentence_end,
     load_problems,
     load_traces,
