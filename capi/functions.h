@@ -26,6 +26,11 @@ CALL(soft_new, (const pensive_model* model, pensive_soft** soft, pensive_error**
 CALL(soft_load,
      (const pensive_model* model, const char* file, pensive_soft** soft, pensive_error** error),
      (model, file, soft, error))
+CALL(soft_carry,
+     (const pensive_model* model, const char* file, pensive_soft** soft, pensive_error** error),
+     (model, file, soft, error))
+CALL(soft_get_carried_from, (const pensive_soft* soft, char** from, pensive_error** error),
+     (soft, from, error))
 CALL(soft_save,
      (const pensive_soft* soft, const char* file, const char* training_json, pensive_error** error),
      (soft, file, training_json, error))

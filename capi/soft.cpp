@@ -20,6 +20,23 @@ int32_t soft_load(const pensive_model* model, const char* file, pensive_soft** s
   });
 }
 
+int32_t soft_carry(const pensive_model* model, const char* file, pensive_soft** soft,
+                   pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(soft, "soft");
+    auto value = pensive::SoftVocab::load(need(model, "model").value, text_in(file, "file"),
+                                          pensive::OtherModel::allow);
+    slot = new pensive_soft{std::move(value)};
+  });
+}
+
+int32_t soft_get_carried_from(const pensive_soft* soft, char** from, pensive_error** error) {
+  return guard(error, [&] {
+    out(from, "from");
+    text_out(from, nullptr, need(soft, "soft").value->carried_from());
+  });
+}
+
 int32_t soft_save(const pensive_soft* soft, const char* file, const char* training_json,
                   pensive_error** error) {
   return guard(error, [&] {

@@ -71,6 +71,13 @@ static void test_rows(const World* world) {
               pensive_soft_set_row(world->soft, world->row, values, width - 1, &error));
   CHECK_OK(pensive_soft_save(world->soft, file, "{\"steps\": 2}", &error));
   CHECK_OK(pensive_soft_load(world->model, file, &loaded, &error));
+  pensive_soft* carried = NULL;
+  char* from = NULL;
+  CHECK_OK(pensive_soft_carry(world->model, file, &carried, &error));
+  CHECK_OK(pensive_soft_get_carried_from(carried, &from, &error));
+  CHECK(strcmp(from, "") == 0); /* the same model */
+  pensive_free(from);
+  pensive_soft_free(carried);
   CHECK_OK(pensive_soft_find(loaded, "again", &id, &error));
   CHECK(id == world->row && pensive_soft_size(loaded) == 1);
   CHECK_OK(pensive_soft_get_row(loaded, id, &again, &count, &error));

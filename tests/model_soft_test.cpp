@@ -220,6 +220,31 @@ TEST_F(SoftFile, OfAnotherModelIsRefusedNamingBoth) {
   EXPECT_THAT(message, HasSubstr("width 32"));
 }
 
+TEST_F(SoftFile, OfAnotherModelIsTakenWhereThatIsAskedForAndItFits) {
+  const auto other = load("llama3");
+  const auto carried = SoftVocab::load(other, file_, OtherModel::allow);
+  EXPECT_EQ(carried->row(other->vocab_size()), soft_.row(64));
+  const std::string from = fmt::format("{:016x}", model_->info().fingerprint);
+  EXPECT_THAT(carried->carried_from(), HasSubstr(from));
+  carried->save(file_);  // now rows of the other model, which remember where they are from
+  EXPECT_THAT(SoftVocab::load(other, file_)->carried_from(), HasSubstr(from));
+  EXPECT_EQ(soft_.carried_from(), "");
+  soft_.save(file_);
+  rewrite("width", "31");
+  const std::string message = error_of(ErrorCode::invalid_argument,
+                                       [&] { SoftVocab::load(model_, file_, OtherModel::allow); });
+  EXPECT_THAT(message, HasSubstr("width 31"));
+}
+
+TEST_F(SoftFile, KeepsWhatItsRowsStartedAs) {
+  EXPECT_EQ(SoftVocab::load(model_, file_)->start(64), start_);
+  EXPECT_EQ(SoftVocab::load(model_, file_)->start(65), std::vector<TokenId>{7});
+  rewrite("starts", "[[1]]");
+  EXPECT_THAT(error_now(), HasSubstr("2 lists of ids"));
+  rewrite("starts", R"([["a"], [7]])");
+  EXPECT_THAT(error_now(), HasSubstr("2 lists of ids"));
+}
+
 TEST_F(SoftFile, BrokenMetadataIsNamed) {
   rewrite("format", "something");
   EXPECT_THAT(error_now(), HasSubstr("something"));

@@ -92,11 +92,17 @@ void add_soft(py::module_& module) {
            py::arg("model").none(false))
       .def_static(
           "load",
-          [](std::shared_ptr<Model> model, const std::filesystem::path& path) {
-            return SoftVocab::load(std::move(model), path);
+          [](std::shared_ptr<Model> model, const std::filesystem::path& path, bool allow_other) {
+            return SoftVocab::load(
+                std::move(model), path,
+                allow_other ? pensive::OtherModel::allow : pensive::OtherModel::refuse);
           },
-          py::arg("model").none(false), py::arg("path"),
-          "Reads what save() wrote for the same model.")
+          py::arg("model").none(false), py::arg("path"), py::kw_only(),
+          py::arg("allow_other_model") = false,
+          "Reads what save() wrote for the same model, or for another one of the same width.")
+      .def_property_readonly("carried_from", &SoftVocab::carried_from,
+                             "The model that the rows were made for, where it is another; else ''.")
+      .def("start", &SoftVocab::start, py::arg("id"), "What a row started as the mean of.")
       .def(
           "save",
           [](const SoftVocab& rows, const std::filesystem::path& path, const py::object& training) {

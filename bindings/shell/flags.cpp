@@ -22,6 +22,8 @@ void ModelFlags::add_to(CLI::App& app) {
       ->check(CLI::IsMember({"refuse", "warn"}))
       ->capture_default_str();
   app.add_option("--soft", soft_file, "a file of soft rows made by `pensive train`");
+  app.add_flag("--soft-of-other-model", takes_other_soft,
+               "take --soft although it was made for another model of the same width");
   app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
 }
 
@@ -43,7 +45,8 @@ std::shared_ptr<const Model> ModelFlags::load() const {
 
 std::shared_ptr<SoftVocab> ModelFlags::load_soft(const std::shared_ptr<const Model>& model) const {
   if (soft_file.empty()) return std::make_shared<SoftVocab>(model);
-  return SoftVocab::load(model, soft_file);
+  return SoftVocab::load(model, soft_file,
+                         takes_other_soft ? OtherModel::allow : OtherModel::refuse);
 }
 
 EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) const {

@@ -23,6 +23,7 @@ struct ModelFlags {
   std::string precision = "as_stored";
   std::string unknown_keys = "refuse";
   std::string soft_file;
+  bool takes_other_soft = false;
   bool row_invariant = false;
 
   void add_to(CLI::App& app);

@@ -91,6 +91,9 @@ class PENSIVE_EXPORT Model {
   std::unique_ptr<Parts> parts_;
 };
 
+// What to do with rows that were made for another model.
+enum class OtherModel : std::uint8_t { refuse, allow };
+
 // Embeddings the model was not born with. Row i answers to the id model.vocab_size() + i. Such an
 // id can be fed and never be sampled: the model's head has no column for it.
 //
@@ -124,9 +127,16 @@ class PENSIVE_EXPORT SoftVocab {
   // A safetensors file with the model's fingerprint, the names and `training_json` (a JSON object
   // for the reader's use; empty for none). Written aside and renamed: whole, or not there.
   void save(const std::filesystem::path& file, std::string_view training_json = {}) const;
-  // Throws invalid_argument, naming both models, where the file was made for another model.
+  // Throws invalid_argument, naming both models, where the file was made for another model; `allow`
+  // takes its rows all the same where the width is the same (from a base model to its finetune,
+  // say).
   static std::shared_ptr<SoftVocab> load(std::shared_ptr<const Model> model,
-                                         const std::filesystem::path& file);
+                                         const std::filesystem::path& file,
+                                         OtherModel other = OtherModel::refuse);
+  // The model that the rows were made for, where load() allowed another; saved with them. Else "".
+  std::string carried_from() const;
+  // What a row started as the mean of; empty for rows of a file that does not say.
+  std::vector<TokenId> start(TokenId id) const;
 
   struct Rows;  // private to the library: an immutable snapshot
   std::shared_ptr<const Rows> rows() const;

@@ -33,7 +33,9 @@ std::string model_text(std::string_view family, std::string_view fingerprint,
   return fmt::format("{} (fingerprint {}, width {})", family, fingerprint, width);
 }
 
-void check_made_for(const Model& model, const Metadata& metadata, const std::string& where) {
+// Empty for the same model, else the other one; throws where that does not fit.
+std::string other_model(const Model& model, const Metadata& metadata, OtherModel other,
+                        const std::string& where) {
   require(entry(metadata, "format", where) == format, ErrorCode::corrupt_file,
           fmt::format("format {}", format), in_quotes(entry(metadata, "format", where)), where);
   require(entry(metadata, "format_version", where) == format_version, ErrorCode::unsupported,
@@ -45,8 +47,28 @@ void check_made_for(const Model& model, const Metadata& metadata, const std::str
   const std::string there =
       model_text(to_utf8(entry(metadata, "family", where)), entry(metadata, "fingerprint", where),
                  entry(metadata, "width", where));
-  require(here == there, ErrorCode::invalid_argument, "rows made for the model " + here,
-          "rows made for " + there, where);
+  const bool fits = entry(metadata, "width", where) == std::to_string(info.width);
+  require(here == there || (other == OtherModel::allow && fits), ErrorCode::invalid_argument,
+          "rows made for the model " + here, "rows made for " + there, where);
+  const auto earlier = metadata.find("carried_from");
+  if (earlier != metadata.end()) return to_utf8(earlier->second);
+  return here == there ? "" : there;
+}
+
+// Files of before this was kept have none.
+std::vector<std::vector<TokenId>> read_starts(const Metadata& metadata, std::size_t rows,
+                                              const std::string& where) {
+  const auto found = metadata.find("starts");
+  if (found == metadata.end()) return std::vector<std::vector<TokenId>>(rows);
+  const Json json = parse_json(found->second, where + ", starts");
+  const auto is_ids = [](const Json& ids) {
+    return ids.is_array() && std::all_of(ids.begin(), ids.end(),
+                                         [](const Json& id) { return id.is_number_integer(); });
+  };
+  require(json.is_array() && json.size() == rows && std::all_of(json.begin(), json.end(), is_ids),
+          ErrorCode::corrupt_file, fmt::format("starts: {} lists of ids", rows), "something else",
+          where);
+  return json.get<std::vector<std::vector<TokenId>>>();
 }
 
 std::vector<std::string> read_names(const Metadata& metadata, const std::string& where) {
@@ -77,32 +99,34 @@ void SoftVocab::save(const std::filesystem::path& file, std::string_view trainin
   require(trouble.empty(), ErrorCode::invalid_argument, "training_json as a JSON object", trouble,
           "SoftVocab::save");
   const ModelInfo& info = parts_->model->info();
-  Json names;
+  Json names = Json::array(), starts = Json::array();
   std::shared_ptr<const Rows> rows;
   {
     const std::lock_guard lock(parts_->mutex);
-    names = parts_->names;
+    for (const std::string& name : parts_->names) names.push_back(name);
+    for (const auto& start : parts_->starts) starts.push_back(start);
     rows = parts_->rows;
   }
-  if (names.is_null()) names = Json::array();
-  const Metadata metadata = {{"format", std::string(format)},
-                             {"format_version", std::string(format_version)},
-                             {"family", info.family},
-                             {"fingerprint", hex(info.fingerprint)},
-                             {"width", std::to_string(info.width)},
-                             {"rows_hash", hex(hash_rows(rows->master))},
-                             {"names", names.dump()},
-                             {"training", training}};
+  Metadata metadata = {{"format", std::string(format)},
+                       {"format_version", std::string(format_version)},
+                       {"family", info.family},
+                       {"fingerprint", hex(info.fingerprint)},
+                       {"width", std::to_string(info.width)},
+                       {"rows_hash", hex(hash_rows(rows->master))},
+                       {"names", names.dump()},
+                       {"starts", starts.dump()},
+                       {"training", training}};
+  if (!parts_->carried_from.empty()) metadata["carried_from"] = parts_->carried_from;
   write_whole(file, to_safetensors(tensor_name, rows->master, metadata));
 }
 
 std::shared_ptr<SoftVocab> SoftVocab::load(std::shared_ptr<const Model> model,
-                                           const std::filesystem::path& file) {
+                                           const std::filesystem::path& file, OtherModel other) {
   auto soft = std::make_shared<SoftVocab>(std::move(model));
   const std::string where = file.string();
   const TensorFile content(file);
   const Metadata& metadata = content.metadata();
-  check_made_for(*soft->model(), metadata, where);
+  soft->parts_->carried_from = other_model(*soft->model(), metadata, other, where);
   std::vector<std::string> names = read_names(metadata, where);
   const auto found = content.tensors().find(tensor_name);
   require(found != content.tensors().end() && content.tensors().size() == 1,
@@ -122,6 +146,7 @@ std::shared_ptr<SoftVocab> SoftVocab::load(std::shared_ptr<const Model> model,
           "rows whose hash is " + in_quotes(entry(metadata, "rows_hash", where)),
           hex(hash_rows(master)), where);
   soft->parts_->rows = snapshot(*soft->parts_->model, master);
+  soft->parts_->starts = read_starts(metadata, names.size(), where);
   soft->parts_->names = std::move(names);
   return soft;
 }

@@ -11,8 +11,10 @@ namespace pensive {
 
 struct SoftVocab::Parts {
   std::shared_ptr<const Model> model;
-  mutable std::mutex mutex;  // guards the two below, for the time of a copy only
+  std::string carried_from;
+  mutable std::mutex mutex;  // guards what is below, for the time of a copy only
   std::vector<std::string> names;
+  std::vector<std::vector<TokenId>> starts;  // of each row
   std::shared_ptr<const Rows> rows;
 };
 

@@ -91,6 +91,7 @@ TokenId SoftVocab::add(std::string_view name, std::span<const TokenId> start_at_
   auto next = snapshot(model, at::cat({rows()->master, row}));
   const std::lock_guard lock(parts_->mutex);
   parts_->names.emplace_back(name);
+  parts_->starts.emplace_back(start_at_mean_of.begin(), start_at_mean_of.end());
   parts_->rows = std::move(next);
   return static_cast<TokenId>(id);
 }
@@ -111,6 +112,13 @@ std::string SoftVocab::name(TokenId id) const {
   const std::lock_guard lock(parts_->mutex);
   return parts_->names[index_of(id, *parts_->model, parts_->names.size())];
 }
+
+std::vector<TokenId> SoftVocab::start(TokenId id) const {
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->starts[index_of(id, *parts_->model, parts_->starts.size())];
+}
+
+std::string SoftVocab::carried_from() const { return parts_->carried_from; }
 
 std::shared_ptr<const Tokenizer> SoftVocab::tokenizer() const {
   std::vector<std::pair<TokenId, std::string>> names;

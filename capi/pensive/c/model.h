@@ -104,6 +104,12 @@ PENSIVE_API int32_t pensive_soft_new(const pensive_model* model, PENSIVE_OWN pen
 /* Fails with PENSIVE_INVALID_ARGUMENT, naming both models, for a file made for another one. */
 PENSIVE_API int32_t pensive_soft_load(const pensive_model* model, const char* file,
                                       PENSIVE_OWN pensive_soft** soft, pensive_error** error);
+/* As pensive_soft_load(), and takes rows that were made for another model of the same width (from a
+ * base model to its finetune, say). They remember it: the other model, or an empty text. */
+PENSIVE_API int32_t pensive_soft_carry(const pensive_model* model, const char* file,
+                                       PENSIVE_OWN pensive_soft** soft, pensive_error** error);
+PENSIVE_API int32_t pensive_soft_get_carried_from(const pensive_soft* soft, PENSIVE_OWN char** from,
+                                                  pensive_error** error);
 /* Written aside and renamed: whole, or not there. `training_json`: a JSON object for the reader's
  * use, or null. */
 PENSIVE_API int32_t pensive_soft_save(const pensive_soft* soft, const char* file,
