@@ -21,6 +21,10 @@ const std::vector<Row>& rows() {
   static const std::vector<Row> all = {
       {"budget:max=60,window=8"},
       {"continue:with=\"Wait, \",times=2", "brief"},
+      {"budget_forcing:max=60,with=\"Wait, \",count=total"},
+      {"switch_penalty:words=Wait|Alternatively,beta=40"},
+      {"ban:words=alternatively|wait"},
+      {"closer_pressure:alpha=0.4,at=sentence"},
       {"margin:tau=1.2"},
   };
   return all;

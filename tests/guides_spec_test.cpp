@@ -20,18 +20,33 @@ TEST(GuideSpecs, RefuseWhatTheyDoNotKnow) {
   const auto expect = [](std::string_view spec, std::string_view says) {
     EXPECT_ERROR(make_guide(spec, context()), ErrorCode::invalid_argument, says);
   };
-  expect("bugdet:max=1", "budget, continue");
+  expect("bugdet:max=1", "budget, budget_forcing");
   expect("budget", "max=…");
+  expect("continue", "with=…");
   expect("budget:max=", "a whole number");
   expect("budget:max=1.5", "a whole number");
   expect("budget:max=1,max=2", "a setting once");
-  expect("budget:most=1", "max, window");
+  expect("budget:most=1", "max, min, window");
   expect("budget:max", "KEY=VALUE");
   expect("budget:max=-1", "at least 0");
   expect("margin:tau=nan", "a number");
   expect("continue:with=", "at least one token");
   expect("continue:with=\"Wait", "ends with");
   expect("continue:with=\"Wait\"x", "a comma");
+}
+
+// With their defaults, as far as they have them.
+TEST(GuideSpecs, MakeEveryGuideOfTheCatalogue) {
+  for (const GuideInfo& info : guides()) {
+    std::string spec(info.name);
+    for (const GuideKey& key : info.keys)
+      if (key.fallback == "required")
+        spec += (spec == info.name ? ":" : ",") + std::string(key.name) + "=5";
+    if (info.name == "budget") spec += ":max=5";
+    const auto guide = make_guide(spec, context());
+    EXPECT_FALSE(guide->name().empty());
+    EXPECT_EQ(guide->clone()->name(), guide->name());
+  }
 }
 
 TEST(GuideSpecs, NeedTheirContext) {

@@ -1,19 +1,15 @@
 // How much thinking there is: at most so much, and again where it wants to stop.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
 
-#include "base/inside.h"
 #include "guides/catalogue.h"
+#include "guides/inside.h"
 
 namespace pensive {
 namespace {
-
-void require_count(int count, std::string_view name, std::string_view where) {
-  require(count >= 0, ErrorCode::invalid_argument, fmt::format("{} of at least 0", name),
-          std::to_string(count), where);
-}
 
 class Budget final : public Guide {
  public:
@@ -22,9 +18,16 @@ class Budget final : public Guide {
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<Budget>(*this); }
 
+  Action on_start(const Moment& moment) override { return held(moment); }
+
   Action on_token(const Moment& moment) override {
+    const bool is_early = moment.think_tokens < options_.min_think_tokens;
+    // Drawn all the same where its text is spelled by other tokens.
+    if (ends_thinking(moment) && moment.origin == Origin::sampled && is_early)
+      return Force{{}, moment.marker_tokens};
     const bool is_thinking =
         moment.segment == Segment::think && moment.completes != Marker::think_close;
+    if (is_thinking && is_early) return held(moment);
     if (!is_thinking || moment.completes == Marker::think_open) is_asked_ = false;
     left_ = options_.max_think_tokens - moment.think_tokens;
     if (!is_thinking || left_ > options_.window_tokens) return Proceed{};
@@ -42,6 +45,19 @@ class Budget final : public Guide {
   }
 
  private:
+  // The next token may neither complete the closer nor end the turn.
+  Action held(const Moment& moment) const {
+    Proceed proceed;
+    if (moment.think_tokens >= options_.min_think_tokens) return proceed;
+    constexpr float never = -std::numeric_limits<float>::infinity();
+    const auto head = std::span(options_.closer).first(options_.closer.size() - 1);
+    const bool is_near = moment.tokens.size() >= head.size() &&
+                         std::ranges::equal(moment.tokens.last(head.size()), head);
+    if (is_near) proceed.biases.push_back({options_.closer.back(), never, 0});
+    for (const TokenId id : options_.end_tokens) proceed.biases.push_back({id, never, 0});
+    return proceed;
+  }
+
   BudgetOptions options_;
   bool is_asked_ = false;
   int left_ = 0;
@@ -57,9 +73,10 @@ class ContinueThinking final : public Guide {
   }
 
   Action on_token(const Moment& moment) override {
-    const bool ends_thinking =
-        moment.segment == Segment::think && moment.completes == Marker::think_close;
-    if (!ends_thinking || moment.origin != Origin::sampled) return Proceed{};
+    if (options_.close_at_max && is_thought(moment) &&
+        moment.think_tokens >= options_.max_think_tokens)
+      return Close{CloseReason::budget, 0, 0};
+    if (!ends_thinking(moment) || moment.origin != Origin::sampled) return Proceed{};
     if (times_done_ >= options_.times) return Proceed{};
     if (moment.think_tokens >= options_.max_think_tokens) return Proceed{};
     return Force{options_.with, moment.marker_tokens};
@@ -84,6 +101,15 @@ std::shared_ptr<const Guide> budget(const BudgetOptions& given) {
   require(options.window_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
           fmt::format("a window of at most max_think_tokens = {}", options.max_think_tokens),
           std::to_string(options.window_tokens), "budget");
+  require_count(options.min_think_tokens, "min_think_tokens", "budget");
+  require(
+      options.min_think_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
+      fmt::format("min_think_tokens of at most max_think_tokens = {}", options.max_think_tokens),
+      std::to_string(options.min_think_tokens), "budget");
+  if (options.min_think_tokens > 0) require_ids(options.closer, "closer", "budget");
+  // A closing at a sentence end before the least would only be taken back again.
+  options.window_tokens =
+      std::min(options.window_tokens, options.max_think_tokens - options.min_think_tokens);
   return std::make_shared<Budget>(options);
 }
 
@@ -101,11 +127,20 @@ CatalogueEntry budget_entry() {
   return {{"budget",
            "vLLM, llama.cpp and Qwen3 (arXiv 2505.09388) serve such a limit",
            "ends the thinking by a limit, at a sentence end where one comes in time",
-           {{"max", "required", "most thinking tokens"},
+           {{"max", "1073741824", "most thinking tokens"},
+            {"min", "0", "no closer and no end of the turn is drawn before so many"},
             {"window", "-1", "how long before it a sentence end closes; -1: 32, or max if less"}}},
           [](const Settings& settings) {
-            return budget({.max_think_tokens = settings.whole("max"),
-                           .window_tokens = settings.whole("window")});
+            BudgetOptions options{.max_think_tokens = settings.whole("max"),
+                                  .window_tokens = settings.whole("window"),
+                                  .min_think_tokens = settings.whole("min")};
+            require(settings.is_given("max") || settings.is_given("min"),
+                    ErrorCode::invalid_argument, "max=… or min=…", "neither", "guide budget");
+            if (options.min_think_tokens > 0) {
+              options.closer = settings.markers().think_close;
+              if (const auto end = settings.tokenizer().eos()) options.end_tokens = {*end};
+            }
+            return budget(options);
           }};
 }
 
@@ -115,11 +150,13 @@ CatalogueEntry continue_entry() {
            "a sampled closer of the thinking is replaced in place by a word or a soft token",
            {{"with", "required", "the word"},
             {"times", "1", "how often before a closer is let through"},
-            {"max", "1073741824", "a closer after so many thinking tokens is let through"}}},
+            {"max", "1073741824", "a closer after so many thinking tokens is let through"},
+            {"close", "no", "yes: at max the thinking is closed, as in the paper"}}},
           [](const Settings& settings) {
             return continue_thinking({.with = settings.ids("with"),
                                       .times = settings.whole("times"),
-                                      .max_think_tokens = settings.whole("max")});
+                                      .max_think_tokens = settings.whole("max"),
+                                      .close_at_max = settings.flag("close")});
           }};
 }
 

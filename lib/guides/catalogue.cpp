@@ -9,7 +9,9 @@ namespace {
 
 const std::vector<CatalogueEntry>& catalogue() {
   static const std::vector<CatalogueEntry> entries = [] {
-    std::vector<CatalogueEntry> all = {budget_entry(), continue_entry(), margin_entry()};
+    std::vector<CatalogueEntry> all = {
+        budget_entry(), continue_entry(),        budget_forcing_entry(), switch_penalty_entry(),
+        ban_entry(),    closer_pressure_entry(), margin_entry()};
     std::sort(all.begin(), all.end(),
               [](const auto& a, const auto& b) { return a.info.name < b.info.name; });
     return all;

@@ -22,6 +22,8 @@ class Settings {
   int whole(std::string_view key) const;
   float number(std::string_view key) const;
   bool flag(std::string_view key) const;  // yes or no
+  // Which of these words it is.
+  std::size_t choice(std::string_view key, std::initializer_list<std::string_view> words) const;
   // The ids of a text: one token that is spelled so (soft ones too), or what it is encoded to.
   std::vector<TokenId> ids(std::string_view key) const;
   std::vector<TokenId> ids_of(std::string_view text, std::string_view key) const;
@@ -48,6 +50,10 @@ struct CatalogueEntry {
 // One a guide, each beside the guide; catalogue.cpp lists them.
 CatalogueEntry budget_entry();
 CatalogueEntry continue_entry();
+CatalogueEntry budget_forcing_entry();
+CatalogueEntry switch_penalty_entry();
+CatalogueEntry ban_entry();
+CatalogueEntry closer_pressure_entry();
 CatalogueEntry margin_entry();
 
 }  // namespace pensive

@@ -1,3 +1,5 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -104,6 +106,13 @@ bool Settings::flag(std::string_view key) const {
   const std::string value = text(key);
   if (value != "yes" && value != "no") refuse("yes or no", key);
   return value == "yes";
+}
+
+std::size_t Settings::choice(std::string_view key,
+                             std::initializer_list<std::string_view> words) const {
+  const auto found = std::find(words.begin(), words.end(), text(key));
+  if (found == words.end()) refuse(fmt::format("{}", fmt::join(words, " or ")), key);
+  return static_cast<std::size_t>(found - words.begin());
 }
 
 std::vector<TokenId> Settings::ids(std::string_view key) const { return ids_of(text(key), key); }
