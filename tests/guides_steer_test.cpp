@@ -59,7 +59,7 @@ TEST(ContinueThinking, ClosesAtTheTotalBudgetWhereAsked) {
 
 BudgetForcingOptions forcing(RoundBudget count) {
   return {.closer = {closer},
-          .max_think_tokens = 100,
+          .max_think_tokens = 10,
           .times = 1,
           .with = {33},
           .count = count,
