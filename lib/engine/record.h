@@ -94,6 +94,8 @@ class Record {
   void rewind_stream();
   void mark_rows(const Placed& placed);
   void unmark_rows();
+  void rewrite_last_marker();
+  void write_marker_texts(int i);
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
   void forget_text(std::size_t bytes);
