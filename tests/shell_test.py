@@ -145,6 +145,14 @@ class Shell(unittest.TestCase):
         self.assertLessEqual(out["usage"]["completion_tokens_details"]["reasoning_tokens"], 12)
         self.assertRegex(out["content"], r"\d\d")  # cut in the middle of a step, it may first finish that
 
+    def test_markers_may_be_named(self):
+        named = answer("--think-max", 12, "--think-open", "<think>", "--think-close", "</think>")
+        self.assertEqual(named["ids"], answer("--think-max", 12)["ids"])
+        done = run("generate", "-m", MODEL, "--chat", QUESTION, "--think-open", "<think>",
+                   "--think-close", "[/THINK]", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("[/THINK]", done.stderr)
+
     def test_ignore_eos_goes_on(self):
         out = answer("--ignore-eos", "-n", 200)
         self.assertEqual(out["finish_reason"], "length")

@@ -147,8 +147,7 @@ struct Spelled {
     std::string all, last;
     for (int i = 0; i < static_cast<int>(texts.size()) - held; ++i)
       for (const Piece& piece : segments.pieces(i, texts[i].size())) {
-        std::string head =
-            "[" + std::string(to_string(piece.segment)) + " " + std::to_string(piece.index) + "]";
+        const std::string head = fmt::format("[{} {}]", to_string(piece.segment), piece.index);
         if (piece.begin == piece.end) continue;
         if (head != last) all += head;
         last = head;
@@ -316,7 +315,7 @@ TEST(TextMarkers, AreThoseThatAScanOfTheTextFinds) {
   const std::vector<std::string_view> words{"<",  ">",   "/",  "t",  "h",   "a", "think", "answer",
                                             "</", ".</", ">Ċ", "><", "></", "b", "thin",  "k"};
   int found = 0;
-  for (int round = 0; round < 3000; ++round) {
+  for (int round = 0; round < 1500; ++round) {
     Spelled spelled;
     std::string text;
     for (int step = 0; step < 40; ++step) {
@@ -331,13 +330,13 @@ TEST(TextMarkers, AreThoseThatAScanOfTheTextFinds) {
     ASSERT_EQ(shown, shown_by_scan(text)) << text;
     found += static_cast<int>(std::count(shown.begin(), shown.end(), '['));
   }
-  EXPECT_GT(found, 10000);
+  EXPECT_GT(found, 5000);
 }
 
 TEST(TextMarkers, TakingBackEqualsReadingWhatIsKept) {
   std::mt19937 random(4);
   const std::vector<std::string_view> words{"</", ".</", "think", ">", ">Ċ", "><", "answer", "<"};
-  for (int round = 0; round < 1000; ++round) {
+  for (int round = 0; round < 500; ++round) {
     Spelled spelled;
     std::vector<std::string_view> kept;
     for (int step = 0; step < 8; ++step) {

@@ -76,6 +76,12 @@ void RequestFlags::add_to(CLI::App& app) {
          "--think-window", think_window,
          "how long before --think-max a sentence end closes already; default: 32, or --think-max")
       ->needs(most);
+  auto* opener = app.add_option("--think-open", think_open, "the text that opens the thinking");
+  auto* closer = app.add_option("--think-close", think_close,
+                                "the text that ends it; default for both: as the checkpoint's "
+                                "tokenizer and chat template say");
+  opener->needs(closer);
+  closer->needs(opener);
   app.add_option(
       "--brake", brake,
       "close the thinking at a line or sentence end when the end of the thinking is within "
@@ -130,12 +136,14 @@ Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
   draws.apply(request);
   request.max_new_tokens = max_tokens;
   request.ignore_end_tokens = ignore_eos;
-  request.markers = find_markers(*model.tokenizer());
+  request.markers = think_close.empty() ? find_markers(*model.tokenizer())
+                                        : markers_of(*model.tokenizer(), think_open, think_close);
   const bool is_steered = think_max > 0 || !continue_with.empty() || brake;
   if (is_steered && !request.markers) {
     throw Error(ErrorCode::unsupported,
-                "expected a model with thinking markers; found a tokenizer without </think> "
-                "(--think-max, --continue and --brake steer the thinking)");
+                "expected a model with thinking markers; found none in its tokenizer and chat "
+                "template (--think-max, --continue and --brake steer the thinking; --think-close "
+                "names what ends it)");
   }
   if (think_max > 0) {
     request.guides.push_back(

@@ -56,6 +56,7 @@ struct RequestFlags {
   int times = 1;
   int think_max = 0;
   int think_window = -1;
+  std::string think_open, think_close;  // texts; the checkpoint's where empty
   std::optional<float> brake;
   DrawFlags draws;
 

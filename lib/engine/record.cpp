@@ -157,6 +157,18 @@ void Record::take_back(int count) {
   rewind_stream();
 }
 
+int Record::take_back_half_character() {
+  constexpr std::string_view replacement = "\xef\xbf\xbd";  // what a stream ends half of one with
+  constexpr int most = 3;
+  int taken = 0;
+  while (stream_ && taken < most && new_tokens() > 0 && !segments_.is_marker(new_tokens() - 1)) {
+    if (TextStream copy = *stream_; !copy.finish().ends_with(replacement)) break;
+    take_back(1);
+    ++taken;
+  }
+  return taken;
+}
+
 void Record::rewind_stream() {
   if (!stream_) return;
   stream_.emplace(tokenizer_);

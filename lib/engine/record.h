@@ -50,6 +50,8 @@ class Record {
   // What was found out about a token of the prompt.
   void score(int position, const Stats& stats);
   void take_back(int count);  // 0 to new_tokens()
+  // Takes the last tokens back where they are no whole character yet; returns how many.
+  int take_back_half_character();
   // Ends the sequence: what was held back is streamed, the trace is sealed.
   void seal(StopReason reason, std::string error = {});
 
