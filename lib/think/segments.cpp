@@ -39,6 +39,7 @@ void Segments::begin(std::span<const TokenId> prompt, std::optional<Segment> beg
           "markers for a text that begins in thinking", "none", "segments");
   // The prompt is read like any text, and then forgotten but for where it ends.
   states_.assign(1, State{});
+  text_.clear();
   std::optional<TextStream> stream;
   if (!tags_.empty()) stream.emplace(tokenizer_);
   for (const TokenId id : prompt) {
@@ -53,6 +54,7 @@ void Segments::begin(std::span<const TokenId> prompt, std::optional<Segment> beg
   start.next = begins_in.value_or(now());
   start.think_index = start.next == Segment::think ? 0 : -1;
   states_.assign(1, start);
+  text_.clear();
 }
 
 bool Segments::ends_with(const std::vector<TokenId>& marker, int length, TokenId id) const {
@@ -83,37 +85,34 @@ Segments::Match Segments::match(TokenId id) const {
 
 Segments::Tail Segments::tail(std::string_view text) const {
   Tail tail;
-  const int last = static_cast<int>(states_.size()) - 1;
-  std::size_t bytes = 0;
+  const auto last = static_cast<int>(states_.size()) - 1;
   int first = last + 1;
-  while (first > 1 && last - first < longest_ && bytes + 1 < tags_.longest()) {
-    const State& state = states_[first - 1];
-    --first;
+  std::size_t begin = text_.size();
+  while (first > 1 && last + 1 - first < longest_ && text_.size() - begin + 1 < tags_.longest()) {
+    const State& state = states_[--first];
     tail.begins_in_marker = state.marker_tokens > 0;
-    bytes += tail.begins_in_marker ? state.behind : state.text.size();
+    begin = tail.begins_in_marker ? state.text_end - state.behind : states_[first - 1].text_end;
     if (tail.begins_in_marker) break;
   }
-  for (int i = first; i <= last; ++i) {
-    tail.begins.push_back(tail.text.size());
-    const std::string& own = states_[i].text;
-    tail.text += states_[i].marker_tokens > 0 ? own.substr(own.size() - states_[i].behind) : own;
-  }
-  tail.begins.push_back(tail.text.size());
+  for (int i = first; i <= last; ++i)
+    tail.begins.push_back(i == first ? 0 : states_[i - 1].text_end - begin);
+  tail.begins.push_back(text_.size() - begin);
+  tail.text = text_.substr(begin);
   tail.text += text;
   return tail;
 }
 
 Segments::Place Segments::place(const Tail& tail, std::size_t byte) {
-  // A token without text is not where a marker begins.
+  // Of tokens that begin there the last: the others have no text.
   const auto behind = std::upper_bound(tail.begins.begin(), tail.begins.end(), byte);
   const auto at = behind - 1;
   Place place;
   place.tokens = static_cast<int>(tail.begins.end() - at);
-  place.before = byte - *at;
+  place.before = static_cast<int>(byte - *at);
   if (at != tail.begins.begin() || !tail.begins_in_marker) return place;
   --place.tokens;
   place.before = 0;
-  place.shared = *behind - byte;
+  place.shared = static_cast<int>(*behind - byte);
   return place;
 }
 
@@ -135,7 +134,7 @@ Segments::Match Segments::match_text(std::string_view text) const {
   found.tokens = begins.tokens;
   found.before = begins.before;
   found.shared = begins.shared;
-  found.behind = last.text.size() - tag.end;
+  found.behind = static_cast<int>(last.text.size() - tag.end);
   found.held = tags_.begun(std::string_view(last.text).substr(tag.end)) > 0 ? 1 : 0;
   return found;
 }
@@ -162,10 +161,11 @@ Placed Segments::push(TokenId id, std::string_view text) {
   state.before = found.before;
   state.behind = found.behind;
   state.shared = found.shared;
-  if (!tags_.empty()) state.text = text;
+  if (!tags_.empty()) text_ += text;
+  state.text_end = text_.size();
   open(state, found, before);
-  states_.push_back(std::move(state));
-  return {states_.back().segment, found.marker, found.tokens};
+  states_.push_back(state);
+  return {state.segment, found.marker, found.tokens};
 }
 
 // What the token opens and ends; `before` is the segment until then.
@@ -203,6 +203,7 @@ void Segments::take_back(int tokens) {
   require(tokens >= 0 && tokens <= most, ErrorCode::invalid_argument,
           fmt::format("0 to {} tokens to take back", most), std::to_string(tokens), "segments");
   states_.resize(states_.size() - tokens);
+  text_.resize(states_.back().text_end);
 }
 
 Segment Segments::now() const noexcept { return states_.back().next; }
@@ -245,13 +246,14 @@ std::vector<Piece> Segments::pieces(int i, std::size_t bytes) const {
   if (label - marker.marker_tokens == i && marker.before > 0)
     all.push_back(piece(states_[i], 0, marker.before));
   if (label != i + 1) return all;
-  std::size_t behind = marker.behind;
+  int behind = marker.behind;
   if (label + 1 < static_cast<int>(states_.size())) {
-    const int next = label_at(i + 1);
-    if (next - states_[next].marker_tokens == label) behind -= states_[next].shared;
+    const State& next = states_[label_at(i + 1)];
+    const bool is_next = label_at(i + 1) - next.marker_tokens == label;
+    if (is_next) behind -= next.shared;
   }
-  if (behind > 0)
-    all.push_back(piece(marker, bytes - marker.behind, bytes - marker.behind + behind));
+  const std::size_t begin = bytes - marker.behind;
+  if (behind > 0) all.push_back(piece(marker, begin, begin + behind));
   return all;
 }
 

@@ -80,17 +80,17 @@ class Segments {
     Marker completes = Marker::none;
     int marker_tokens = 0;
     int think_index = -1, answer_index = -1, think_tokens = 0, pending = 0, held = 0;
-    std::string text;  // kept only where there are tags
     // Of the marker that it completes: bytes of its first token before it, of this token behind it,
     // and of the token before its first one, in which it began.
-    std::size_t before = 0, behind = 0, shared = 0;
+    int before = 0, behind = 0, shared = 0;
+    std::size_t text_end = 0;  // of this token's text in text_
   };
   struct Match {
     Marker marker = Marker::none;
     int tokens = 0;   // of the marker that `id` completes
     int pending = 0;  // of the longest beginning of a marker that ends with `id`
     int held = 0;
-    std::size_t before = 0, behind = 0, shared = 0;
+    int before = 0, behind = 0, shared = 0;
   };
   // Some last bytes of the text, and where in it each token begins, the first one first.
   struct Tail {
@@ -100,9 +100,9 @@ class Segments {
   };
   // Which tokens hold the text from a byte on.
   struct Place {
-    int tokens = 0;          // whole tokens, counted from the end
-    std::size_t before = 0;  // bytes of the first of them before that byte
-    std::size_t shared = 0;  // bytes from there on in the marker's token before them
+    int tokens = 0;  // whole tokens, counted from the end
+    int before = 0;  // bytes of the first of them before that byte
+    int shared = 0;  // bytes from there on in the marker's token before them
   };
   Match match(TokenId id) const;
   Match match_text(std::string_view text) const;
@@ -116,6 +116,7 @@ class Segments {
   std::shared_ptr<const Tokenizer> tokenizer_;
   Tags tags_;
   int longest_ = 0;                                    // tokens that the longest marker can have
+  std::string text_;                                   // of all tokens, where there are tags
   std::vector<State> states_ = std::vector<State>(1);  // the prompt's end, then one a token
 };
 
