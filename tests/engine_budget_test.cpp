@@ -144,24 +144,36 @@ int expect_whole_closings(const Run& run) {
 }
 
 void expect_clean_text(const Run& run) {
+  std::string streamed;
   for (const TextEvent& event : run.events) {
     EXPECT_TRUE(is_utf8(event.text));
     EXPECT_FALSE(event.text.empty());
-    EXPECT_EQ(event.text.find(run.kind->open), std::string::npos);
-    EXPECT_EQ(event.text.find(run.kind->close), std::string::npos) << event.text;
     EXPECT_NE(event.segment, Segment::prompt);
+    streamed += event.text;
   }
-  // Nothing else is lost: all text but the markers'. What was half a character is left out.
+  // All text but the markers', and no text between two of them is one.
   const Tokenizer& tokenizer = *marked_model()->tokenizer();
-  std::string streamed, kept;
-  for (const TextEvent& event : run.events) streamed += event.text;
+  std::string kept, between;
+  const auto end = [&] {
+    EXPECT_EQ(between.find(run.kind->open), std::string::npos);
+    EXPECT_EQ(between.find(run.kind->close), std::string::npos);
+    kept += std::exchange(between, {});
+  };
   for (const int row : kept_rows(run.trace)) {
     const auto at = static_cast<std::size_t>(row);
     const TokenId id = run.trace.tokens[at];
-    if (run.trace.is_marker[at] == 0) kept += tokenizer.decode(std::span(&id, 1));
-    for (const MarkerText& text : run.trace.marker_texts)
-      if (run.trace.is_marker[at] != 0 && text.position == row) kept += text.text;
+    if (run.trace.is_marker[at] == 0) {
+      between += tokenizer.decode(std::span(&id, 1));
+      continue;
+    }
+    for (const Edge edge : {Edge::before, Edge::behind}) {
+      if (edge == Edge::behind) end();
+      for (const MarkerText& text : run.trace.marker_texts)
+        if (text.position == row && text.edge == edge) between += text.text;
+    }
   }
+  end();
+  // What was half a character is left out.
   const auto is_wide = [](char c) { return (c & 0x80) != 0; };
   std::erase_if(streamed, is_wide);
   std::erase_if(kept, is_wide);

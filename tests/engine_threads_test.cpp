@@ -7,8 +7,6 @@
 namespace pensive::testing {
 namespace {
 
-using ::testing::HasSubstr;
-
 const Kind& plain_text() { return kinds().at(2); }
 
 // A sequence that the test writes itself.
@@ -21,7 +19,7 @@ struct Written {
     request = plain_request(encode(text), 1, 200);
     request.markers = markers_of(kind);
     request.guides = std::move(guides);
-    if (!closing.empty()) request.closing = encode(closing);
+    if (!closing.empty()) request.closing = closing_of({tokenizer, request.markers}, closing);
     sequence.emplace(engine.start(request));
   }
 
@@ -66,12 +64,20 @@ std::shared_ptr<const Guide> most(int tokens, int window = 0) {
   return budget({.max_think_tokens = tokens, .window_tokens = window});
 }
 
-// A drawn run in which thinking begins in the prompt.
+// A drawn run in which thinking begins in the prompt, and is nothing but letters.
 Request thinking_request(const Kind& kind, std::uint64_t seed, int max_new_tokens) {
   const Tokenizer& tokenizer = *marked_model()->tokenizer();
   Request request = plain_request(
       tokenizer.encode("a." + kind.open, {.add_special = AddSpecial::no}), seed, max_new_tokens);
   request.markers = markers_of(kind);
+  request.sampling.allowed_tokens = ids_of(tokenizer, {"a", "b", "c", "d", "x", "y", "z"});
+  return request;
+}
+
+// The same with all that a marker is made of.
+Request marked_request(const Kind& kind, std::uint64_t seed, int max_new_tokens) {
+  Request request = thinking_request(kind, seed, max_new_tokens);
+  request.sampling.allowed_tokens = ids_of(*marked_model()->tokenizer(), kind.words);
   return request;
 }
 
@@ -86,7 +92,7 @@ TEST(Threads, Vllm15418ThinkingHasAMaximum) {
   Engine engine(marked_model(), exact());
   for (const Kind& kind : kinds())
     for (const int limit : {0, 1, 7, 30}) {
-      Request request = thinking_request(kind, 3, 80);
+      Request request = marked_request(kind, 3, 80);
       request.guides = {most(limit)};
       EXPECT_LE(thinking_of(engine, request), limit) << kind.name;
     }
@@ -134,7 +140,7 @@ TEST(Threads, Vllm50166AndDiscuss2533WhatIsNoSettingIsRefused) {
 TEST(Threads, Sglang25536TheBudgetIsKeptAndThereIsAnAnswer) {
   Engine engine(marked_model(), exact());
   for (const Kind& kind : kinds()) {
-    Request request = thinking_request(kind, 5, 300);
+    Request request = marked_request(kind, 5, 300);
     request.guides = {most(40)};
     Sequence sequence = engine.start(request);
     engine.finish(sequence);
