@@ -1,6 +1,7 @@
 // What the engine refuses, and what it says then.
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "engine_helpers.h"
 
@@ -174,6 +175,76 @@ TEST(EngineInput, SizesItsCacheByTheMemoryAndWhatCanBeUsed) {
   Engine talking(tiny_model(), {.cache_tokens = 64,
                                 .log = [&](LogLevel, std::string_view text) { line = text; }});
   EXPECT_THAT(line, HasSubstr("4 pages of 16 positions"));
+}
+
+TEST(EngineInput, AGuideThatForcesForEverEndsAtTheLimitAndOthersGoOn) {
+  Engine engine(tiny_model(), exact());
+  const Request plain = plain_request(ids(1, 9), 3, 20);
+  const std::vector<TokenId> alone = finish(engine, plain);
+  const std::vector<Action> endless{Force{{30}, 0}, Force{{30, 31}, 1}, Force{{}, 1}};
+  for (const Action& action : endless) {
+    Request request = plain_request(ids(2, 9), 3, 300);
+    request.guides = {scripted([action](const Moment&) { return action; })};
+    std::vector<Sequence> both;
+    both.push_back(engine.start(request));
+    both.push_back(engine.start(plain));
+    engine.finish(both);
+    const Trace& trace = both[0].trace();
+    EXPECT_EQ(trace.stopped, StopReason::length);
+    EXPECT_EQ(trace.decoded_tokens(), 300);
+    EXPECT_FALSE(trace.actions.empty());
+    EXPECT_EQ(trace.actions.back().guide, "scripted");
+    EXPECT_EQ(both[1].trace().kept(), alone);
+  }
+  expect_no_leak(engine);
+}
+
+TEST(EngineInput, AGuideThatProbesOrClosesForEverEndsToo) {
+  Engine engine(tiny_model(), exact());
+  Request request = plain_request({5, 10}, 3, 40);
+  request.markers = tiny_markers();
+  auto asking = scripted([](const Moment&) -> Action { return Probe{0, {}, {}, 0, 1}; });
+  asking->reply = [](const ProbeReply&) -> Action { return Probe{0, {}, {}, 0, 1}; };
+  request.guides = {asking};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::error);
+  EXPECT_THAT(sequence.trace().error, HasSubstr("guide scripted: expected at most 64 probes"));
+  request.guides = {scripted([](const Moment&) -> Action {
+    return Close{CloseReason::brake, 0, 0};
+  })};
+  Sequence closing = engine.start(request);
+  engine.finish(closing);
+  EXPECT_EQ(closing.trace().stopped, StopReason::length);
+  EXPECT_EQ(closing.trace().decoded_tokens(), 40);
+}
+
+TEST(EngineInput, AGuideThatThrowsEndsItsOwnSequenceAndOthersGoOn) {
+  Engine engine(tiny_model(), exact());
+  const Request plain = plain_request(ids(1, 9), 3, 20);
+  const std::vector<TokenId> alone = finish(engine, plain);
+  Request request = plain_request(ids(2, 9), 3, 20);
+  request.guides = {scripted([](const Moment& m) -> Action {
+    if (m.new_tokens == 4) throw std::runtime_error("lost the thread");
+    return Proceed{};
+  })};
+  std::vector<Sequence> both;
+  both.push_back(engine.start(request));
+  both.push_back(engine.start(plain));
+  engine.finish(both);
+  EXPECT_EQ(both[0].trace().stopped, StopReason::error);
+  EXPECT_EQ(both[0].trace().error, "guide scripted: lost the thread");
+  EXPECT_EQ(both[0].trace().decoded_tokens(), 4);
+  EXPECT_EQ(both[1].trace().kept(), alone);
+  expect_no_leak(engine);
+}
+
+TEST(EngineInput, RefusesMarkersThatCloseNothing) {
+  Engine engine(tiny_model(), exact());
+  Request request = plain_request(ids(1, 9));
+  request.markers = Markers{{10}, {}, {}, {}};
+  request.guides = {budget({})};
+  EXPECT_ERROR(engine.start(request), ErrorCode::invalid_argument, "guide budget");
 }
 
 }  // namespace

@@ -149,7 +149,15 @@ class Shell(unittest.TestCase):
         listed = run("guides").stdout
         for name in ("budget", "continue", "margin", "ThinkBrake"):
             self.assertIn(name, listed)
-        self.refuses("generate", "-m", MODEL, "x", "--guide", "bugdet:max=1", saying="expected a guide: budget, ")
+        self.refuses("generate", "-m", MODEL, "x", "--guide", "bugdet:max=1", saying="expected a guide: ")
+
+    def test_markers_may_be_named(self):
+        named = answer("--think-max", 12, "--think-open", "<think>", "--think-close", "</think>")
+        self.assertEqual(named["ids"], answer("--think-max", 12)["ids"])
+        done = run("generate", "-m", MODEL, "--chat", QUESTION, "--think-open", "<think>",
+                   "--think-close", "[/THINK]", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("[/THINK]", done.stderr)
 
     def test_ignore_eos_goes_on(self):
         out = answer("--ignore-eos", "-n", 200)

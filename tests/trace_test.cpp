@@ -166,6 +166,27 @@ TEST(Respond, CutsTheLastTextAtItsStopText) {
   EXPECT_EQ(cut.text, whole.text);
 }
 
+// Tags of ordinary tokens, whose first and last one hold other text too.
+Trace clinging() {
+  Trace trace;
+  add(trace, one, Segment::prompt, Origin::prompt);
+  add(trace, two, Segment::think, Origin::sampled);
+  add(trace, wait, Segment::think, Origin::sampled, true);
+  add(trace, wait, Segment::think, Origin::sampled, true);
+  add(trace, three, Segment::answer, Origin::sampled);
+  trace.marker_texts = {{2, Edge::before, Segment::think, "."},
+                        {3, Edge::behind, Segment::answer, "\n\n"},
+                        {4, Edge::behind, Segment::answer, "no marker any more"}};
+  trace.stopped = StopReason::end_token;
+  return trace;
+}
+
+TEST(Respond, KeepsTheTextAtAMarkersEdges) {
+  const Response response = respond(clinging(), *tokenizer());
+  EXPECT_EQ(response.thinking, "2.");
+  EXPECT_EQ(response.answer, "\n\n3");
+}
+
 TEST(Respond, RefusesColumnsOfUnequalLengths) {
   Trace trace = example();
   trace.segments.pop_back();
@@ -228,6 +249,18 @@ TEST(SaveAndLoad, GiveBackEveryField) {
   const std::vector<Trace> loaded = load_traces(file);
   ASSERT_EQ(loaded.size(), 3U);
   for (int i = 0; i < 3; ++i) expect_equal(loaded[i], traces[i]);
+}
+
+TEST(SaveAndLoad, GiveBackTheTextAtAMarkersEdges) {
+  const auto file = fresh("edges") / "traces.jsonl";
+  const Trace trace = clinging();
+  save({&trace, 1}, file);
+  const Trace back = load_traces(file).at(0);
+  ASSERT_EQ(back.marker_texts.size(), 3u);
+  EXPECT_EQ(back.marker_texts[1].position, 3);
+  EXPECT_EQ(back.marker_texts[1].edge, Edge::behind);
+  EXPECT_EQ(back.marker_texts[1].segment, Segment::answer);
+  EXPECT_EQ(respond(back, *tokenizer()).thinking, "2.");
 }
 
 TEST(SaveAndLoad, GiveBackEveryFloatWithItsBits) {

@@ -141,6 +141,10 @@ class WithModel(unittest.TestCase):
         self.assertIsNone(self.text.find("no such token"))
         markers = pensive.find_markers(self.text)
         self.assertEqual(markers["think_close"], [self.text.find("</think>")])
+        named = pensive.markers_of(self.text, "<think>", "</think>")
+        self.assertEqual(named["think_open"], markers["think_open"])
+        with self.assertRaisesRegex(pensive.Error, r"\[/THINK\]"):
+            pensive.markers_of(self.text, "[THINK]", "[/THINK]")
         with self.assertRaises(pensive.Error):
             self.text.encode_chat(["user"])
         with self.assertRaises(pensive.Error):

@@ -177,6 +177,15 @@ void add_actions(py::module_& module) {
   py::class_<Stop>(module, "Stop", "End the sequence here.").def(py::init<>());
 }
 
+py::dict dict_of(const pensive::Markers& markers) {
+  py::dict found;
+  found["think_open"] = markers.think_open;
+  found["think_close"] = markers.think_close;
+  found["answer_open"] = markers.answer_open;
+  found["answer_close"] = markers.answer_close;
+  return found;
+}
+
 }  // namespace
 
 const char* name_of(pensive::Marker marker) {
@@ -271,14 +280,16 @@ void add_think(py::module_& module) {
       [](const pensive::Tokenizer& tokenizer) -> py::object {
         const auto markers = pensive::find_markers(tokenizer);
         if (!markers) return py::none();
-        py::dict found;
-        found["think_open"] = markers->think_open;
-        found["think_close"] = markers->think_close;
-        found["answer_open"] = markers->answer_open;
-        found["answer_close"] = markers->answer_close;
-        return found;
+        return dict_of(*markers);
       },
       py::arg("tokenizer"), "The ids that open and close thinking and answers; None without any.");
+  module.def(
+      "markers_of",
+      [](const pensive::Tokenizer& tokenizer, const std::string& open, const std::string& close) {
+        return dict_of(pensive::markers_of(tokenizer, open, close));
+      },
+      py::arg("tokenizer"), py::arg("open"), py::arg("close"),
+      "The same for a pair of texts; an empty `open` where only prompts open the thinking.");
   module.def("is_sentence_end", &pensive::is_sentence_end, py::arg("text"));
 }
 

@@ -118,7 +118,7 @@ Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
   draws.apply(request);
   request.max_new_tokens = max_tokens;
   request.ignore_end_tokens = ignore_eos;
-  request.markers = find_markers(*model.tokenizer());
+  request.markers = steering.markers(*model.tokenizer());
   steering.apply(request, soft);
   return request;
 }

@@ -15,6 +15,14 @@ std::string defaults_text(const GenerationDefaults& defaults) {
   return text.empty() ? "no defaults" : text;
 }
 
+// The markers as they are spelled.
+std::string markers_text(const Tokenizer& tokenizer) {
+  const auto markers = find_markers(tokenizer);
+  if (!markers) return "no markers";
+  return fmt::format("{} … {}", tokenizer.decode(markers->think_open, true),
+                     tokenizer.decode(markers->think_close, true));
+}
+
 }  // namespace
 
 void add_info(CLI::App& app) {
@@ -43,8 +51,7 @@ void add_info(CLI::App& app) {
     const auto stops = model->stop_tokens();
     fmt::print("stop tokens    {}\n", fmt::join(stops.begin(), stops.end(), ", "));
     fmt::print("sampling       {}\n", defaults_text(model->defaults()));
-    fmt::print("thinking       {}\n",
-               find_markers(*model->tokenizer()) ? "<think> … </think>" : "no markers");
+    fmt::print("thinking       {}\n", markers_text(*model->tokenizer()));
     fmt::print("fingerprint    {:016x}\n", info.fingerprint);
     if (flags->soft_file.empty()) return;
     const auto soft = flags->load_soft(model);

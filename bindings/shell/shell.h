@@ -48,12 +48,13 @@ struct DrawFlags {
 // How to steer the thinking.
 struct SteeringFlags {
   int think_max = 0, think_min = 0;
-  std::string close_with;
+  std::string close_with, think_open, think_close;  // texts; the checkpoint's where empty
   std::string continue_with;
   int times = 1;
   std::vector<std::string> brakes, guides;  // specs of make_guide()
 
   void add_to(CLI::App& app);
+  std::optional<Markers> markers(const Tokenizer& tokenizer) const;
   // Throws invalid_argument for a spec that is none, unsupported where the thinking has no markers.
   void apply(Request& request, const SoftVocab& soft) const;
 };

@@ -15,13 +15,21 @@ void SteeringFlags::add_to(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   app.add_option("--close-with", close_with,
                  "what closes the thinking at a limit or a brake; holds the closer");
+  auto* opener = app.add_option("--think-open", think_open, "the text that opens the thinking");
+  auto* closer = app.add_option("--think-close", think_close,
+                                "the text that ends it; default for both: as the checkpoint's "
+                                "tokenizer and chat template say");
+  opener->needs(closer);
+  closer->needs(opener);
   app.add_option("--continue", continue_with,
                  "replace the end of the thinking by this word, or by the soft row of this name");
   app.add_option("--times", times, "how often to replace it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--brake", brakes, "end the thinking on evidence: NAME or NAME:KEY=VALUE,…");
-  app.add_option("--guide", guides, "anything of `pensive guides`, likewise; may be repeated");
+  app.add_option("--brake", brakes, "end the thinking on evidence: NAME or NAME:KEY=VALUE,…")
+      ->allow_extra_args(false);
+  app.add_option("--guide", guides, "anything of `pensive guides`, likewise; may be repeated")
+      ->allow_extra_args(false);
 }
 
 // A value of a spec in quotes.
@@ -36,6 +44,11 @@ static std::string in_spec(std::string_view text) {
     }
   }
   return out + '"';
+}
+
+std::optional<Markers> SteeringFlags::markers(const Tokenizer& tokenizer) const {
+  if (think_close.empty()) return find_markers(tokenizer);
+  return markers_of(tokenizer, think_open, think_close);
 }
 
 void SteeringFlags::apply(Request& request, const SoftVocab& soft) const {
@@ -56,16 +69,16 @@ void SteeringFlags::apply(Request& request, const SoftVocab& soft) const {
   }
   const GuideContext context{soft.tokenizer(), request.markers};
   for (const std::string& spec : specs) request.guides.push_back(make_guide(spec, context));
-  if (!close_with.empty())
-    request.closing = context.tokenizer->encode(close_with, {.add_special = AddSpecial::no});
   const bool needs_markers =
       !close_with.empty() || std::any_of(request.guides.begin(), request.guides.end(),
                                          [](const auto& guide) { return guide->needs_markers(); });
   if (needs_markers && !request.markers) {
     throw Error(ErrorCode::unsupported,
-                "expected a model with thinking markers; found a tokenizer without </think> "
-                "(--think-max, --think-min, --close-with, --continue, --brake, --guide)");
+                "expected a model with thinking markers; found none in its tokenizer and chat "
+                "template (--think-max, --think-min, --close-with, --continue, --brake and --guide "
+                "steer the thinking; --think-close names what ends it)");
   }
+  if (!close_with.empty()) request.closing = closing_of(context, close_with);
 }
 
 void add_guides(CLI::App& app) {

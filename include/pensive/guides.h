@@ -136,4 +136,11 @@ struct GuideContext {
 PENSIVE_EXPORT std::shared_ptr<const Guide> make_guide(std::string_view spec,
                                                        const GuideContext& context);
 
+// Request::closing from a text, such as Qwen3's "\n\nConsidering the limited time by the user, I
+// have to give the solution based on the thinking directly now.\n</think>\n\n" (arXiv 2505.09388):
+// what stands before the closer ends the thinking, what stands behind it begins the answer. Throws
+// invalid_argument where there are no markers, for a text of no tokens, and for one that does not
+// hold the closer exactly once.
+PENSIVE_EXPORT std::vector<TokenId> closing_of(const GuideContext& context, std::string_view text);
+
 }  // namespace pensive

@@ -80,6 +80,8 @@ class PENSIVE_EXPORT Tokenizer {
   bool has_chat_template() const noexcept;
   // The names of all templates, sorted.
   std::vector<std::string> chat_templates() const;
+  // The Jinja source of one of them; nothing where there is none of this name.
+  std::optional<std::string> chat_template_source(std::string_view name = "default") const;
 
   // All ids at once. Special tokens are left out unless `keep_special`. Throws invalid_argument
   // for an id the tokenizer does not know; names given with `with_names` are known.

@@ -41,6 +41,11 @@ PENSIVE_EXPORT std::string_view to_string(CloseReason reason);
 
 // The token sequences by which a checkpoint opens and closes its thinking and, where it marks
 // them, its answers. One token or several each; an empty one does not occur.
+//
+// A marker of several tokens, none of them special, is plain text, and plain text can be spelled by
+// other tokens too: "</think>" also by those of ".</", "think" and ">\n\n". Such a marker counts
+// wherever the decoded text holds it, however its tokens are cut; what else these tokens hold is
+// text of the segments before and behind. All other markers count by these ids alone.
 struct Markers {
   std::vector<TokenId> think_open;
   std::vector<TokenId> think_close;
@@ -48,9 +53,20 @@ struct Markers {
   std::vector<TokenId> answer_close;
 };
 
-// <think> … </think>, with <answer> … </answer> where both are tokens of their own. Nothing when
-// the tokenizer has no token spelled </think>.
+// The markers of a checkpoint, by its tokenizer and its default chat template. Known are <think> …
+// </think> (DeepSeek-R1, Qwen3), <|im_start|>think … <|im_start|>answer (s1, arXiv 2501.19393),
+// <|begin_of_thought|>, <|START_THINKING|>, <seed:think>, [THINK], ◁think▷, <reasoning>, <thinking>
+// and <thought>, each with its closer. A pair is found where its closer is a token of its own, or
+// where the template names both; of several first those of which both holds, then those that the
+// template names. Answers are marked where theirs, such as <answer> … </answer>, are found
+// likewise. Nothing where there are none: a caller who knows better names them with markers_of().
 PENSIVE_EXPORT std::optional<Markers> find_markers(const Tokenizer& tokenizer);
+
+// Markers named by their texts. An empty `open_text`: thinking is opened by prompts only. Of a text
+// of several tokens the ones that it has at the beginning of a line. Throws invalid_argument for an
+// empty `close_text`, two equal texts, or one that the tokenizer cannot spell, naming it.
+PENSIVE_EXPORT Markers markers_of(const Tokenizer& tokenizer, std::string_view open_text,
+                                  std::string_view close_text);
 
 // One piece of streamed text. Markers are never part of it.
 struct TextEvent {

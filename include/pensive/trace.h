@@ -22,6 +22,16 @@ struct TraceAction {
   int taken_back = 0;
 };
 
+// Text of a marker's token that is not the marker's: of plain text tags only, whose first and last
+// token may hold more than the tag.
+enum class Edge : std::uint8_t { before, behind };
+struct MarkerText {
+  int position = 0;  // index into the columns
+  Edge edge = Edge::before;
+  Segment segment = Segment::answer;  // where this text belongs
+  std::string text;
+};
+
 // Columns of equal length, one entry per token: first the prompt, then all that was decoded in the
 // order in which it was, including what was taken back.
 struct PENSIVE_EXPORT Trace {
@@ -41,7 +51,8 @@ struct PENSIVE_EXPORT Trace {
   std::vector<TokenId> top_tokens;
   std::vector<float> top_logprobs;
   std::vector<TraceAction> actions;
-  int probe_tokens = 0;  // fed and decoded on the side; not in the columns
+  std::vector<MarkerText> marker_texts;  // of a token that is no marker any more, it means nothing
+  int probe_tokens = 0;                  // fed and decoded on the side; not in the columns
   StopReason stopped = StopReason::running;
   std::string error;       // for StopReason::error
   std::string stop_text;   // for StopReason::stop_text: the one that came

@@ -61,7 +61,7 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   rows_.push_back(static_cast<int>(trace.tokens.size()));
   world_.push_back(rows_.back());
   lane.tokens.push_back(id);
-  placed_ = segments_.push(id);
+  placed_ = segments_.push(id, std::string_view(text_).substr(before));
   trace.tokens.push_back(id);
   trace.logprobs.push_back(stats.logprob);
   trace.drawn_logprobs.push_back(stats.drawn_logprob);
@@ -98,12 +98,33 @@ void Record::write_tops(std::size_t row, const Stats& stats) {
 
 // A marker's last token tells what the tokens before it were.
 void Record::mark_rows(const Placed& placed) {
+  if (placed.marker_tokens == 0) return;
   const int last = new_tokens() - 1;
-  for (int i = last; i > last - placed.marker_tokens && i >= 0; --i) {
+  const int first = std::max(last + 1 - placed.marker_tokens, 0);
+  for (int i = last; i >= first; --i) {
     const auto row = static_cast<std::size_t>(rows_[static_cast<std::size_t>(i)]);
     trace.is_marker[row] = 1;
     trace.segments[row] = segments_.segment(i);
+    write_marker_texts(i);
   }
+  // It may have begun in the last token of another one.
+  if (first > 0 && segments_.is_marker(first - 1)) write_marker_texts(first - 1);
+}
+
+// What began in its last token may be gone.
+void Record::rewrite_last_marker() {
+  const int last = new_tokens() - 1;
+  if (last >= 0 && segments_.is_marker(last)) write_marker_texts(last);
+}
+
+void Record::write_marker_texts(int i) {
+  const int row = rows_[static_cast<std::size_t>(i)];
+  std::erase_if(trace.marker_texts, [&](const MarkerText& one) { return one.position == row; });
+  const std::string_view text = text_at(i);
+  for (const Piece& piece : segments_.pieces(i, text.size()))
+    trace.marker_texts.push_back({row, piece.begin == 0 ? Edge::before : Edge::behind,
+                                  piece.segment,
+                                  std::string(text.substr(piece.begin, piece.end - piece.begin))});
 }
 
 // The first tokens of a marker whose last one was taken back are text again.
@@ -130,9 +151,22 @@ void Record::take_back(int count) {
   lane.take_back(count);
   segments_.take_back(count);
   unmark_rows();
+  rewrite_last_marker();
   placed_ = {};
   placed_.segment = rows_.empty() ? Segment::prompt : segments_.segment(new_tokens() - 1);
   rewind_stream();
+}
+
+int Record::take_back_half_character() {
+  constexpr std::string_view replacement = "\xef\xbf\xbd";  // what a stream ends half of one with
+  constexpr int most = 3;
+  int taken = 0;
+  while (stream_ && taken < most && new_tokens() > 0 && !segments_.is_marker(new_tokens() - 1)) {
+    if (TextStream copy = *stream_; !copy.finish().ends_with(replacement)) break;
+    take_back(1);
+    ++taken;
+  }
+  return taken;
 }
 
 void Record::rewind_stream() {
@@ -173,19 +207,21 @@ Moment Record::moment(const Stats& stats) const {
 }
 
 void Record::emit() {
-  const int ready = new_tokens() - (is_sealed() ? 0 : segments_.pending());
+  const int ready = new_tokens() - (is_sealed() ? 0 : segments_.held());
   const std::size_t limit = shown_limit();
   for (; emitted_ < ready; ++emitted_) {
     const std::size_t end = text_ends_[static_cast<std::size_t>(emitted_)];
+    const std::size_t start = end - text_at(emitted_).size();
     const bool is_end = trace.stopped == StopReason::end_token && emitted_ == new_tokens() - 1;
-    if (!is_end && !segments_.is_marker(emitted_)) {
-      const std::size_t last = std::min(end, limit);
-      const std::size_t begin = std::max(end - text_at(emitted_).size(), shown_);
+    std::vector<Piece> pieces;
+    if (!is_end) pieces = segments_.pieces(emitted_, end - start);
+    for (const Piece& piece : pieces) {
+      const std::size_t begin = std::max(start + piece.begin, shown_);
+      const std::size_t last = std::min(start + piece.end, limit);
       if (begin < last)
-        emit_text(segments_.segment(emitted_), segments_.index_at(emitted_),
-                  std::string_view(text_).substr(begin, last - begin));
+        emit_text(piece.segment, piece.index, std::string_view(text_).substr(begin, last - begin));
       shown_ = std::max(shown_, last);
-      if (last < end) return;
+      if (last < start + piece.end) return;
     }
     shown_ = std::max(shown_, end);
   }
@@ -276,6 +312,7 @@ void Record::go_back(Record earlier, int count, std::string_view draws) {
   stop_begin_ = earlier.stop_begin_;
   events_ = std::move(earlier.events_);
   streamed_ = earlier.streamed_;
+  rewrite_last_marker();
 }
 
 // Takes the first `bytes` of all that was streamed out of the events.

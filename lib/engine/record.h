@@ -50,6 +50,8 @@ class Record {
   // What was found out about a token of the prompt.
   void score(int position, const Stats& stats);
   void take_back(int count);  // 0 to new_tokens()
+  // Takes the last tokens back where they are no whole character yet; returns how many.
+  int take_back_half_character();
   // Ends the sequence: what was held back is streamed, the trace is sealed.
   void seal(StopReason reason, std::string error = {});
 
@@ -94,6 +96,8 @@ class Record {
   void rewind_stream();
   void mark_rows(const Placed& placed);
   void unmark_rows();
+  void rewrite_last_marker();
+  void write_marker_texts(int i);
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
   void forget_text(std::size_t bytes);

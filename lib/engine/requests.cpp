@@ -162,7 +162,7 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   if (!sampling.repetition_penalty)
     sampling.repetition_penalty = engine->model->defaults().repetition_penalty;
   auto steering = std::make_shared<const Steering>(sampling, engine->model->vocab_size());
-  Segments segments(markers);
+  Segments segments(markers, engine->tokenizer());
   segments.begin(request.prompt, request.begins_in);
 
   Record record(request.prompt, std::move(segments), engine->tokenizer());

@@ -130,6 +130,12 @@ bool Tokenizer::has_chat_template() const noexcept {
   return parts_->format->templates.contains("default");
 }
 
+std::optional<std::string> Tokenizer::chat_template_source(std::string_view name) const {
+  const auto found = parts_->format->templates.find(std::string(name));
+  if (found == parts_->format->templates.end()) return std::nullopt;
+  return found->second->source;
+}
+
 std::vector<std::string> Tokenizer::chat_templates() const {
   std::vector<std::string> names;
   for (const auto& [name, one] : parts_->format->templates) names.push_back(name);

@@ -1,4 +1,3 @@
-#include <optional>
 #include <string_view>
 
 #include "pensive/think.h"
@@ -49,21 +48,6 @@ std::string_view to_string(CloseReason reason) {
       return "other";
   }
   return "unknown";
-}
-
-std::optional<Markers> find_markers(const Tokenizer& tokenizer) {
-  const std::optional<TokenId> close = tokenizer.find("</think>");
-  if (!close) return std::nullopt;
-  Markers markers;
-  markers.think_close = {*close};
-  if (const auto open = tokenizer.find("<think>")) markers.think_open = {*open};
-  const std::optional<TokenId> answer_open = tokenizer.find("<answer>");
-  const std::optional<TokenId> answer_close = tokenizer.find("</answer>");
-  if (answer_open && answer_close) {
-    markers.answer_open = {*answer_open};
-    markers.answer_close = {*answer_close};
-  }
-  return markers;
 }
 
 namespace {

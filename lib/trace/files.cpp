@@ -26,6 +26,7 @@ constexpr StopReason stop_reasons[] = {
 // One letter a token: short, and readable beside the tokens.
 constexpr std::string_view segment_letters = "pta";
 constexpr std::string_view origin_letters = "psf";
+constexpr std::string_view edge_letters = "<>";
 
 // The double that is written shortest among those that become this float again.
 Json to_json(float value) {
@@ -84,6 +85,12 @@ std::string line_of(const Trace& trace) {
                {"sample", trace.sample},
                {"path", trace.path}};
   if (!trace.stop_text.empty()) line["stop_text"] = trace.stop_text;
+  for (const MarkerText& one : trace.marker_texts)
+    line["marker_texts"].push_back(
+        {{"position", one.position},
+         {"edge", to_letters(std::vector{one.edge}, edge_letters)},
+         {"segment", to_letters(std::vector{one.segment}, segment_letters)},
+         {"text", one.text}});
   if (trace.top_count > 0) {
     line["top_count"] = trace.top_count;
     line["top_tokens"] = trace.top_tokens;
@@ -136,6 +143,13 @@ class Line {
       values.push_back(static_cast<T>(index));
     }
     return values;
+  }
+
+  template <class T>
+  T letter(std::string_view key, std::string_view known) const {
+    const std::vector<T> values = letters<T>(key, known);
+    if (values.size() != 1) refuse("one letter", in_quotes(text(key)), key);
+    return values[0];
   }
 
   bool has(std::string_view key) const { return json_.contains(key); }
@@ -194,6 +208,14 @@ Trace read_line(std::string_view text, std::string_view where) {
     trace.actions.push_back({action.number<int>("position"), action.text("guide"),
                              action.text("kind"), action.text("reason"),
                              action.number<int>("tokens"), action.number<int>("taken_back")});
+  }
+  if (line.has("marker_texts")) {
+    for (const Json& item : line.list("marker_texts")) {
+      const Line one(item, where);
+      trace.marker_texts.push_back(
+          {one.number<int>("position"), one.letter<Edge>("edge", edge_letters),
+           one.letter<Segment>("segment", segment_letters), one.text("text")});
+    }
   }
   trace.probe_tokens = line.number<int>("probe_tokens");
   trace.stopped = to_stop_reason(line.text("stopped"), where);

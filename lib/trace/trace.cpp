@@ -58,8 +58,11 @@ class Joined {
   explicit Joined(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   void add(TokenId id) { run_.push_back(id); }
-  void end() {
-    const std::string text = tokenizer_.decode(run_);
+  // Text that stands before what is added next.
+  void begin(std::string_view text) { before_ += text; }
+  void end(std::string_view behind = {}) {
+    const std::string text =
+        std::exchange(before_, {}) + tokenizer_.decode(run_) + std::string(behind);
     if (!text_.empty() && !text.empty()) text_ += '\n';
     text_ += text;
     run_.clear();
@@ -80,8 +83,15 @@ class Joined {
  private:
   const Tokenizer& tokenizer_;
   std::vector<TokenId> run_;
-  std::string text_;
+  std::string text_, before_;
 };
+
+// The texts at a marker's edges, from the first at this row on.
+std::span<const MarkerText> texts_at(const Trace& trace, std::size_t row) {
+  const auto is_here = [&](const MarkerText& one) { return one.position == static_cast<int>(row); };
+  const auto first = std::ranges::find_if(trace.marker_texts, is_here);
+  return {first, std::find_if_not(first, trace.marker_texts.end(), is_here)};
+}
 
 }  // namespace
 
@@ -97,12 +107,19 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
     all.push_back(id);
     is_thinking = trace.segments[i] == Segment::think;
     // Two answers with nothing but markers between them are two lines, not one number.
-    if (trace.is_marker[i] != 0) {
-      thinking.end();
-      answer.end();
-    } else {
-      (trace.segments[i] == Segment::think ? thinking : answer).add(id);
+    const auto of = [&](Segment segment) -> Joined& {
+      return segment == Segment::think ? thinking : answer;
+    };
+    if (trace.is_marker[i] == 0) {
+      of(trace.segments[i]).add(id);
+      continue;
     }
+    for (const MarkerText& text : texts_at(trace, i))
+      if (text.edge == Edge::before) of(text.segment).end(text.text);
+    thinking.end();
+    answer.end();
+    for (const MarkerText& text : texts_at(trace, i))
+      if (text.edge == Edge::behind) of(text.segment).begin(text.text);
   }
   Response response;
   // Markers are special tokens in many checkpoints, and judges look for them here.

@@ -68,6 +68,7 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     load_problems,
     load_traces,
     margin_brake,
+    markers_of,
     same_answer,
     save_traces,
     sum_judges,
