@@ -32,12 +32,10 @@ void DrawFlags::add_to(CLI::App& app) {
   app.add_option("--presence-penalty", presence_penalty, "once for tokens of the output");
   app.add_option("--frequency-penalty", frequency_penalty, "for each time in the output");
   app.add_option("--logit-bias", logit_bias, "ID:VALUE added to a token's logit; -inf bans it")
-      ->allow_extra_args(false)
       ->allow_extra_args(false);
   app.add_option("--stop", stop_texts, "end before this text; may be given several times")
       ->allow_extra_args(false);
-  app.add_option("--timeout", timeout_seconds, "end after so many seconds; 0 is never")
-      ->allow_extra_args(false);
+  app.add_option("--timeout", timeout_seconds, "end after so many seconds; 0 is never");
 }
 
 void DrawFlags::apply(Request& request) const {

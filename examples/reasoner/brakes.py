@@ -1,0 +1,228 @@
+"""Accuracy against tokens of every brake on the embedded reasoner.
+
+    python brakes.py run --command ../../build/release/bin/pensive --device cuda --out results.jsonl
+    python brakes.py report results.jsonl --plot ../../docs/brakes.svg
+
+`run` sits the exams, the most important first, several at a time, until --seconds are over; what is finished is kept and
+not done again. A brake's setting is the one of its grid that, on dev, saves most while accuracy falls by at most half a
+point; it is reported on test, beside its paper's default. `report` prints tables: differences are paired by problem, with
+95% intervals. Tokens are all that was decoded after the prompt: probes, taken back, the closer, the answer.
+"""
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import task
+
+HERE = pathlib.Path(__file__).parent
+# Settings tried on dev. Traces here are about 390 tokens; a line is about 40.
+GRIDS = {
+    "margin": [f"margin:tau={tau},at=line" for tau in (.6, 1.2, 1.8, 2.4)],
+    "cold_stop": [f"cold_stop:entropy={e},tokens={n}" for e, n in ((.01, 24), (.02, 48), (.05, 64), (.1, 96))],
+    "loops": [f"loops:lines={n},bytes={b}" for n, b in ((2, 12), (2, 24), (2, 48), (3, 12))],
+    "overthink": [f'overthink:cues="So ",max={score}' for score in (.05, .2, .35, .5)],
+    "trial": [f'trial:text="So ",tokens=2,confidence={sure}' for sure in (.8, .95, .99)],
+    "convergence": [f'convergence:cue="<answer>",tokens=2,k={k}' for k in (2, 3, 4)],
+}
+DEFAULTS = ["margin", "cold_stop", "loops", "overthink", "trial", "convergence"]
+BUDGETS = [60, 100, 140, 180, 220, 260, 320]
+SHARES = [2, 4, 6, 8]
+
+
+class Exams:
+    """Sits exams with the command and keeps, per problem, right or wrong and tokens."""
+
+    def __init__(self, args, folder):
+        self.args, self.folder, self.lock = args, pathlib.Path(folder), threading.Lock()
+        self.until = time.time() + args.seconds
+        self.done = {}
+        if args.out.exists():
+            self.done = {line["key"]: line for line in map(json.loads, args.out.read_text().splitlines())}
+        task.problem_files(self.folder, (("train", 4000), ("dev", 2000), ("test", 10000)))
+
+    def sit(self, part, n, spec, habit="thorough", extra=()):
+        key = " ".join(map(str, (part, n, habit, spec, *extra)))
+        if key in self.done:
+            return self.done[key]
+        left = self.until - time.time()
+        if left < 1:
+            return None
+        samples = self.folder / f"{abs(hash(key))}.jsonl"
+        call = [self.args.command, "exam", self.folder / f"{part}.jsonl", "-m", HERE, "--system", habit, "--limit", n,
+                "--device", self.args.device, "--precision", self.args.precision, "--seed", 1, "--out", samples, "--json",
+                *extra, *(["--guide", spec] if spec != "none" else [])]
+        try:
+            found = subprocess.run(list(map(str, call)), capture_output=True, text=True, timeout=left)
+        except subprocess.TimeoutExpired:
+            return None
+        if found.returncode:
+            print(f"{key}: {found.stderr.strip()[-300:]}", file=sys.stderr)
+            return None
+        rows = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda row: row["problem"])
+        line = {"key": key, "part": part, "n": n, "habit": habit, "spec": spec, "extra": list(extra),
+                "right": "".join("1" if row["score"] else "0" for row in rows), "tokens": [row["tokens"] for row in rows]}
+        with self.lock:
+            self.done[key] = line
+            with self.args.out.open("a") as out:
+                print(json.dumps(line), file=out)
+            print(f"{key}: {accuracy(line):.3f} {mean(line):.1f}", flush=True)
+        return line
+
+
+def accuracy(line):
+    return line["right"].count("1") / len(line["right"])
+
+
+def mean(line):
+    return statistics.fmean(line["tokens"])
+
+
+def run(args):
+    with tempfile.TemporaryDirectory() as folder:
+        exams = Exams(args, folder)
+        pool = [lambda spec=spec: exams.sit("dev", args.dev, spec)
+                for spec in ["none", *(spec for grid in GRIDS.values() for spec in grid)]]
+        in_parallel(pool, args.jobs)
+        base = exams.done.get(f"dev {args.dev} thorough none")
+        if base is None:
+            return
+        chosen = {}
+        for name, grid in GRIDS.items():
+            tried = [exams.done[key] for spec in grid if (key := f"dev {args.dev} thorough {spec}") in exams.done]
+            fit = [line for line in tried if accuracy(line) >= accuracy(base) - .005] or tried
+            if fit:
+                chosen[name] = min(fit, key=mean)["spec"]
+        few = max(args.n // 5, 1)
+        wanted = [(args.n, "none", "thorough", ()), *((args.n, spec, "thorough", ()) for spec in chosen.values()),
+                  (args.n, "none", "brief", ()), *((args.n, spec, "brief", ()) for spec in chosen.values()),
+                  *((few, f"budget:max={b},window=0", "thorough", ()) for b in BUDGETS),
+                  *((few, f"prompt_budget:factor={f},window=0", "thorough", ()) for f in SHARES),
+                  *((few, f"random_stop:p={c}", "thorough", ()) for c in (.15, .3)),
+                  (few, "none", "thorough", ("--temperature", 0)), *((few, spec, "thorough", ()) for spec in DEFAULTS)]
+        in_parallel([lambda w=w: exams.sit("test", w[0], w[1], w[2], w[3]) for w in wanted], args.jobs)
+
+
+def in_parallel(calls, jobs):
+    waiting, lock = list(calls), threading.Lock()
+
+    def work():
+        while True:
+            with lock:
+                if not waiting:
+                    return
+                call = waiting.pop(0)
+            call()
+
+    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def against(line, base):
+    """Difference in accuracy on the same problems with its 95% interval, in points, and the share of tokens saved."""
+    n = min(len(line["right"]), len(base["right"]))
+    gaps = [int(a) - int(b) for a, b in zip(line["right"][:n], base["right"][:n])]
+    middle, half = statistics.fmean(gaps), 1.96 * statistics.stdev(gaps) / math.sqrt(n)
+    saved = 1 - statistics.fmean(line["tokens"][:n]) / statistics.fmean(base["tokens"][:n])
+    return 100 * middle, 100 * (middle - half), 100 * (middle + half), 100 * saved
+
+
+def frontier(points, tokens):
+    """Accuracy that plain budgets reach with so many tokens, on the line between the nearest two."""
+    points = sorted(points)
+    for (x0, y0), (x1, y1) in zip(points, points[1:]):
+        if x0 <= tokens <= x1:
+            return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
+    return None
+
+
+def report(args):
+    lines = [json.loads(line) for line in args.results.read_text().splitlines()]
+    test = [line for line in lines if line["part"] == "test"]
+    for habit in ("thorough", "brief"):
+        part = [line for line in test if line["habit"] == habit]
+        base = next(line for line in part if line["spec"] == "none" and not line["extra"])
+        budgets = [(mean(line), accuracy(line)) for line in part if line["spec"].startswith("budget")]
+        budgets.append((mean(base), accuracy(base)))
+        print(f"\n*{habit}*\n\n| guide | n | accuracy | tokens | against none, points (95%) | saved | plain budget of as many tokens |")
+        print("|---|---|---|---|---|---|---|")
+        for line in sorted(part, key=lambda line: (line is not base, -line["n"], line["spec"])):
+            gap = against(line, base)
+            name = " ".join([line["spec"], *line["extra"]]).replace("|", "\\|")
+            same = frontier(budgets, mean(line)) if habit == "thorough" else None
+            print(f"| `{name}` | {line['n']:,} | {100 * accuracy(line):.1f}% | {mean(line):.0f} | "
+                  + ("| |" if line is base else f"{gap[0]:+.1f} ({gap[1]:+.1f} to {gap[2]:+.1f}) | {gap[3]:.0f}% |")
+                  + (f" {100 * same:.1f}% |" if same is not None else " |"))
+    if args.plot:
+        args.plot.write_text(plot([line for line in test if line["habit"] == "thorough"]))
+
+
+def plot(lines):
+    """Accuracy against tokens as one SVG: budgets and prompt budgets as lines, brakes as named points."""
+    width, height, left, bottom = 720, 420, 56, 48
+    most = max(map(mean, lines)) * 1.05
+    low = min(map(accuracy, lines)) - .02
+    x = lambda tokens: left + (width - left - 24) * tokens / most
+    y = lambda right: height - bottom - (height - bottom - 24) * (right - low) / (1.01 - low)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+           f'<rect width="{width}" height="{height}" fill="#ffffff"/>']
+    for tick in range(0, int(most) + 1, 50):
+        out.append(f'<text x="{x(tick):.0f}" y="{height - bottom + 18}" text-anchor="middle" fill="#666">{tick}</text>')
+    for tick in range(math.ceil(low * 10), 11):
+        out.append(f'<line x1="{left}" x2="{width - 24}" y1="{y(tick / 10):.1f}" y2="{y(tick / 10):.1f}" stroke="#e6e6e6"/>'
+                   f'<text x="{left - 8}" y="{y(tick / 10) + 4:.1f}" text-anchor="end" fill="#666">{10 * tick}%</text>')
+    out.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle" fill="#333">tokens a response</text>')
+    for start, colour, label in (("budget:", "#8a8a8a", "plain budgets"), ("prompt_budget", "#c9a227", "budgets by prompt")):
+        points = sorted((mean(line), accuracy(line)) for line in lines if line["spec"].startswith(start))
+        if not points:
+            continue
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        out += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3" fill="{colour}"/>' for a, b in points]
+        out.append(f'<text x="{x(points[0][0]) + 8:.0f}" y="{y(points[0][1]) + 4:.0f}" fill="{colour}">{label}</text>')
+    largest = max(line["n"] for line in lines)
+    placed = []
+    for line in lines:
+        name = line["spec"].split(":")[0]
+        if line["n"] < largest and name != "random_stop" or name in ("budget", "prompt_budget"):
+            continue
+        px, py = x(mean(line)), y(accuracy(line))
+        ly = py - 8
+        while any(abs(ly - other) < 13 and abs(px - ox) < 90 for ox, other in placed):
+            ly += 13
+        placed.append((px, ly))
+        out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{"#333" if name == "none" else "#2a6fdb"}"/>'
+                   f'<text x="{px + 8:.1f}" y="{ly:.1f}" fill="#222">{name}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parts = parser.add_subparsers(dest="what", required=True)
+    sit = parts.add_parser("run")
+    sit.add_argument("--command", default=HERE.parents[1] / "build/release/bin/pensive", type=pathlib.Path)
+    sit.add_argument("--device", default="cpu")
+    sit.add_argument("--precision", default="bfloat16")
+    sit.add_argument("--jobs", type=int, default=1)
+    sit.add_argument("--n", type=int, default=10000)
+    sit.add_argument("--dev", type=int, default=1000)
+    sit.add_argument("--seconds", type=float, default=1e9)
+    sit.add_argument("--out", type=pathlib.Path, required=True)
+    tell = parts.add_parser("report")
+    tell.add_argument("results", type=pathlib.Path)
+    tell.add_argument("--plot", type=pathlib.Path)
+    args = parser.parse_args()
+    run(args) if args.what == "run" else report(args)
+
+
+if __name__ == "__main__":
+    main()
