@@ -63,7 +63,8 @@ Request Demo::request(const Arm& arm) const {
   request_flags.max_tokens = 900;
   request_flags.steering.continue_with = arm.word;
   request_flags.steering.times = arm.times;
-  if (arm.is_braked) request_flags.steering.brakes = {fmt::format("margin:tau={}", flags.brake)};
+  if (arm.is_braked)
+    request_flags.steering.brakes = {fmt::format("margin:tau={},at=sentence", flags.brake)};
   return request_flags.request(*model, *soft);
 }
 

@@ -55,5 +55,12 @@ CatalogueEntry switch_penalty_entry();
 CatalogueEntry ban_entry();
 CatalogueEntry closer_pressure_entry();
 CatalogueEntry margin_entry();
+CatalogueEntry overthink_entry();
+CatalogueEntry loops_entry();
+CatalogueEntry cold_stop_entry();
+CatalogueEntry trial_entry();
+CatalogueEntry convergence_entry();
+CatalogueEntry random_stop_entry();
+CatalogueEntry prompt_budget_entry();
 
 }  // namespace pensive
