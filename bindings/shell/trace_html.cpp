@@ -159,7 +159,7 @@ class Page {
     runs([&](std::size_t i) { return trace_.segments[i] == Segment::think ? "think" : "answer"; },
          94, 6);
     runs([&](std::size_t i) { return trace_.is_taken_back[i] != 0 ? "gone" : ""; }, 0, 90);
-    write("<line class=\"here\" x1=\"-9\" x2=\"-9\" y1=\"0\" y2=\"100\"/>\n</svg>\n");
+    write("<line class=\"here\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"100\"/>\n</svg>\n");
     marks(count);
     write(
         "<figcaption><span>entropy, up to {:.2f} nats</span><span>{} tokens{}</span>"

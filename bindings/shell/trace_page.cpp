@@ -33,17 +33,17 @@ article {
   border: 1px solid var(--line); border-radius: 10px;
 }
 .error { color: var(--gone); margin: .5rem 0 0; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .9rem 1rem; margin: 1.3rem 0 1.4rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .7rem 1rem; margin: 1.3rem 0 1.1rem; }
 dt { color: var(--soft); font-size: .76rem; letter-spacing: .02em; }
 dd { margin: 0; font-size: 1.16rem; font-weight: 600; line-height: 1.3; overflow-wrap: anywhere; }
-dd small { font-size: .78rem; font-weight: 400; color: var(--soft); }
+dd small { display: block; min-height: 1.1rem; font-size: .78rem; font-weight: 400; color: var(--soft); }
 figure { margin: 0 0 1.3rem; }
 svg { display: block; width: 100%; height: 96px; overflow: visible; }
 svg .curve { fill: rgb(var(--heat) / .22); stroke: rgb(var(--heat)); stroke-width: 1; vector-effect: non-scaling-stroke; }
 svg .base { stroke: var(--line); vector-effect: non-scaling-stroke; }
 svg .think { fill: var(--think); } svg .answer { fill: var(--answer); }
 svg .gone { fill: var(--gone); opacity: .16; }
-svg .here { stroke: var(--ink); vector-effect: non-scaling-stroke; opacity: .55; }
+svg .here { stroke: var(--ink); visibility: hidden; vector-effect: non-scaling-stroke; opacity: .55; }
 .marks { position: relative; height: 18px; margin-top: 3px; }
 .marks a {
   position: absolute; top: 2px; width: 11px; height: 11px; margin-left: -5.5px; border-radius: 50%;
@@ -131,6 +131,11 @@ const std::string_view page_script = R"js(
     const text = article.querySelector(".body");
     const line = article.querySelector("svg .here");
     let last = null;
+    const point = index => {
+      if (!line || index < data.prompt) return;
+      for (const name of ["x1", "x2"]) line.setAttribute(name, index - data.prompt + .5);
+      line.style.visibility = "visible";
+    };
     const mark = token => {
       if (last) last.classList.remove("here");
       last = token;
@@ -161,7 +166,7 @@ const std::string_view page_script = R"js(
       const index = Number(token.dataset.i);
       if (last !== token) { tell(index, data.pieces[index]); mark(token); }
       tip.style.display = "block";
-      if (line) { line.setAttribute("x1", index - data.prompt + .5); line.setAttribute("x2", index - data.prompt + .5); }
+      point(index);
       place(event);
     });
     text.addEventListener("mouseleave", () => { tip.style.display = "none"; });
@@ -177,8 +182,7 @@ const std::string_view page_script = R"js(
         const index = find(event);
         tell(index, data.pieces[index]);
         mark(at(index));
-        line.setAttribute("x1", index - data.prompt + .5);
-        line.setAttribute("x2", index - data.prompt + .5);
+        point(index);
         tip.style.display = "block";
         place(event);
       });
