@@ -89,6 +89,7 @@ void Record::tell_steering(std::string_view guide, std::string_view kind) {
   // What goes on is one action, also past those that came meanwhile.
   for (std::size_t i = trace.actions.size(); trace.is_steered[last - 1] != 0 && i > 0; --i) {
     TraceAction& action = trace.actions[i - 1];
+    if (action.kind == "rewind") break;
     if (action.draws == 0) continue;
     const bool goes_on = static_cast<std::size_t>(action.position + action.draws) == last - 1;
     if (!goes_on || action.guide != guide || action.kind != kind) break;
