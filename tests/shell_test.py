@@ -115,7 +115,7 @@ class Shell(unittest.TestCase):
 
     def test_trace_prints_and_draws_what_was_saved(self):
         file, page = self.path / "traces.jsonl", self.path / "page.html"
-        arguments = ["--continue", "Wait", "--think-max", 60, "--trace", file]
+        arguments = ["--continue", "Wait", "--trace", file]
         text = answer(*arguments)
         answer(*arguments)
         shown = run("trace", file, "-m", MODEL, "--answer-after", "= ", "--step-end", ";",
