@@ -79,6 +79,8 @@ uint32_t pensive_struct_size(const char* name) {
                SIZE(pensive_event),
                SIZE(pensive_trace),
                SIZE(pensive_trace_action),
+               SIZE(pensive_measure_options),
+               SIZE(pensive_measures),
                SIZE(pensive_problem),
                SIZE(pensive_response),
                SIZE(pensive_judge_callbacks),

@@ -191,6 +191,10 @@ CALL(sequence_get_response,
 CALL(sequence_save_trace,
      (const pensive_sequence* sequence, const char* file, int32_t append, pensive_error** error),
      (sequence, file, append, error))
+CALL(sequence_measure,
+     (const pensive_sequence* sequence, const pensive_measure_options* options,
+      pensive_measures* measures, pensive_error** error),
+     (sequence, options, measures, error))
 
 // judge
 CALL(judge_new_correct, (pensive_judge * *judge, pensive_error** error), (judge, error))

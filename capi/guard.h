@@ -96,6 +96,9 @@ template <>
 inline constexpr std::uint32_t first_size<pensive_request> = offsetof(pensive_request, min_p);
 template <>
 inline constexpr std::uint32_t first_size<pensive_trace> = offsetof(pensive_trace, top_tokens);
+template <>
+inline constexpr std::uint32_t first_size<pensive_trace_action> = offsetof(pensive_trace_action,
+                                                                           draws);
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

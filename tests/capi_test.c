@@ -223,6 +223,25 @@ static void check_trace(const World* world, const pensive_sequence* sequence, si
   CHECK(isnan(trace.logprobs[prompt + 3]) && trace.logprobs[prompt] <= 0);
   CHECK(trace.entropies_nats[prompt] >= 0 && trace.is_taken_back[prompt] == 0);
   CHECK(trace.action_count >= 1);
+  CHECK(isnan(trace.seconds[0]) && trace.seconds[prompt] >= 0 && trace.is_steered[prompt] == 0);
+  pensive_measure_options how = PENSIVE_MEASURE_OPTIONS_INIT;
+  how.reference = "no such answer";
+  how.answer_after = "= ";
+  pensive_measures measures = PENSIVE_MEASURES_INIT;
+  CHECK_OK(pensive_sequence_measure(sequence, &how, &measures, &error));
+  CHECK(measures.decoded_tokens == trace.decoded_tokens && measures.is_right == 0);
+  CHECK(measures.think_tokens == trace.think_tokens && measures.forced_tokens >= 1);
+  CHECK(measures.first_think_tokens == -1 && isnan(measures.eta));
+  CHECK(measures.underthinking == 0 && measures.seconds >= (double)trace.seconds[prompt]);
+  CHECK_OK(pensive_sequence_measure(sequence, NULL, &measures, &error));
+  CHECK(measures.is_right == -1);
+  how.step_end = "";
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "step_end",
+              pensive_sequence_measure(sequence, &how, &measures, &error));
+  how.step_end = NULL;
+  how.reserved = 1;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "reserved",
+              pensive_sequence_measure(sequence, &how, &measures, &error));
   pensive_trace_action action = PENSIVE_TRACE_ACTION_INIT;
   CHECK_OK(pensive_sequence_get_action(sequence, 0, &action, &error));
   CHECK(strcmp(action.guide, "counter") == 0 && strcmp(action.kind, "force") == 0);

@@ -123,6 +123,30 @@ TEST(Guidance, CloseWithoutMarkersIsAnErrorThatSaysSo) {
   EXPECT_THAT(stage.record.trace.error, HasSubstr("markers"));
 }
 
+TEST(Guidance, TellsWhichDrawsWereSteeredAndWhenTokensCame) {
+  Stage stage({scripted([](const Moment& m) -> Action {
+    if (m.new_tokens == 1 || m.new_tokens == 2) return Proceed{{{7, -1.0f, 0}}};
+    if (m.new_tokens == 4) return Allow{{~0u}};
+    return Proceed{};
+  })});
+  stage.draw({20, 21, 22, 23, 24, 25});
+  const Trace& trace = stage.record.trace;
+  EXPECT_THAT(trace.is_steered, ElementsAre(0, 0, 0, 1, 1, 0, 1, 0));
+  ASSERT_EQ(trace.actions.size(), 2U) << "what goes on is one action";
+  EXPECT_EQ(trace.actions[0].kind, "bias");
+  EXPECT_EQ(trace.actions[0].guide, "scripted");
+  EXPECT_EQ(trace.actions[0].position, 2);
+  EXPECT_EQ(trace.actions[0].draws, 2);
+  EXPECT_EQ(trace.actions[1].kind, "allow");
+  EXPECT_EQ(trace.actions[1].position, 5);
+  EXPECT_EQ(trace.actions[1].draws, 1);
+  EXPECT_EQ(trace.actions[1].seconds, trace.seconds[6]);
+  ASSERT_EQ(trace.seconds.size(), trace.tokens.size());
+  EXPECT_TRUE(std::isnan(trace.seconds[1]));
+  for (std::size_t i = 2; i < trace.seconds.size(); ++i) EXPECT_GE(trace.seconds[i], 0) << i;
+  EXPECT_TRUE(std::ranges::is_sorted(trace.seconds.begin() + 2, trace.seconds.end()));
+}
+
 TEST(Record, TakingBackAlsoTakesBackTheText) {
   Stage stage;
   stage.draw({20, 21, 22});

@@ -113,6 +113,70 @@ class Shell(unittest.TestCase):
         self.refuses("info", "-m", self.path, "--unknown-keys", "ignore", saying="refuse")
         run("info", "-m", self.path, "--unknown-keys", "warn", "--device", "cpu")
 
+    def test_trace_prints_and_draws_what_was_saved(self):
+        file, page = self.path / "traces.jsonl", self.path / "page.html"
+        arguments = ["--continue", "Wait", "--trace", file]
+        text = answer(*arguments)
+        answer(*arguments)
+        shown = run("trace", file, "-m", MODEL, "--answer-after", "= ", "--step-end", ";",
+                    "--reference", "57").stdout
+        self.assertIn("trace 2: ", shown)
+        self.assertIn("continue_thinking: force (", shown)
+        self.assertIn("{+", shown, "forced tokens are marked")
+        self.assertIn("[-</think>-]", shown, "those taken back too")
+        self.assertIn(f"= decoded {text['usage']['completion_tokens']} (tokens);", shown)
+        self.assertIn(f"final answer {text['content'].strip()} (wrong)", shown)
+        self.assertRegex(shown, r"answers thought of \d+ \(\d+ changes\)")
+        self.assertRegex(run("trace", file, "--only", 2).stdout, "^trace 2.*\n⟨\\d+⟩")
+
+        run("trace", file, "-m", MODEL, "--html", page)
+        html = page.read_text()
+        self.assertEqual(html.count("<article>"), 2)
+        self.assertNotRegex(html, r"(src|href)=\"[^#\"]|url\(|https?:|@import", "self-contained")
+        for name in ["Thinking", 'class="f', "g\"", "--e:0.", "continue_thinking", 'class="force"']:
+            self.assertIn(name, html)
+        data = json.loads(re.search(r'application/json">(.*?)</script>', html, re.S)[1])
+        self.assertEqual(len(data["tokens"]), len(data["pieces"]))
+        self.assertEqual(len(data["tokens"][-1][-1]), 5, "the likeliest tokens")
+
+    def test_trace_escapes_what_it_shows(self):
+        file, page = self.path / "traces.jsonl", self.path / "page.html"
+        answer("--trace", file)
+        evil = '</script><script>alert("1")</script><!-- \x1b[31m \'&'
+        line = json.loads(file.read_text())
+        line["error"] = evil
+        line["actions"] = [{"position": 3, "guide": evil, "kind": 'probe" onclick="x', "text": evil,
+                            "reason": evil, "tokens": 1, "taken_back": 0}]
+        file.write_text(json.dumps(line) + "\n")
+        self.assertNotIn("\x1b", run("trace", file).stdout)
+        run("trace", file, "-m", MODEL, "--html", page)
+        html = page.read_text()
+        self.assertNotIn("<script>alert", html)
+        self.assertNotIn('" onclick="', html)
+        self.assertNotIn("\x1b", html)
+        self.assertEqual(html.count("<script"), 2)
+        self.assertIn("&lt;/script&gt;", html)
+
+    def test_trace_reads_what_is_whole(self):
+        file = self.path / "traces.jsonl"
+        answer("--trace", file)
+        answer("--trace", file)
+        whole = file.read_text()
+        file.write_text(whole[:-40])
+        done = run("trace", file)
+        self.assertIn("trace 1: ", done.stdout)
+        self.assertNotIn("trace 2: ", done.stdout)
+        self.assertIn("1 of 2 lines are lost", done.stderr)
+        self.assertIn("line 2", done.stderr)
+        self.refuses("generate", "-m", MODEL, "hm", "--trace", file, saying="whole line")
+        file.write_text(whole[:300])
+        self.refuses("trace", file, saying="line 1")
+        self.refuses("trace", self.path / "none", saying="none")
+        file.write_text(whole)
+        self.refuses("trace", file, "--only", 3, saying="--only")
+        self.refuses("trace", file, "--html", self.path / "no" / "page.html", saying="page.html")
+        self.refuses("trace", file, "--step-end", "", saying="step_end")
+
     def test_generate_streams_thinking_and_answer(self):
         text = run("generate", "-m", MODEL, "--chat", QUESTION, "--temp", 0, "--device", "cpu").stdout
         self.assertIn("So", text)

@@ -11,59 +11,22 @@
 #include <string>
 #include <vector>
 
-#include "pensive/trace.h"
+#include "trace_helpers.h"
 
 namespace pensive {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-
-constexpr float none = std::numeric_limits<float>::quiet_NaN();
-
-std::filesystem::path fresh(const std::string& name) {
-  const auto folder = std::filesystem::path(testing::TempDir()) / ("pensive_trace_" + name);
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
-  return folder;
-}
-
-void add(Trace& trace, TokenId id, Segment segment, Origin origin, bool is_marker = false,
-         bool is_taken_back = false) {
-  const bool is_sampled = origin == Origin::sampled;
-  trace.tokens.push_back(id);
-  trace.logprobs.push_back(is_sampled ? -0.1f * static_cast<float>(id) : none);
-  trace.drawn_logprobs.push_back(is_sampled ? -0.2f : none);
-  trace.entropies_nats.push_back(is_sampled ? 1.5f : none);
-  trace.segments.push_back(segment);
-  trace.origins.push_back(origin);
-  trace.is_marker.push_back(is_marker);
-  trace.is_taken_back.push_back(is_taken_back);
-  if (origin == Origin::prompt) ++trace.prompt_tokens;
-}
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using namespace pensive::testing;
 
 // Words of tokenizer() below. 100 is a soft row.
 enum : TokenId { unknown, think, end_think, end_turn, one, two, three, wait, answer, end_answer };
 
 std::shared_ptr<const Tokenizer> tokenizer() {
-  const auto folder = fresh("tokenizer");
-  std::ofstream file(folder / "tokenizer.json");
-  const char* words[] = {"<unk>", "<think>", "</think>", "<end>",    "1",
-                         "2",     "3",       "wait",     "<answer>", "</answer>"};
-  std::ostringstream added, vocabulary;
-  for (int id = 0; id < 10; ++id) {
-    vocabulary << (id > 0 ? "," : "") << '"' << words[id] << "\":" << id;
-    if (words[id][0] == '<')
-      added << (id > 0 ? "," : "") << R"({"id":)" << id << R"(,"content":")" << words[id]
-            << R"(","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,)"
-            << R"("special":true})";
-  }
-  file << R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[)" << added.str()
-       << R"(],"normalizer":null,"pre_tokenizer":null,"post_processor":null,)"
-       << R"("decoder":{"type":"Fuse"},"model":{"type":"WordLevel","unk_token":"<unk>","vocab":{)"
-       << vocabulary.str() << "}}}";
-  file.close();
-  return Tokenizer::load(folder);
+  const char* const words[] = {"<unk>", "<think>", "</think>", "<end>",    "1",
+                               "2",     "3",       "wait",     "<answer>", "</answer>"};
+  return tokenizer_of("tokenizer", words);
 }
 
 // <think> | 1 </think>(taken back) wait 2 </think> <answer> 3 </answer> <end>
@@ -79,7 +42,11 @@ Trace example() {
   add(trace, three, Segment::answer, Origin::sampled);
   add(trace, end_answer, Segment::answer, Origin::sampled, true);
   add(trace, end_turn, Segment::answer, Origin::sampled);
-  trace.actions.push_back({2, "continue_thinking", "force", "", 1, 1});
+  TraceAction& action = trace.actions.emplace_back();
+  action.position = 2;
+  action.guide = "continue_thinking";
+  action.kind = "force";
+  action.tokens = action.taken_back = 1;
   trace.probe_tokens = 4;
   trace.stopped = StopReason::end_token;
   trace.seed = std::numeric_limits<std::uint64_t>::max();
@@ -192,6 +159,9 @@ TEST(Respond, RefusesColumnsOfUnequalLengths) {
   trace.segments.pop_back();
   EXPECT_THROW(respond(trace, *tokenizer()), Error);
   trace = example();
+  trace.seconds = {1, 2};
+  EXPECT_THROW(respond(trace, *tokenizer()), Error);
+  trace = example();
   trace.prompt_tokens = 99;
   EXPECT_THROW(respond(trace, *tokenizer()), Error);
 }
@@ -222,6 +192,9 @@ void expect_equal(const Trace& a, const Trace& b) {
   EXPECT_EQ(a.seed, b.seed);
   EXPECT_EQ(a.sample, b.sample);
   EXPECT_EQ(a.path, b.path);
+  EXPECT_EQ(a.is_steered, b.is_steered);
+  EXPECT_EQ(bits(a.seconds), bits(b.seconds));
+  EXPECT_EQ(a.more_json, b.more_json);
   ASSERT_EQ(a.actions.size(), b.actions.size());
   for (std::size_t i = 0; i < a.actions.size(); ++i) {
     EXPECT_EQ(a.actions[i].position, b.actions[i].position);
@@ -230,6 +203,10 @@ void expect_equal(const Trace& a, const Trace& b) {
     EXPECT_EQ(a.actions[i].reason, b.actions[i].reason);
     EXPECT_EQ(a.actions[i].tokens, b.actions[i].tokens);
     EXPECT_EQ(a.actions[i].taken_back, b.actions[i].taken_back);
+    EXPECT_EQ(a.actions[i].draws, b.actions[i].draws);
+    EXPECT_EQ(a.actions[i].text, b.actions[i].text);
+    EXPECT_EQ(bits({a.actions[i].seconds}), bits({b.actions[i].seconds}));
+    EXPECT_EQ(a.actions[i].more_json, b.actions[i].more_json);
   }
 }
 
@@ -244,6 +221,17 @@ TEST(SaveAndLoad, GiveBackEveryField) {
   failed.top_logprobs.assign(2 * failed.tokens.size(), none);
   failed.top_tokens[3] = 7;
   failed.top_logprobs[3] = -0.3f;
+  failed.is_steered.assign(failed.tokens.size(), 0);
+  failed.is_steered[4] = 1;
+  failed.seconds.assign(failed.tokens.size(), 0.25f);
+  failed.seconds[0] = none;
+  TraceAction& bias = failed.actions.emplace_back();
+  bias.kind = "bias";
+  bias.draws = 3;
+  TraceAction& probe = failed.actions.emplace_back();
+  probe.kind = "probe";
+  probe.text = "42}\n";
+  probe.seconds = 0.1f;
   const std::vector<Trace> traces = {example(), Trace{}, failed};
   save(traces, file);
   const std::vector<Trace> loaded = load_traces(file);
@@ -319,16 +307,86 @@ TEST(SaveAndLoad, ATornLineIsNamed) {
   EXPECT_EQ(content_of(file), whole.substr(0, whole.size() - 9)) << "nothing was added";
 }
 
-TEST(SaveAndLoad, NewerKeysArePassedOverAndNewerVersionsRefused) {
-  const auto file = fresh("newer") / "traces.jsonl";
+TEST(SaveAndLoad, NewerMinorVersionsAreReadAndTheirKeysKept) {
+  const auto folder = fresh("newer");
+  const Trace trace = example();
+  save({&trace, 1}, folder / "old.jsonl");
+  std::string line = content_of(folder / "old.jsonl");
+  const auto change = [&](std::string_view before, std::string_view after) {
+    const std::size_t at = line.find(before);
+    ASSERT_NE(at, std::string::npos) << before;
+    line.replace(at, before.size(), after);
+  };
+  change("\"minor_version\":1", R"("minor_version":9,"mood":{"calm":[1]})");
+  change("\"guide\"", R"("colour":"blue","guide")");
+  std::ofstream(folder / "new.jsonl") << line;
+  const std::vector<Trace> loaded = load_traces(folder / "new.jsonl");
+  EXPECT_EQ(loaded.at(0).more_json, R"({"mood":{"calm":[1]},"minor_version":9})");
+  EXPECT_EQ(loaded.at(0).actions.at(0).more_json, R"({"colour":"blue"})");
+  save(loaded, folder / "again.jsonl");
+  EXPECT_THAT(content_of(folder / "again.jsonl"), HasSubstr("\"minor_version\":9"));
+  expect_equal(load_traces(folder / "again.jsonl").at(0), loaded.at(0));
+
+  change("\"version\":1", "\"version\":2");
+  std::ofstream(folder / "new.jsonl") << line;
+  message_of(folder / "new.jsonl", ErrorCode::unsupported);
+}
+
+TEST(SaveAndLoad, WhatVersion1ToldAtFirstIsStillRead) {
+  const auto file = fresh("older") / "traces.jsonl";
   const Trace trace = example();
   save({&trace, 1}, file);
   std::string line = content_of(file);
-  std::ofstream(file) << R"({"mood":{"calm":[1]},)" << line.substr(1);
-  expect_equal(load_traces(file).at(0), trace);
-  line.replace(line.find("\"version\":1"), 11, "\"version\":2");
+  const std::string_view minor = "\"minor_version\":1,";
+  line.erase(line.find(minor), minor.size());
+  EXPECT_THAT(line, ::testing::Not(HasSubstr("seconds"))) << "none were told";
   std::ofstream(file) << line;
-  message_of(file, ErrorCode::unsupported);
+  expect_equal(load_traces(file).at(0), trace);
+}
+
+TEST(SaveAndLoad, OnlyFreeKeysMayBeAdded) {
+  const auto file = fresh("free") / "traces.jsonl";
+  for (const char* more : {"{", "[1]", "{\"tokens\":[]}", "{\"a\":1,\"a\":2}"}) {
+    Trace trace = example();
+    trace.more_json = more;
+    EXPECT_THROW(save({&trace, 1}, file), Error) << more;
+    trace = example();
+    trace.actions[0].more_json = more;
+    if (std::string_view(more) == "{\"tokens\":[]}") {
+      EXPECT_THROW(save({&trace, 1}, file), Error) << more;
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+TEST(Salvage, ReadsWhatIsWholeAndSaysTheLoss) {
+  const auto file = fresh("salvage") / "traces.jsonl";
+  const std::vector<Trace> traces = {example(), example(), example()};
+  save(traces, file);
+  const std::string whole = content_of(file);
+  Salvage found = salvage_traces(file);
+  EXPECT_EQ(found.traces.size(), 3U);
+  EXPECT_EQ(found.lost_lines, 0);
+  EXPECT_EQ(found.loss, "");
+
+  for (const std::size_t cut : {whole.size() - 2, whole.size() - 20, 2 * whole.size() / 3 + 1}) {
+    std::filesystem::resize_file(file, cut);
+    found = salvage_traces(file);
+    EXPECT_EQ(found.traces.size(), 2U) << cut;
+    EXPECT_EQ(found.lost_lines, 1);
+    EXPECT_THAT(found.loss, HasSubstr("line 3"));
+    expect_equal(found.traces.at(1), traces[1]);
+  }
+
+  const std::string line = whole.substr(0, whole.find('\n') + 1);
+  std::string newer = line;
+  newer.replace(newer.find("\"version\":1"), 11, "\"version\":2");
+  std::ofstream(file) << line << line.substr(0, 99) << "\n" << line << newer;
+  found = salvage_traces(file);
+  EXPECT_EQ(found.traces.size(), 2U) << "also what comes after the damage";
+  EXPECT_EQ(found.lost_lines, 2);
+  EXPECT_THAT(found.loss, HasSubstr("line 2")) << "of the first";
+  EXPECT_THROW(salvage_traces(file.parent_path() / "none"), Error);
 }
 
 TEST(SaveAndLoad, DamagedLinesAreRefused) {
@@ -360,6 +418,11 @@ TEST(SaveAndLoad, DamagedLinesAreRefused) {
       {"\"probe_tokens\":4,",
        "\"probe_tokens\":4,\"top_count\":1,\"top_tokens\":[1],\"top_logprobs\":[0],"},
       {"\"probe_tokens\":4,", "\"probe_tokens\":4,\"stop_text\":4,"},
+      {"\"probe_tokens\":4,", "\"probe_tokens\":4,\"seconds\":[1],"},
+      {"\"probe_tokens\":4,", "\"probe_tokens\":4,\"is_steered\":\"2\","},
+      {"\"kind\":", "\"seconds\":\"now\",\"kind\":"},
+      {"\"kind\":", "\"draws\":0.5,\"kind\":"},
+      {"\"minor_version\":1", "\"minor_version\":\"x\""},
       {"{\"version\":1,", "[{\"version\":1,"},
   };
   for (const auto& [before, after] : damages) {

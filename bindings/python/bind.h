@@ -73,6 +73,7 @@ pensive::Segment segment_of(const std::string& name);
 void add_model(py::module_& module);
 void add_text(py::module_& module);
 void add_think(py::module_& module);
+void add_measure(py::module_& module);
 void add_trace(py::module_& module);
 void add_engine(py::module_& module);
 void add_serve(py::module_& module);

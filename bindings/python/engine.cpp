@@ -170,7 +170,10 @@ void add_trace(py::module_& module) {
       .def_readonly("kind", &TraceAction::kind)
       .def_readonly("reason", &TraceAction::reason)
       .def_readonly("tokens", &TraceAction::tokens)
-      .def_readonly("taken_back", &TraceAction::taken_back);
+      .def_readonly("taken_back", &TraceAction::taken_back)
+      .def_readonly("draws", &TraceAction::draws)
+      .def_property_readonly("text", [](const TraceAction& action) { return text_of(action.text); })
+      .def_readonly("seconds", &TraceAction::seconds);
   const auto segments = [](const Trace& trace) {
     std::vector<std::string> names;
     for (const auto segment : trace.segments) names.emplace_back(pensive::to_string(segment));
@@ -191,6 +194,9 @@ void add_trace(py::module_& module) {
       .def_property_readonly("origins", origins)
       .def_readonly("is_marker", &Trace::is_marker)
       .def_readonly("is_taken_back", &Trace::is_taken_back)
+      .def_readonly("is_steered", &Trace::is_steered)
+      .def_readonly("seconds", &Trace::seconds)
+      .def_readonly("more_json", &Trace::more_json)
       .def_readonly("top_count", &Trace::top_count)
       .def_readonly("top_tokens", &Trace::top_tokens)
       .def_readonly("top_logprobs", &Trace::top_logprobs)
@@ -222,6 +228,14 @@ void add_trace(py::module_& module) {
       py::arg("traces"), py::arg("path"), py::kw_only(), py::arg("append") = false,
       "Writes JSON lines, one trace a line.");
   module.def("load_traces", &pensive::load_traces, py::arg("path"));
+  module.def(
+      "salvage_traces",
+      [](const std::filesystem::path& path) {
+        pensive::Salvage found = pensive::salvage_traces(path);
+        return py::make_tuple(std::move(found.traces), found.lost_lines, text_of(found.loss));
+      },
+      py::arg("path"), "The whole lines of a damaged file, how many are lost, and why.");
+  add_measure(module);
 }
 
 void add_engine(py::module_& module) {

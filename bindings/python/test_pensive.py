@@ -199,6 +199,27 @@ class WithModel(unittest.TestCase):
         pensive.save_traces([trace], file, append=True)
         again = pensive.load_traces(file)
         self.assertEqual([t.tokens for t in again], [trace.tokens] * 2)
+        self.assertEqual(pensive.salvage_traces(file)[1:], (0, ""))
+        file.write_text(file.read_text()[:-30])
+        whole, lost, loss = pensive.salvage_traces(file)
+        self.assertEqual((len(whole), lost), (1, 1))
+        self.assertIn("line 2", loss)
+
+        self.assertTrue(math.isnan(trace.seconds[0]))
+        self.assertEqual(trace.seconds[trace.prompt_tokens :],
+                         sorted(trace.seconds[trace.prompt_tokens :]))
+        measures = pensive.measure(trace, engine.model.tokenizer, reference="none",
+                                   find=lambda step: "7" if "=" in step else None, step_end=";")
+        self.assertEqual(measures.decoded_tokens, trace.decoded_tokens())
+        self.assertEqual(measures.think_tokens, trace.count("think"))
+        self.assertIs(measures.is_right, False)
+        self.assertTrue(all(answer.text == "7" for answer in measures.answers))
+        self.assertEqual(measures.seconds, trace.seconds[-1])
+        self.assertIsNone(pensive.measure(trace).final_answer)
+        with self.assertRaises(pensive.Error):
+            pensive.measure(trace, engine.model.tokenizer, beta=2)
+        with self.assertRaises(pensive.Error):
+            pensive.measure(trace, find=7)
 
     def test_guide_in_python(self):
         _, row, engine = self.make()

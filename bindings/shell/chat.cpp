@@ -15,6 +15,7 @@ struct Flags {
   ModelFlags model;
   RequestFlags request;
   TemplateFlags format;
+  std::string trace_file;
 };
 
 // What a person types up to the end of a line; a backslash at its end joins the next one.
@@ -65,6 +66,7 @@ class Chat {
         soft_(flags.model.load_soft(model_)),
         engine_(model_, flags.model.engine_options(soft_)),
         request_(flags.request.request(*model_, *soft_)) {
+    if (!flags.trace_file.empty()) request_.top_logprobs = traced_tops;
     reset();
   }
 
@@ -99,6 +101,7 @@ class Chat {
     stream(engine_, sequence, &printer);
     fmt::print("\n");
     const Trace& trace = sequence.trace();
+    if (!flags_.trace_file.empty()) save(std::span(&trace, 1), flags_.trace_file, IfExists::append);
     if (trace.stopped == StopReason::error) throw Error(ErrorCode::internal, trace.error);
     const Response response = respond(trace, *model_->tokenizer());
     const bool is_kept = !response.answer.empty() || trace.stopped == StopReason::end_token;
@@ -121,6 +124,7 @@ class Chat {
 };
 
 void run_chat(const Flags& flags) {
+  check_trace_file(flags.trace_file);
   Chat chat(flags);
   if (is_terminal(STDIN_FILENO))
     fmt::print("/exit or Ctrl-D leaves, /reset starts anew, Ctrl-C stops an answer\n");
@@ -152,6 +156,7 @@ void add_chat(CLI::App& app) {
   CLI::App* command = app.add_subcommand("chat", "a conversation in the terminal");
   flags->model.add_to(*command);
   flags->format.add_to(*command);
+  command->add_option("--trace", flags->trace_file, "add each turn's trace to a file");
   flags->request.add_to(*command);
   command->callback([flags] { run_chat(*flags); });
 }

@@ -13,7 +13,7 @@ struct Flags {
   ModelFlags model;
   RequestFlags request;
   TemplateFlags format;
-  std::string prompt, prompt_file, messages_file, ids_file;
+  std::string prompt, prompt_file, messages_file, ids_file, trace_file;
   bool chat = false;
   bool json = false;
 };
@@ -110,16 +110,20 @@ void print_json(const Sequence& sequence, const Tokenizer& tokenizer) {
 }
 
 void generate(const Flags& flags) {
+  check_trace_file(flags.trace_file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
   const auto tokenizer = model->tokenizer();
   Request request = flags.request.request(*model, *soft);
   request.prompt = read_prompt(flags, *tokenizer);
+  if (!flags.trace_file.empty()) request.top_logprobs = traced_tops;
   Engine engine(model, flags.model.engine_options(soft));
   Sequence sequence = engine.start(request);
   catch_interrupt();
   Printer printer;
   stream(engine, sequence, flags.json ? nullptr : &printer);
+  if (!flags.trace_file.empty())
+    save(std::span(&sequence.trace(), 1), flags.trace_file, IfExists::append);
   if (flags.json) {
     print_json(sequence, *tokenizer);
   } else {
@@ -157,6 +161,7 @@ void add_generate(CLI::App& app) {
       ->excludes(file)
       ->excludes(chat);
   command->add_flag("--json", flags->json, "print one JSON object, with ids and logprobs");
+  command->add_option("--trace", flags->trace_file, "add the trace to a file; see pensive trace");
   flags->format.add_to(*command);
   flags->request.add_to(*command);
   command->get_option("--system")->needs(chat);

@@ -140,6 +140,11 @@ class Printer {
 // Steps until the sequence is finished; Ctrl-C cancels it. Prints where there is a printer.
 void stream(Engine& engine, Sequence& sequence, Printer* printer);
 
+// The likeliest tokens that a saved trace tells.
+inline constexpr int traced_tops = 5;
+// That traces can be added to it, before there are any; empty is none.
+void check_trace_file(const std::string& file);
+
 bool is_terminal(int descriptor);
 bool was_interrupted();   // Ctrl-C since the last call of one of these two:
 void catch_interrupt();   // a second one ends the program
@@ -151,6 +156,7 @@ void add_generate(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_train(CLI::App& app);
 void add_exam(CLI::App& app);
+void add_trace(CLI::App& app);
 void add_info(CLI::App& app);
 void add_guides(CLI::App& app);
 void add_demo(CLI::App& app);

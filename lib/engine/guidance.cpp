@@ -83,6 +83,8 @@ void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
     journal_.add_draw(id, stats);
     if (steerer_ == nobody) steerer_ = steering_;
     record.push(id, Origin::sampled, stats);
+    if (steering_ != nobody)
+      record.tell_steering(guides_[steering_]->name(), is_masked_ ? "allow" : "bias");
     consult(record, stats);
     settle(record);
     drain(record);
@@ -102,7 +104,8 @@ void Guidance::answer(Record& record, const ProbeReply& reply, int spent) {
     journal_.add_answer(reply, spent);
     record.count_probe(spent);
     chooser_ = prober_;
-    write(record, "probe", "", spent, 0);
+    write(record, "probe", reply.is_refused ? "refused" : "", spent, 0);
+    record.trace.actions.back().text = to_utf8(reply.text);
     probe_.reset();
     was_refused_ = reply.is_refused;
     speaking_ = prober_;
@@ -357,6 +360,7 @@ void Guidance::write(Record& record, std::string kind, std::string_view reason, 
   row.reason = reason;
   row.tokens = tokens;
   row.taken_back = back;
+  row.seconds = record.seconds();
   record.trace.actions.push_back(std::move(row));
 }
 

@@ -35,6 +35,8 @@ Record::Record(std::vector<TokenId> prompt, Segments segments,
   trace.origins.assign(count, Origin::prompt);
   trace.is_marker.assign(count, 0);
   trace.is_taken_back.assign(count, 0);
+  trace.is_steered.assign(count, 0);
+  trace.seconds.assign(count, Stats::unknown);
   lane.tokens = std::move(prompt);
 }
 
@@ -70,6 +72,8 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   trace.origins.push_back(origin);
   trace.is_marker.push_back(0);
   trace.is_taken_back.push_back(0);
+  trace.is_steered.push_back(0);
+  trace.seconds.push_back(seconds());
   write_tops(trace.tokens.size() - 1, stats);
   mark_rows(placed_);
 }
@@ -77,6 +81,27 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
 void Record::tell_tops(int count) {
   trace.top_count = count;
   write_tops(trace.tokens.size() - 1, {});
+}
+
+void Record::tell_steering(std::string_view guide, std::string_view kind) {
+  const std::size_t last = trace.tokens.size() - 1;
+  trace.is_steered[last] = 1;
+  // What goes on is one action, also past those that came meanwhile.
+  for (std::size_t i = trace.actions.size(); trace.is_steered[last - 1] != 0 && i > 0; --i) {
+    TraceAction& action = trace.actions[i - 1];
+    if (action.kind == "rewind") break;
+    if (action.draws == 0) continue;
+    const bool goes_on = static_cast<std::size_t>(action.position + action.draws) == last - 1;
+    if (!goes_on || action.guide != guide || action.kind != kind) break;
+    ++action.draws;
+    return;
+  }
+  TraceAction& action = trace.actions.emplace_back();
+  action.position = static_cast<int>(last) - 1;
+  action.guide = guide;
+  action.kind = kind;
+  action.draws = 1;
+  action.seconds = trace.seconds[last];
 }
 
 void Record::score(int position, const Stats& stats) {
@@ -292,8 +317,12 @@ void Record::go_back(Record earlier, int count, std::string_view draws) {
   trace.stopped = StopReason::running;
   trace.error.clear();
   trace.stop_text.clear();
-  trace.actions.push_back(
-      {static_cast<int>(trace.tokens.size()) - 1, "", "rewind", std::string(draws), 0, count});
+  TraceAction& action = trace.actions.emplace_back();
+  action.position = static_cast<int>(trace.tokens.size()) - 1;
+  action.kind = "rewind";
+  action.reason = draws;
+  action.taken_back = count;
+  action.seconds = seconds();
   std::size_t handed_out = streamed_;
   for (const TextEvent& event : events_) handed_out -= event.text.size();
   earlier.forget_text(handed_out);

@@ -1,5 +1,6 @@
 // One sequence's tokens, trace, text and segments, kept in step with each other. Plain values.
 #pragma once
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -47,6 +48,12 @@ class Record {
   // The trace tells the likeliest `count` of every token; before the first push().
   void tell_tops(int count);
   void push(TokenId id, Origin origin, const Stats& stats);
+  // From the request's start to now.
+  float seconds() const noexcept {
+    return std::chrono::duration<float>(std::chrono::steady_clock::now() - begun_).count();
+  }
+  // The last token was drawn under a guide's biases or mask; `kind` is "bias" or "allow".
+  void tell_steering(std::string_view guide, std::string_view kind);
   // What was found out about a token of the prompt.
   void score(int position, const Stats& stats);
   void take_back(int count);  // 0 to new_tokens()
@@ -114,6 +121,7 @@ class Record {
   std::vector<int> rows_;               // its row in the trace
   std::vector<int> world_;              // the trace's rows but for the prompt and what was rewound
   int probed_ = 0;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   int emitted_ = 0;        // tokens whose text was streamed
   std::size_t shown_ = 0;  // bytes of text_ that were, or never will be
   std::shared_ptr<const std::vector<std::string>> stop_texts_;  // may be null

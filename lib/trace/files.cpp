@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -19,6 +20,16 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t file_version = 1;
+constexpr std::int64_t minor_version = 1;  // 1: times, steering, what probes said
+// All that this minor version knows: anything else belongs to a newer one.
+constexpr std::string_view trace_keys[] = {
+    "version",        "minor_version",  "prompt_tokens", "tokens",      "logprobs",
+    "drawn_logprobs", "entropies_nats", "segments",      "origins",     "is_marker",
+    "is_taken_back",  "is_steered",     "seconds",       "actions",     "probe_tokens",
+    "stopped",        "error",          "seed",          "sample",      "path",
+    "stop_text",      "top_count",      "top_tokens",    "top_logprobs"};
+constexpr std::string_view action_keys[] = {"position",   "guide", "kind", "reason", "tokens",
+                                            "taken_back", "draws", "text", "seconds"};
 constexpr StopReason stop_reasons[] = {
     StopReason::running,   StopReason::end_token, StopReason::length,    StopReason::guide,
     StopReason::cancelled, StopReason::error,     StopReason::stop_text, StopReason::deadline};
@@ -56,18 +67,54 @@ std::string to_letters(const std::vector<T>& values, std::string_view letters) {
   return text;
 }
 
+// Adds what a newer version told.
+void add_more(Json& to, const std::string& more_json, std::span<const std::string_view> known) {
+  if (more_json.empty()) return;
+  constexpr std::string_view where = "Trace::more_json";
+  Json more;
+  try {
+    more = parse_json(more_json, where);
+  } catch (const Error& error) {
+    throw Error(ErrorCode::invalid_argument, error.what());
+  }
+  require(more.is_object(), ErrorCode::invalid_argument, "an object", more.type_name(), where);
+  for (const auto& [key, value] : more.items()) {
+    // A newer minor version is among what is kept.
+    const bool is_free = std::ranges::find(known, key) == known.end() || key == "minor_version";
+    require(is_free, ErrorCode::invalid_argument, "keys that a trace has no member for",
+            in_quotes(key), where);
+    to[key] = value;
+  }
+}
+
+// What this version has no member for, as text; empty where there is none.
+std::string more_of(const Json& json, std::span<const std::string_view> known) {
+  Json more;
+  for (const auto& [key, value] : json.items())
+    if (std::ranges::find(known, key) == known.end()) more[key] = value;
+  const auto minor = json.find("minor_version");
+  if (!more.is_null() && minor != json.end()) more["minor_version"] = *minor;
+  return more.is_null() ? "" : more.dump();
+}
+
+Json to_json(const TraceAction& action) {
+  Json json = {{"position", action.position}, {"guide", action.guide},
+               {"kind", action.kind},         {"reason", action.reason},
+               {"tokens", action.tokens},     {"taken_back", action.taken_back}};
+  if (action.draws != 0) json["draws"] = action.draws;
+  if (!action.text.empty()) json["text"] = action.text;
+  if (!std::isnan(action.seconds)) json["seconds"] = to_json(action.seconds);
+  add_more(json, action.more_json, action_keys);
+  return json;
+}
+
 std::string line_of(const Trace& trace) {
   const std::string fault = fault_of(trace);
   require(fault.empty(), ErrorCode::invalid_argument, "columns of equal length", fault, "trace");
   Json actions = Json::array();
-  for (const TraceAction& action : trace.actions)
-    actions.push_back({{"position", action.position},
-                       {"guide", action.guide},
-                       {"kind", action.kind},
-                       {"reason", action.reason},
-                       {"tokens", action.tokens},
-                       {"taken_back", action.taken_back}});
+  for (const TraceAction& action : trace.actions) actions.push_back(to_json(action));
   Json line = {{"version", file_version},
+               {"minor_version", minor_version},
                {"prompt_tokens", trace.prompt_tokens},
                {"tokens", trace.tokens},
                {"logprobs", to_json(trace.logprobs)},
@@ -76,14 +123,16 @@ std::string line_of(const Trace& trace) {
                {"segments", to_letters(trace.segments, segment_letters)},
                {"origins", to_letters(trace.origins, origin_letters)},
                {"is_marker", to_letters(trace.is_marker, "01")},
-               {"is_taken_back", to_letters(trace.is_taken_back, "01")},
-               {"actions", std::move(actions)},
+               {"is_taken_back", to_letters(trace.is_taken_back, "01")}};
+  if (!trace.is_steered.empty()) line["is_steered"] = to_letters(trace.is_steered, "01");
+  if (!trace.seconds.empty()) line["seconds"] = to_json(trace.seconds);
+  line.update({{"actions", std::move(actions)},
                {"probe_tokens", trace.probe_tokens},
                {"stopped", to_string(trace.stopped)},
                {"error", trace.error},
                {"seed", trace.seed},
                {"sample", trace.sample},
-               {"path", trace.path}};
+               {"path", trace.path}});
   if (!trace.stop_text.empty()) line["stop_text"] = trace.stop_text;
   for (const MarkerText& one : trace.marker_texts)
     line["marker_texts"].push_back(
@@ -96,6 +145,7 @@ std::string line_of(const Trace& trace) {
     line["top_tokens"] = trace.top_tokens;
     line["top_logprobs"] = to_json(trace.top_logprobs);
   }
+  add_more(line, trace.more_json, trace_keys);
   // An error text may quote bytes that are no UTF-8.
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -120,18 +170,10 @@ class Line {
 
   std::vector<float> floats(std::string_view key) const {
     std::vector<float> values;
-    for (const Json& value : list(key)) {
-      if (value.is_null())
-        values.push_back(std::numeric_limits<float>::quiet_NaN());
-      else if (value == "Infinity" || value == "-Infinity")
-        values.push_back(value == "Infinity" ? INFINITY : -INFINITY);
-      else if (value.is_number())
-        values.push_back(static_cast<float>(value.get<double>()));
-      else
-        refuse("a number", value.dump(), key);
-    }
+    for (const Json& value : list(key)) values.push_back(float_in(value, key));
     return values;
   }
+  float real(std::string_view key) const { return float_in(member<Json>(json_, key, where_), key); }
 
   template <class T>
   std::vector<T> letters(std::string_view key, std::string_view known) const {
@@ -172,6 +214,14 @@ class Line {
     return value.get<T>();
   }
 
+  float float_in(const Json& value, std::string_view key) const {
+    if (value.is_null()) return std::numeric_limits<float>::quiet_NaN();
+    if (value == "Infinity" || value == "-Infinity")
+      return value == "Infinity" ? INFINITY : -INFINITY;
+    if (!value.is_number()) refuse("a number", value.dump(), key);
+    return static_cast<float>(value.get<double>());
+  }
+
   [[noreturn]] void refuse(std::string_view expected, std::string_view found,
                            std::string_view key) const {
     fail(ErrorCode::corrupt_file, fmt::format("{} as {}", expected, in_quotes(key)), found, where_);
@@ -187,12 +237,41 @@ StopReason to_stop_reason(std::string_view text, std::string_view where) {
   fail(ErrorCode::corrupt_file, "a known reason as \"stopped\"", in_quotes(text), where);
 }
 
+TraceAction read_action(const Json& item, std::string_view where) {
+  const Line line(item, where);
+  TraceAction action;
+  action.position = line.number<int>("position");
+  action.guide = line.text("guide");
+  action.kind = line.text("kind");
+  action.reason = line.text("reason");
+  action.tokens = line.number<int>("tokens");
+  action.taken_back = line.number<int>("taken_back");
+  if (line.has("draws")) action.draws = line.number<int>("draws");
+  if (line.has("text")) action.text = line.text("text");
+  if (line.has("seconds")) action.seconds = line.real("seconds");
+  action.more_json = more_of(item, action_keys);
+  return action;
+}
+
+// What not every trace tells.
+void read_optional(const Line& line, Trace& trace) {
+  if (line.has("is_steered")) trace.is_steered = line.letters<std::uint8_t>("is_steered", "01");
+  if (line.has("seconds")) trace.seconds = line.floats("seconds");
+  if (line.has("stop_text")) trace.stop_text = line.text("stop_text");
+  if (line.has("top_count")) {
+    trace.top_count = line.number<int>("top_count");
+    trace.top_tokens = line.numbers<TokenId>("top_tokens");
+    trace.top_logprobs = line.floats("top_logprobs");
+  }
+}
+
 Trace read_line(std::string_view text, std::string_view where) {
   const Json json = parse_json(text, where);
   const Line line(json, where);
   const auto version = line.number<std::int64_t>("version");
   require(version == file_version, ErrorCode::unsupported, "a trace of version 1",
           std::to_string(version), where);
+  if (line.has("minor_version")) line.number<std::uint32_t>("minor_version");
   Trace trace;
   trace.prompt_tokens = line.number<int>("prompt_tokens");
   trace.tokens = line.numbers<TokenId>("tokens");
@@ -203,12 +282,7 @@ Trace read_line(std::string_view text, std::string_view where) {
   trace.origins = line.letters<Origin>("origins", origin_letters);
   trace.is_marker = line.letters<std::uint8_t>("is_marker", "01");
   trace.is_taken_back = line.letters<std::uint8_t>("is_taken_back", "01");
-  for (const Json& item : line.list("actions")) {
-    const Line action(item, where);
-    trace.actions.push_back({action.number<int>("position"), action.text("guide"),
-                             action.text("kind"), action.text("reason"),
-                             action.number<int>("tokens"), action.number<int>("taken_back")});
-  }
+  for (const Json& item : line.list("actions")) trace.actions.push_back(read_action(item, where));
   if (line.has("marker_texts")) {
     for (const Json& item : line.list("marker_texts")) {
       const Line one(item, where);
@@ -223,15 +297,23 @@ Trace read_line(std::string_view text, std::string_view where) {
   trace.seed = line.number<std::uint64_t>("seed");
   trace.sample = line.number<std::uint32_t>("sample");
   trace.path = line.numbers<std::uint32_t>("path");
-  if (line.has("stop_text")) trace.stop_text = line.text("stop_text");
-  if (line.has("top_count")) {
-    trace.top_count = line.number<int>("top_count");
-    trace.top_tokens = line.numbers<TokenId>("top_tokens");
-    trace.top_logprobs = line.floats("top_logprobs");
-  }
+  read_optional(line, trace);
+  trace.more_json = more_of(json, trace_keys);
   const std::string fault = fault_of(trace);
   require(fault.empty(), ErrorCode::corrupt_file, "columns of equal length", fault, where);
   return trace;
+}
+
+// Calls `take` with each line of a file and with its name for errors.
+template <class Take>
+void for_each_line(const std::filesystem::path& file, Take take) {
+  const std::string content = read_text(file);
+  std::string_view rest = content;
+  for (int number = 1; !rest.empty(); ++number) {
+    const std::size_t end = rest.find('\n');
+    take(rest.substr(0, end), fmt::format("{}, line {}", file.string(), number));
+    rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
+  }
 }
 
 [[noreturn]] void fail_system(const std::filesystem::path& file) {
@@ -297,16 +379,23 @@ void save(std::span<const Trace> traces, const std::filesystem::path& file, IfEx
 }
 
 std::vector<Trace> load_traces(const std::filesystem::path& file) {
-  const std::string content = read_text(file);
   std::vector<Trace> traces;
-  std::string_view rest = content;
-  for (int number = 1; !rest.empty(); ++number) {
-    const std::size_t end = rest.find('\n');
-    const std::string where = fmt::format("{}, line {}", file.string(), number);
-    traces.push_back(read_line(rest.substr(0, end), where));
-    rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
-  }
+  for_each_line(file, [&](std::string_view line, const std::string& where) {
+    traces.push_back(read_line(line, where));
+  });
   return traces;
+}
+
+Salvage salvage_traces(const std::filesystem::path& file) {
+  Salvage found;
+  for_each_line(file, [&](std::string_view line, const std::string& where) {
+    try {
+      found.traces.push_back(read_line(line, where));
+    } catch (const Error& error) {
+      if (found.lost_lines++ == 0) found.loss = error.what();
+    }
+  });
+  return found;
 }
 
 }  // namespace pensive

@@ -25,6 +25,10 @@ std::string fault_of(const Trace& trace) {
                                      std::pair("top_logprobs", trace.top_logprobs.size())})
     if (length != tops)
       return fmt::format("{} {} for {} tokens of {}", length, name, size, trace.top_count);
+  for (const auto& [name, length] : {std::pair("is_steered", trace.is_steered.size()),
+                                     std::pair("seconds", trace.seconds.size())})
+    if (length != size && length != 0)
+      return fmt::format("{} {} for {} tokens", length, name, size);
   for (const auto& [name, length] : columns)
     if (length != size) return fmt::format("{} {} for {} tokens", length, name, size);
   if (trace.prompt_tokens < 0 || static_cast<std::size_t>(trace.prompt_tokens) > size)

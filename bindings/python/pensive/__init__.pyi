@@ -261,6 +261,9 @@ class TraceAction:
     reason: str
     tokens: int
     taken_back: int
+    draws: int
+    text: str
+    seconds: float
 
 class Trace:
     prompt_tokens: int
@@ -272,6 +275,9 @@ class Trace:
     origins: list[OriginName]
     is_marker: list[int]
     is_taken_back: list[int]
+    is_steered: list[int]
+    seconds: list[float]
+    more_json: str
     top_count: int
     top_tokens: list[int]
     top_logprobs: list[float]
@@ -288,6 +294,54 @@ class Trace:
 
 def save_traces(traces: Iterable[Trace], path: Path, *, append: bool = False) -> None: ...
 def load_traces(path: Path) -> list[Trace]: ...
+def salvage_traces(path: Path) -> tuple[list[Trace], int, str]: ...
+
+class FoundAnswer:
+    text: str
+    position: int
+    think_tokens: int
+    is_final: bool
+    is_right: bool
+
+class Measures:
+    think_tokens: int
+    answer_tokens: int
+    marker_tokens: int
+    taken_back_tokens: int
+    probe_tokens: int
+    decoded_tokens: int
+    forced_tokens: int
+    steered_tokens: int
+    tokens_to_answer: int
+    share_to_answer: float
+    seconds_to_answer: float
+    seconds: float
+    doubts: int
+    doubt_share: float
+    switches: int
+    switch_interval: float
+    final_answer: str | None
+    is_right: bool | None
+    answers: list[FoundAnswer]
+    answer_changes: int
+    first_think_tokens: int
+    think_tokens_after: int
+    eta: float
+    overthink_score: float
+    outcome_efficiency: float
+    underthinking: float
+
+def measure(
+    trace: Trace,
+    tokenizer: Tokenizer | None = None,
+    *,
+    reference: str = "",
+    find: str | Callable[[str], str | None] | None = None,
+    step_end: str = "\n",
+    doubts: Iterable[str] = (),
+    switches: Iterable[str] = (),
+    beta: float = 0.1,
+) -> Measures: ...
 
 class Sequence:
     @property
