@@ -33,7 +33,7 @@ bool is_utf8(std::string_view text) {
 }
 
 // One random run: what is asked, and what came.
-struct Run {
+struct Trial {
   const Kind* kind = nullptr;
   Markers markers;
   std::vector<TokenId> closing;  // as it will be fed
@@ -50,9 +50,9 @@ struct Run {
   }
 };
 
-Run random_run(Random& random) {
+Trial random_trial(Random& random) {
   const Tokenizer& tokenizer = *marked_model()->tokenizer();
-  Run run;
+  Trial run;
   run.kind = &kinds()[random() % kinds().size()];
   run.markers = markers_of(*run.kind);
   run.limit = below(random, 24);
@@ -97,20 +97,24 @@ std::vector<int> kept_rows(const Trace& trace) {
   return rows;
 }
 
-// How many bytes at the end of `tokens` may begin the closer, as text; behind the last marker.
-bool ends_in_half_a_closer(const Run& run, std::span<const TokenId> tokens) {
+// Whether `ahead` ends in half a closer, of which `taken` (what was taken back behind it) was part.
+bool is_half_a_closer_left(const Trial& run, std::span<const TokenId> ahead,
+                           std::span<const TokenId> taken) {
+  std::vector<TokenId> all(ahead.begin(), ahead.end());
+  all.insert(all.end(), taken.begin(), taken.end());
   const auto& closer = run.markers.think_close;
-  for (std::size_t size = std::min(closer.size() - 1, tokens.size()); size > 0; --size)
-    if (std::ranges::equal(tokens.last(size), std::span(closer).first(size))) return true;
+  const std::span<const TokenId> drawn(all);
+  for (std::size_t size = std::min(closer.size() - 1, all.size()); size > taken.size(); --size)
+    if (std::ranges::equal(drawn.last(size), std::span(closer).first(size))) return true;
   const Tokenizer& tokenizer = *marked_model()->tokenizer();
   Markers only;
   only.think_close = closer;
   const Tags tags(only, tokenizer);
-  return !tags.empty() && tags.begun(tokenizer.decode(tokens)) > 0;
+  return !tags.empty() && tags.begun(tokenizer.decode(all)) > tokenizer.decode(taken).size();
 }
 
 // Each closing that was fed stands there whole, once, behind no half of one.
-int expect_whole_closings(const Run& run) {
+int expect_whole_closings(const Trial& run) {
   const Trace& trace = run.trace;
   const std::vector<int> rows = kept_rows(trace);
   int closings = 0;
@@ -138,12 +142,16 @@ int expect_whole_closings(const Run& run) {
       ahead.push_back(trace.tokens[at]);
       if (trace.is_marker[at] != 0) ahead.clear();
     }
-    EXPECT_FALSE(ends_in_half_a_closer(run, ahead));
+    std::vector<TokenId> taken;
+    for (int row = first == rows.begin() ? trace.prompt_tokens : first[-1] + 1;
+         row <= action.position; ++row)
+      taken.push_back(trace.tokens[static_cast<std::size_t>(row)]);
+    EXPECT_FALSE(is_half_a_closer_left(run, ahead, taken));
   }
   return closings;
 }
 
-void expect_clean_text(const Run& run) {
+void expect_clean_text(const Trial& run) {
   std::string streamed;
   for (const TextEvent& event : run.events) {
     EXPECT_TRUE(is_utf8(event.text));
@@ -184,7 +192,7 @@ struct Count {
   int closings = 0, by_themselves = 0, reopened = 0;
 };
 
-void check(const Run& run, Count& count) {
+void check(const Trial& run, Count& count) {
   ASSERT_NE(run.trace.stopped, StopReason::error) << run.trace.error;
   const int closings = expect_whole_closings(run);
   // What a closing says before its closer is thinking, and so is the word that replaces a closer.
@@ -199,9 +207,9 @@ void check(const Run& run, Count& count) {
   }
 }
 
-void finish(Engine& engine, std::vector<Run>& runs) {
+void finish(Engine& engine, std::vector<Trial>& runs) {
   std::vector<Sequence> sequences;
-  for (const Run& run : runs) sequences.push_back(engine.start(run.request));
+  for (const Trial& run : runs) sequences.push_back(engine.start(run.request));
   for (bool is_done = false; !is_done;) {
     is_done = engine.step() == 0;
     // Some are listened to all the time, others at the end.
@@ -231,10 +239,10 @@ TEST(Budget, HoldsOverRandomRunsWithMarkersOfEveryKind) {
   Random random(5);
   Count count;
   for (int done = 0; done < all && !HasFailure(); done += batch) {
-    std::vector<Run> runs;
-    for (int i = 0; i < batch; ++i) runs.push_back(random_run(random));
+    std::vector<Trial> runs;
+    for (int i = 0; i < batch; ++i) runs.push_back(random_trial(random));
     finish(engine, runs);
-    for (const Run& run : runs) {
+    for (const Trial& run : runs) {
       check(run, count);
       ASSERT_FALSE(HasFailure()) << run.text();
     }

@@ -109,7 +109,8 @@ std::optional<Markers> find_markers(const Tokenizer& tokenizer) {
     return std::nullopt;
   };
   if (auto markers = found([&](const Known& pair) {
-        return is_named(pair.think_close) ? own_tokens(tokenizer, pair) : std::nullopt;
+        auto own = own_tokens(tokenizer, pair);
+        return own && is_named(pair.think_close) ? own : std::nullopt;
       }))
     return markers;
   if (auto markers = found([&](const Known& pair) {
