@@ -236,6 +236,7 @@ TEST(EngineInput, AGuideThatThrowsEndsItsOwnSequenceAndOthersGoOn) {
   EXPECT_EQ(both[0].trace().error, "guide scripted: lost the thread");
   EXPECT_EQ(both[0].trace().decoded_tokens(), 4);
   EXPECT_EQ(both[1].trace().kept(), alone);
+  both.clear();
   expect_no_leak(engine);
 }
 

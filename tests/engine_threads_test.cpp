@@ -261,9 +261,9 @@ TEST(Threads, Transformers42112TagsInThePrompt) {
 }
 
 TEST(Threads, Transformers42112ThinkingThatIsOpenedAgain) {
-  Written written(plain_text(), {most(4)});
-  written.text("ab</think>c<think>defg");
-  EXPECT_EQ(written.streamed(), "[think 0]ab[answer 0]c[think 1]de[answer 1]fg");
+  Written written(plain_text(), {most(6)});
+  written.text("ab</think>c<think>defghi");
+  EXPECT_EQ(written.streamed(), "[think 0]ab[answer 0]c[think 1]defg[answer 1]hi");
 }
 
 TEST(Threads, Transformers42112ACloserThatIsDoubled) {
@@ -301,10 +301,10 @@ TEST(Threads, SlimServe20NoCharacterIsCutInHalf) {
 }
 
 TEST(Threads, SlimServe20TheBudgetIsArmedAgain) {
-  Written written(plain_text(), {most(5)}, "?</think>");
-  written.text("ab</think>c<think>de</think>f<think>ghi");
+  Written written(plain_text(), {most(8)}, "?</think>");
+  written.text("ab</think>c<think>de</think>f<think>ghijlm");
   EXPECT_EQ(written.streamed(),
-            "[think 0]ab[answer 0]c[think 1]de[answer 1]f[think 2]g?[answer 2]hi");
+            "[think 0]ab[answer 0]c[think 1]de[answer 1]f[think 2]ghij?[answer 2]lm");
 }
 
 // A grammar of one letter over and over, once thinking is over.

@@ -4,74 +4,21 @@
 
 #include <cmath>
 #include <limits>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "pensive/guides.h"
+#include "guides_moments.h"
 #include "think/segments.h"
 
 namespace pensive {
 namespace {
 
-constexpr TokenId closer = 91;
-
-Moment thinking(int think_tokens, std::string_view text = "so") {
-  Moment moment;
-  moment.segment = Segment::think;
-  moment.text = moment.tail = text;
-  moment.token = 5;
-  moment.think_tokens = think_tokens;
-  return moment;
-}
-
-Moment marker(Marker completes, int think_tokens, Origin origin = Origin::sampled) {
-  Moment moment = thinking(think_tokens, "");
-  moment.completes = completes;
-  moment.marker_tokens = 1;
-  moment.origin = origin;
-  moment.token = closer;
-  return moment;
-}
-
-Moment answering(int think_tokens) {
-  Moment moment = thinking(think_tokens);
-  moment.segment = Segment::answer;
-  return moment;
-}
-
-// "-" for Proceed, else the action with its numbers.
-std::string told(const Action& action) {
-  std::ostringstream text;
-  if (const auto* close = std::get_if<Close>(&action)) {
-    text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
-         << close->within_tokens;
-  } else if (const auto* force = std::get_if<Force>(&action)) {
-    text << "force -" << force->replaces_last;
-    for (const TokenId id : force->tokens) text << ' ' << id;
-  } else {
-    text << (std::holds_alternative<Proceed>(action) ? "-" : "?");
-  }
-  return text.str();
-}
-
-// A guide as the engine drives it: what it asks for is done, unless `is_done` says otherwise.
-class Driven {
- public:
-  explicit Driven(const std::shared_ptr<const Guide>& guide) : guide_(guide->clone()) {}
-  Driven(const Driven& other) : guide_(other.guide_->clone()) {}
-
-  std::string operator()(const Moment& moment, bool is_done = true) {
-    const Action action = guide_->on_token(moment);
-    if (is_done && !std::holds_alternative<Proceed>(action)) guide_->on_done({&action, true});
-    return told(action);
-  }
-  void another(const Action& action) { guide_->on_done({&action, false}); }
-  Guide& guide() { return *guide_; }
-
- private:
-  std::unique_ptr<Guide> guide_;
-};
+using testing::answering;
+using testing::closer;
+using testing::Driven;
+using testing::marker;
+using testing::thinking;
+using testing::told;
 
 TEST(Guide, DoesNothingByDefault) {
   Driven guide(budget({}));
@@ -229,7 +176,7 @@ TEST(ContinueThinking, RefusesOptionsThatCannotBe) {
 }
 
 MarginBrakeOptions half_a_nat(int min_think_tokens = 0) {
-  return {{closer, 4}, 0.5f, min_think_tokens, Boundary::sentence};
+  return {.closer = {closer, 4}, .max_margin_nats = 0.5f, .min_think_tokens = min_think_tokens};
 }
 
 Moment drawn(int think_tokens, float top, const float& watched, std::string_view tail = "so") {
@@ -242,7 +189,7 @@ Moment drawn(int think_tokens, float top, const float& watched, std::string_view
 const float near_top = -1.25f, far_off = -9.0f, not_a_number = std::nanf("");
 
 TEST(MarginBrake, WatchesTheClosersFirstToken) {
-  EXPECT_THAT(margin_brake(half_a_nat())->watches(), testing::ElementsAre(closer));
+  EXPECT_THAT(margin_brake(half_a_nat())->watches(), ::testing::ElementsAre(closer));
 }
 
 TEST(MarginBrake, ClosesRightAfterASentenceWhereTheCloserIsNear) {

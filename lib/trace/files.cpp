@@ -23,11 +23,11 @@ constexpr std::int64_t file_version = 1;
 constexpr std::int64_t minor_version = 1;  // 1: times, steering, what probes said
 // All that this minor version knows: anything else belongs to a newer one.
 constexpr std::string_view trace_keys[] = {
-    "version",        "minor_version",  "prompt_tokens", "tokens",      "logprobs",
-    "drawn_logprobs", "entropies_nats", "segments",      "origins",     "is_marker",
-    "is_taken_back",  "is_steered",     "seconds",       "actions",     "probe_tokens",
-    "stopped",        "error",          "seed",          "sample",      "path",
-    "stop_text",      "top_count",      "top_tokens",    "top_logprobs"};
+    "marker_texts", "version",        "minor_version",  "prompt_tokens", "tokens",
+    "logprobs",     "drawn_logprobs", "entropies_nats", "segments",      "origins",
+    "is_marker",    "is_taken_back",  "is_steered",     "seconds",       "actions",
+    "probe_tokens", "stopped",        "error",          "seed",          "sample",
+    "path",         "stop_text",      "top_count",      "top_tokens",    "top_logprobs"};
 constexpr std::string_view action_keys[] = {"position",   "guide", "kind", "reason", "tokens",
                                             "taken_back", "draws", "text", "seconds"};
 constexpr StopReason stop_reasons[] = {
