@@ -122,11 +122,11 @@ PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOption
 // place.
 
 struct OverthinkBrakeOptions {
-  float max_score = 0.2f;            // the paper's tau1; 0 to 1
-  float marker_weight = 0.1f;        // the paper's beta; 0 to 1
-  std::vector<std::string> markers;  // words or phrases; empty: after the paper's appendix E
+  float max_score = 0.2f;              // the paper's tau1; 0 to 1
+  float marker_weight = 0.1f;          // the paper's beta; 0 to 1
+  std::vector<std::string> markers{};  // words or phrases; empty: after the paper's appendix E
   // What an answer stands after, to the end of its sentence, such as "So ". Empty: find_answer().
-  std::vector<std::string> answer_cues;
+  std::vector<std::string> answer_cues{};
   int min_think_tokens = 0;
 };
 // An online overthink score. OUR DERIVATION from Self-Braking Tuning (arXiv 2505.14604), which only
@@ -154,8 +154,9 @@ struct LoopBrakeOptions {
   int min_think_tokens = 0;
 };
 // Closes thinking that goes round in circles. Ours, after what servers are asked for; the numbers
-// too. Paragraphs end with an empty line. Of a thinking segment the last 2048 lines and paragraphs
-// are remembered, by a hash of 64 bits; a token costs max_cycle_tokens comparisons.
+// too. Paragraphs end with an empty line. At least the last 1024 lines and paragraphs are
+// remembered, by a hash of 64 bits; a token costs max_cycle_tokens comparisons. Counts begin anew
+// where thinking is opened again.
 PENSIVE_EXPORT std::shared_ptr<const Guide> loop_brake(const LoopBrakeOptions& options);
 
 struct ColdStopOptions {
@@ -176,10 +177,10 @@ enum class Mean : std::uint8_t { arithmetic, geometric };
 // Of DEER's scripts. R1-Distill: think_ratio 0.6. Qwen3: think_ratio 0.8, mean geometric,
 // must_end_with and stop_texts the closer. The code's own default ratio is 0.9.
 struct TrialBrakeOptions {
-  std::string at = "Wait";                  // the other of the paper: Alternatively
-  std::vector<TokenId> trial;               // "\n**Final Answer**\n\\boxed", encoded; not empty
-  std::vector<std::string> stop_texts;      // end a trial; empty: where \boxed{…} ends
-  std::vector<TokenId> must_end_with = {};  // a trial without it has confidence 0; empty: none
+  std::string at = "Wait";                // the other of the paper: Alternatively
+  std::vector<TokenId> trial{};           // "\n**Final Answer**\n\\boxed", encoded; not empty
+  std::vector<std::string> stop_texts{};  // end a trial; empty: where \boxed{…} ends
+  std::vector<TokenId> must_end_with{};   // a trial without it has confidence 0; empty: none
   Mean mean = Mean::arithmetic;
   float min_confidence = 0.95f;  // lambda; 0 to 1
   int max_probes = 10;
@@ -195,10 +196,10 @@ struct TrialBrakeOptions {
 PENSIVE_EXPORT std::shared_ptr<const Guide> trial_brake(const TrialBrakeOptions& options);
 
 struct ConvergenceBrakeOptions {
-  std::vector<TokenId> trial;           // the closer, and what an answer begins with; not empty
-  std::string trial_text;               // how what an answer begins with reads, such as "\\boxed"
-  std::vector<std::string> stop_texts;  // end a trial; empty: where \boxed{…} ends
-  int agreeing = 10;                    // k: 10 in the paper, 3 in its script; 1 or more
+  std::vector<TokenId> trial;             // the closer, and what an answer begins with; not empty
+  std::string trial_text{};               // how what an answer begins with reads, such as "\\boxed"
+  std::vector<std::string> stop_texts{};  // end a trial; empty: where \boxed{…} ends
+  int agreeing = 10;                      // k: 10 in the paper, 3 in its script; 1 or more
   int max_probe_tokens = 20;
   int min_think_tokens = 0;
 };
