@@ -219,6 +219,7 @@ int32_t guide_new_margin_brake(const pensive_margin_brake_options* options, pens
     wanted.max_margin_nats =
         given.max_margin_nats < 0 ? 0 : number_or(given.max_margin_nats, wanted.max_margin_nats);
     wanted.min_think_tokens = given.min_think_tokens;
+    wanted.at = pensive::Boundary::sentence;
     slot = new pensive_guide{pensive::margin_brake(wanted)};
   });
 }

@@ -91,7 +91,8 @@ TEST_F(Reasoner, ABudgetEndsEveryThoughtInTime) {
 TEST_F(Reasoner, AMarginBrakeClosesAfterALine) {
   const TokenId closer = model_->tokenizer()->find("</think>").value();
   Request changes;
-  changes.guides = {margin_brake({.closer = {closer}, .max_margin_nats = 50})};
+  changes.guides = {
+      margin_brake({.closer = {closer}, .max_margin_nats = 50, .at = Boundary::line})};
   int braked = 0;
   for (const Trace& trace : run({}, changes, 16)) {
     for (const TraceAction& action : trace.actions) {

@@ -316,10 +316,11 @@ TEST(Engine, MarginBrakeClosesAfterASentenceInPlaceOfTheTokenDrawn) {
   Request request = plain_request({5, 10}, 3, 20);
   request.markers = tiny_markers();
   request.sampling.temperature = 0.0f;
-  request.guides = {scripted([&](const Moment& m) -> Action {
-                      return m.new_tokens == 4 ? Action(Force{{full_stop}, 0}) : Action(Proceed{});
-                    }),
-                    margin_brake({.closer = {11}, .max_margin_nats = 100})};
+  request.guides = {
+      scripted([&](const Moment& m) -> Action {
+        return m.new_tokens == 4 ? Action(Force{{full_stop}, 0}) : Action(Proceed{});
+      }),
+      margin_brake({.closer = {11}, .max_margin_nats = 100, .at = Boundary::sentence})};
   Sequence sequence = engine.start(request);
   engine.finish(sequence);
   const Trace& trace = sequence.trace();

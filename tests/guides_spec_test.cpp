@@ -20,7 +20,7 @@ TEST(GuideSpecs, RefuseWhatTheyDoNotKnow) {
   const auto expect = [](std::string_view spec, std::string_view says) {
     EXPECT_ERROR(make_guide(spec, context()), ErrorCode::invalid_argument, says);
   };
-  expect("bugdet:max=1", "budget, continue");
+  expect("bugdet:max=1", "budget, ");
   expect("budget", "max=…");
   expect("budget:max=", "a whole number");
   expect("budget:max=1.5", "a whole number");

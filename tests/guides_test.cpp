@@ -229,7 +229,7 @@ TEST(ContinueThinking, RefusesOptionsThatCannotBe) {
 }
 
 MarginBrakeOptions half_a_nat(int min_think_tokens = 0) {
-  return {.closer = {closer, 4}, .max_margin_nats = 0.5f, .min_think_tokens = min_think_tokens};
+  return {{closer, 4}, 0.5f, min_think_tokens, Boundary::sentence};
 }
 
 Moment drawn(int think_tokens, float top, const float& watched, std::string_view tail = "so") {

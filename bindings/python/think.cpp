@@ -235,8 +235,8 @@ void add_think(py::module_& module) {
   module.def(
       "margin_brake",
       [](std::vector<TokenId> closer, float max_margin_nats, int min_think_tokens) {
-        return GuideHandle{
-            pensive::margin_brake({std::move(closer), max_margin_nats, min_think_tokens})};
+        return GuideHandle{pensive::margin_brake(
+            {std::move(closer), max_margin_nats, min_think_tokens, pensive::Boundary::sentence})};
       },
       py::arg("closer"), py::kw_only(), py::arg("max_margin_nats") = 0.1f,
       py::arg("min_think_tokens") = 0,

@@ -142,8 +142,9 @@ Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
         budget({.max_think_tokens = think_max, .window_tokens = think_window}));
   }
   if (brake) {
-    request.guides.push_back(
-        margin_brake({.closer = request.markers->think_close, .max_margin_nats = *brake}));
+    request.guides.push_back(margin_brake({.closer = request.markers->think_close,
+                                           .max_margin_nats = *brake,
+                                           .at = Boundary::sentence}));
   }
   if (!continue_with.empty()) {
     ContinueOptions options{.with = word(model, soft, continue_with), .times = times};

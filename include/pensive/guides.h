@@ -3,6 +3,7 @@
 // Every guide can be made in two ways: by a function of its own, with ids; or by make_guide() from
 // a line such as "budget:max=2048,window=64", as the command, the C door and Python take it.
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -34,15 +35,131 @@ struct ContinueOptions {
 // the thinking is replaced in place by `with`, `times` times. Forced closers pass.
 PENSIVE_EXPORT std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options);
 
+// Where a brake looks: after ".\n\n", after any line, or at a line or sentence end as
+// is_sentence_end() has it.
+enum class Boundary : std::uint8_t { paragraph, line, sentence };
+
 struct MarginBrakeOptions {
-  std::vector<TokenId> closer;   // Markers::think_close; of several tokens the first is watched
-  float max_margin_nats = 0.1f;  // tau
+  std::vector<TokenId> closer;  // Markers::think_close; of several tokens the first is watched
+  // tau. The paper's: 0.1 for Qwen3 and R1-Distill-7B, 2.5 for Phi-4-reasoning.
+  float max_margin_nats = 0.1f;
   int min_think_tokens = 0;
+  Boundary at = Boundary::paragraph;  // the paper's code; the others are ours
 };
-// ThinkBrake (arXiv 2510.00546): right after a line or sentence end in thinking, if the best
-// logprob exceeds the closer's by at most tau, the thinking is closed there instead of taking the
+// ThinkBrake (arXiv 2510.00546): right after a boundary in thinking, if the best logprob exceeds
+// the closer's by at most tau (both untempered), the thinking is closed there instead of taking the
 // token drawn.
 PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options);
+
+// All brakes: min_think_tokens is how many thinking tokens there must be before one looks; tokens
+// that are forced never set one off; numbers out of bounds throw invalid_argument. The tokens of
+// probes are counted in the trace. A probe for which no page is free is asked again at the next
+// place.
+
+struct OverthinkBrakeOptions {
+  float max_score = 0.2f;              // the paper's tau1; 0 to 1
+  float marker_weight = 0.1f;          // the paper's beta; 0 to 1
+  std::vector<std::string> markers{};  // words or phrases; empty: after the paper's appendix E
+  // What an answer stands after, to the end of its sentence, such as "So ". Empty: find_answer().
+  std::vector<std::string> answer_cues{};
+  int min_think_tokens = 0;
+};
+// An online overthink score. OUR DERIVATION from Self-Braking Tuning (arXiv 2505.14604), which only
+// labels training data with one and knows the right answer: here the first answer that the thinking
+// states twice takes its place. After each sentence (or 1024 bytes without one), with beta =
+// marker_weight, closes where
+//   score = beta M / W + (1 - beta) (T - R) / T  >  max_score,
+// W: words so far, M: those that belong to a marker (case folded), T: thinking tokens so far, R: T
+// at the end of the sentence that first repeats an answer of a sentence before it (same_answer());
+// R = T until one does. Counts begin anew where thinking is opened again.
+PENSIVE_EXPORT std::shared_ptr<const Guide> overthink_brake(const OverthinkBrakeOptions& options);
+
+struct LoopBrakeOptions {
+  // Cycles: the last tokens are one stretch of at most max_cycle_tokens (1 to 512), at least
+  // cycle_times times in a row, and at least min_loop_tokens in all: indentation and rulers pass.
+  int max_cycle_tokens = 64;
+  int cycle_times = 4;  // 2 or more; 0: cycles are no loop
+  int min_loop_tokens = 64;
+  // The same line came so many times, or the same paragraph of several lines; both trimmed and of
+  // at least min_line_bytes. 2 or more; 0: they are no loop.
+  int line_times = 4;
+  int paragraph_times = 3;
+  int min_line_bytes = 16;
+  int within_tokens = 32;  // how long a sentence end is waited for
+  int min_think_tokens = 0;
+};
+// Closes thinking that goes round in circles. Ours, after what servers are asked for; the numbers
+// too. Paragraphs end with an empty line. At least the last 1024 lines and paragraphs are
+// remembered, by a hash of 64 bits; a token costs max_cycle_tokens comparisons. Counts begin anew
+// where thinking is opened again.
+PENSIVE_EXPORT std::shared_ptr<const Guide> loop_brake(const LoopBrakeOptions& options);
+
+struct ColdStopOptions {
+  // The paper searched 0 to 0.1 nats and 256 to 1024 tokens, and reports these.
+  float max_entropy_nats = 0.01f;
+  int for_tokens = 256;  // 1 or more
+  int within_tokens = 0;
+  int min_think_tokens = 0;
+};
+// Soft Thinking's Cold Stop (arXiv 2505.15778): closes after for_tokens consecutive thinking tokens
+// with an entropy below max_entropy_nats (untempered, in full). A forced token, or what is taken
+// back, begins the count anew.
+PENSIVE_EXPORT std::shared_ptr<const Guide> cold_stop(const ColdStopOptions& options);
+
+// Of probabilities p: sum p / n, or exp(sum ln p / n).
+enum class Mean : std::uint8_t { arithmetic, geometric };
+
+// Of DEER's scripts. R1-Distill: think_ratio 0.6. Qwen3: think_ratio 0.8, mean geometric,
+// must_end_with and stop_texts the closer. The code's own default ratio is 0.9.
+struct TrialBrakeOptions {
+  std::string at = "Wait";                // the other of the paper: Alternatively
+  std::vector<TokenId> trial{};           // "\n**Final Answer**\n\\boxed", encoded; not empty
+  std::vector<std::string> stop_texts{};  // end a trial; empty: where \boxed{…} ends
+  std::vector<TokenId> must_end_with{};   // a trial without it has confidence 0; empty: none
+  Mean mean = Mean::arithmetic;
+  float min_confidence = 0.95f;  // lambda; 0 to 1
+  int max_probes = 10;
+  int max_probe_tokens = 20;
+  int max_tokens = 16384;    // what thinking and answer may take together
+  float think_ratio = 0.9f;  // the share of it at which thinking is closed anyway; 0 to 1
+  int min_think_tokens = 0;
+};
+// DEER (arXiv 2504.15895), as its code does it, but greedy in the trials too: where `at` is drawn,
+// a trial answer from before it is decoded; if the mean probability of its tokens, the first left
+// out, exceeds min_confidence, `at` is taken back and the thinking closed there. Thinking also ends
+// at think_ratio x max_tokens, and after a trial in the 50 tokens before.
+PENSIVE_EXPORT std::shared_ptr<const Guide> trial_brake(const TrialBrakeOptions& options);
+
+struct ConvergenceBrakeOptions {
+  std::vector<TokenId> trial;             // the closer, and what an answer begins with; not empty
+  std::string trial_text{};               // how what an answer begins with reads, such as "\\boxed"
+  std::vector<std::string> stop_texts{};  // end a trial; empty: where \boxed{…} ends
+  int agreeing = 10;                      // k: 10 in the paper, 3 in its script; 1 or more
+  int max_probe_tokens = 20;
+  int min_think_tokens = 0;
+};
+// Answer convergence (arXiv 2506.02536, method (a)): after each sentence a greedy trial answer;
+// closes after k in a row that are the same_answer(). The answer is find_answer() of trial_text and
+// the trial, else the trial up to a stop text, trimmed; an empty one agrees with none, and what is
+// taken back begins the count anew.
+PENSIVE_EXPORT std::shared_ptr<const Guide> convergence_brake(
+    const ConvergenceBrakeOptions& options);
+
+struct RandomStopOptions {
+  float chance = 0.1f;  // at each sentence end; 0 to 1
+  std::uint64_t seed = 0;
+  int min_think_tokens = 0;
+};
+// A control for experiments: closes at a sentence end by a draw that depends on the seed, the
+// prompt's ids and the number of tokens kept after it, and on nothing else.
+PENSIVE_EXPORT std::shared_ptr<const Guide> random_stop(const RandomStopOptions& options);
+
+struct PromptBudgetOptions {
+  float tokens_per_prompt_token = 1.0f;  // above 0
+  int window_tokens = -1;                // as BudgetOptions has it, or the limit where that is less
+};
+// A baseline for experiments: budget() whose limit is so many times the length of the prompt.
+PENSIVE_EXPORT std::shared_ptr<const Guide> prompt_budget(const PromptBudgetOptions& options);
 
 // One setting of a guide in a spec.
 struct GuideKey {

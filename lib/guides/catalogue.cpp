@@ -10,6 +10,9 @@ namespace {
 const std::vector<CatalogueEntry>& catalogue() {
   static const std::vector<CatalogueEntry> entries = [] {
     std::vector<CatalogueEntry> all = {budget_entry(), continue_entry(), margin_entry()};
+    for (const auto entry : {overthink_entry, loops_entry, cold_stop_entry, trial_entry,
+                             convergence_entry, random_stop_entry, prompt_budget_entry})
+      all.push_back(entry());
     std::sort(all.begin(), all.end(),
               [](const auto& a, const auto& b) { return a.info.name < b.info.name; });
     return all;

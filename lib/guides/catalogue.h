@@ -49,5 +49,12 @@ struct CatalogueEntry {
 CatalogueEntry budget_entry();
 CatalogueEntry continue_entry();
 CatalogueEntry margin_entry();
+CatalogueEntry overthink_entry();
+CatalogueEntry loops_entry();
+CatalogueEntry cold_stop_entry();
+CatalogueEntry trial_entry();
+CatalogueEntry convergence_entry();
+CatalogueEntry random_stop_entry();
+CatalogueEntry prompt_budget_entry();
 
 }  // namespace pensive

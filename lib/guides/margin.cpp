@@ -1,14 +1,18 @@
-// Brakes: guides that end the thinking when more of it would not help.
+// ThinkBrake: closes where the closer is nearly the likeliest token.
 #include <cmath>
 #include <memory>
 #include <utility>
 #include <variant>
 
-#include "base/inside.h"
-#include "guides/catalogue.h"
+#include "guides/brake.h"
 
 namespace pensive {
 namespace {
+
+bool ends_at(Boundary boundary, std::string_view text) {
+  if (boundary == Boundary::paragraph) return text.ends_with(".\n\n");
+  return boundary == Boundary::line ? text.ends_with('\n') : is_sentence_end(text);
+}
 
 class MarginBrake final : public Guide {
  public:
@@ -21,11 +25,12 @@ class MarginBrake final : public Guide {
   Action on_token(const Moment& moment) override {
     const bool was_at_end = is_at_end_ && think_tokens_ >= options_.min_think_tokens;
     const bool is_text = moment.segment == Segment::think && moment.completes == Marker::none;
-    // A token without text, such as a soft one, is no sentence end although the text has one.
-    is_at_end_ = is_text && !moment.text.empty() && is_sentence_end(moment.tail);
+    // A token without text, such as a soft one, is no boundary although the text ends at one.
+    is_at_end_ = is_text && !moment.text.empty() && ends_at(options_.at, moment.tail);
     think_tokens_ = moment.think_tokens;
     if (!was_at_end || !is_text || moment.origin != Origin::sampled) return Proceed{};
     if (moment.token == options_.closer.front() || moment.watched.empty()) return Proceed{};
+    // Where the closer itself is the likeliest, this is 0 and not below: either is at most tau.
     const float margin = moment.top_logprob - moment.watched[0];
     if (!(margin <= options_.max_margin_nats)) return Proceed{};  // also when it is NaN
     return Close{CloseReason::brake, 1, 0};
@@ -42,7 +47,7 @@ class MarginBrake final : public Guide {
 
  private:
   MarginBrakeOptions options_;
-  bool is_at_end_ = false;  // the token before ended a line or sentence of the thinking
+  bool is_at_end_ = false;  // the token before ended what `at` names
   int think_tokens_ = 0;    // up to that token
 };
 
@@ -50,29 +55,29 @@ class MarginBrake final : public Guide {
 
 std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options) {
   constexpr std::string_view where = "margin_brake";
-  require(!options.closer.empty(), ErrorCode::invalid_argument, "a closer", "none", where);
-  for (const TokenId id : options.closer)
-    require(id >= 0, ErrorCode::invalid_argument, "token ids of at least 0", std::to_string(id),
-            where);
+  require_tokens(options.closer, "a closer", where);
   const float margin = options.max_margin_nats;
   require(std::isfinite(margin) && margin >= 0, ErrorCode::invalid_argument,
           "max_margin_nats of at least 0", fmt::format("{}", margin), where);
-  require(options.min_think_tokens >= 0, ErrorCode::invalid_argument,
-          "min_think_tokens of at least 0", std::to_string(options.min_think_tokens), where);
+  require_count(options.min_think_tokens, 0, "min_think_tokens", where);
   return std::make_shared<MarginBrake>(options);
 }
 
 CatalogueEntry margin_entry() {
-  return {{"margin",
-           "ThinkBrake, arXiv 2510.00546",
-           "closes where the closer is nearly the likeliest token after a sentence",
-           {{"tau", "0.1", "nats by which the best token may lead"},
-            {"min", "0", "thinking tokens before it looks"}}},
-          [](const Settings& settings) {
-            return margin_brake({.closer = settings.markers().think_close,
-                                 .max_margin_nats = settings.number("tau"),
-                                 .min_think_tokens = settings.whole("min")});
-          }};
+  return {
+      {"margin",
+       "ThinkBrake, arXiv 2510.00546; tau 0.1 for Qwen3 and R1-7B, 2.5 for Phi-4-reasoning",
+       "closes where the closer is nearly the likeliest token after a paragraph",
+       {{"tau", "0.1", "nats by which the best token may lead"},
+        {"at", "paragraph", "where it looks: paragraph (after \".\\n\\n\"), line or sentence"},
+        {"min", "0", "thinking tokens before it looks"}}},
+      [](const Settings& settings) {
+        return margin_brake({.closer = settings.markers().think_close,
+                             .max_margin_nats = settings.number("tau"),
+                             .min_think_tokens = settings.whole("min"),
+                             .at = static_cast<Boundary>(choice(
+                                 settings, "at", {"paragraph", "line", "sentence"}, "margin"))});
+      }};
 }
 
 }  // namespace pensive
