@@ -326,14 +326,11 @@ void Guidance::tell(const Action& action) {
 // A closer that has begun already is taken back, so that none appears half or twice; so is half a
 // character.
 void Guidance::close_now(Record& record) {
-  const int tokens = record.new_tokens();
-  do {
-    record.take_back(std::min(record.segments().pending(), record.new_tokens()));
-  } while (record.take_back_half_character() > 0);
+  const int half = record.take_back_halves();
   closing_.withdraw();
   chooser_ = closer_;
   write(record, "close", to_string(closing_.reason()), static_cast<int>(rules_->closing.size()),
-        closing_back_ + tokens - record.new_tokens());
+        closing_back_ + half);
   queue_.assign(rules_->closing.begin(), rules_->closing.end());
   is_closing_ = true;
 }

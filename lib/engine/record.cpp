@@ -182,16 +182,25 @@ void Record::take_back(int count) {
   rewind_stream();
 }
 
-int Record::take_back_half_character() {
+bool Record::is_half_character() const {
   constexpr std::string_view replacement = "\xef\xbf\xbd";  // what a stream ends half of one with
-  constexpr int most = 3;
-  int taken = 0;
-  while (stream_ && taken < most && new_tokens() > 0 && !segments_.is_marker(new_tokens() - 1)) {
-    if (TextStream copy = *stream_; !copy.finish().ends_with(replacement)) break;
-    take_back(1);
-    ++taken;
+  if (!stream_ || rows_.empty() || segments_.is_marker(new_tokens() - 1)) return false;
+  TextStream copy = *stream_;
+  return copy.finish().ends_with(replacement);
+}
+
+int Record::take_back_halves() {
+  const int all = new_tokens();
+  for (;;) {
+    int half = std::min(segments_.pending(), new_tokens());
+    if (half == 0 && is_half_character()) half = 1;
+    const auto begin = [&](int i) {
+      return i > 0 ? text_ends_[static_cast<std::size_t>(i) - 1] : 0;
+    };
+    while (half > 0 && begin(new_tokens() - half) < shown_) --half;
+    if (half == 0) return all - new_tokens();
+    take_back(half);
   }
-  return taken;
 }
 
 void Record::rewind_stream() {

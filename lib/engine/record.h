@@ -57,8 +57,9 @@ class Record {
   // What was found out about a token of the prompt.
   void score(int position, const Stats& stats);
   void take_back(int count);  // 0 to new_tokens()
-  // Takes the last tokens back where they are no whole character yet; returns how many.
-  int take_back_half_character();
+  // Takes the last tokens back as far as they may become a marker or are no whole character yet,
+  // but none whose text was streamed. Returns how many.
+  int take_back_halves();
   // Ends the sequence: what was held back is streamed, the trace is sealed.
   void seal(StopReason reason, std::string error = {});
 
@@ -107,6 +108,7 @@ class Record {
   void write_marker_texts(int i);
   void emit_text(Segment segment, int index, std::string_view text);
   std::string_view text_at(int i) const;
+  bool is_half_character() const;
   void forget_text(std::size_t bytes);
   void look_for_stop(std::size_t before);
   std::size_t shown_limit() const;
