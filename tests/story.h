@@ -60,7 +60,7 @@ class Story {
   // Several tokens: what was told of the last, and before it where that was not "-".
   std::string draw_all(const std::vector<std::string_view>& texts) {
     std::string all;
-    for (const std::string_view text : texts) {
+    for (const std::string_view& text : texts) {
       const std::string one = draw(text);
       if (&text == &texts.back() || one != "-") all += (all.empty() ? "" : ", ") + one;
     }

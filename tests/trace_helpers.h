@@ -60,4 +60,33 @@ inline std::shared_ptr<const Tokenizer> tokenizer_of(const std::string& name,
   return Tokenizer::load(folder);
 }
 
+// Words of example(). 100 is a soft row.
+enum : TokenId { unknown, think, end_think, end_turn, one, two, three, wait, answer, end_answer };
+
+// <think> | 1 </think>(taken back) wait 2 </think> <answer> 3 </answer> <end>
+inline Trace example() {
+  Trace trace;
+  add(trace, think, Segment::prompt, Origin::prompt, true);
+  add(trace, one, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true, true);
+  add(trace, wait, Segment::think, Origin::forced);
+  add(trace, two, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  add(trace, answer, Segment::answer, Origin::sampled, true);
+  add(trace, three, Segment::answer, Origin::sampled);
+  add(trace, end_answer, Segment::answer, Origin::sampled, true);
+  add(trace, end_turn, Segment::answer, Origin::sampled);
+  TraceAction& action = trace.actions.emplace_back();
+  action.position = 2;
+  action.guide = "continue_thinking";
+  action.kind = "force";
+  action.tokens = action.taken_back = 1;
+  trace.probe_tokens = 4;
+  trace.stopped = StopReason::end_token;
+  trace.seed = std::numeric_limits<std::uint64_t>::max();
+  trace.sample = 7;
+  trace.path = {1, 0, std::numeric_limits<std::uint32_t>::max()};
+  return trace;
+}
+
 }  // namespace pensive::testing
