@@ -1,4 +1,4 @@
-// A guide told a story token by token, as the engine tells it, for tables of what it answers.
+// A guide said a story token by token, as the engine tells it, for tables of what it answers.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -16,7 +16,7 @@
 namespace pensive::testing {
 
 // "-" for Proceed, else the action with its numbers.
-inline std::string told(const Action& action) {
+inline std::string said(const Action& action) {
   std::ostringstream text;
   if (const auto* close = std::get_if<Close>(&action)) {
     text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
@@ -131,7 +131,7 @@ class Story {
     if (is_done && !std::holds_alternative<Proceed>(action)) guide_->on_done({&action, true});
     if (const auto* close = std::get_if<Close>(&action); is_done && close != nullptr)
       kept_.resize(kept_.size() - static_cast<std::size_t>(close->replaces_last));
-    return told(action);
+    return said(action);
   }
 
   std::unique_ptr<Guide> guide_;
