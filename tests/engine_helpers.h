@@ -21,18 +21,23 @@ namespace pensive::testing {
 constexpr TokenId tiny_vocab = 64;
 constexpr int tiny_positions = 512;
 
-// tests/data/models/plain (random weights, 64 tokens) with more positions; loaded once a device.
+// tests/data/models/plain (random weights, 64 tokens) with more positions.
+inline void write_tiny(const std::filesystem::path& folder) {
+  for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))
+    std::filesystem::copy_file(file.path(), folder / file.path().filename());
+  std::string config = read_file(folder / "config.json");
+  const std::string key = "\"max_position_embeddings\": 64";
+  config.replace(config.find(key), key.size(), "\"max_position_embeddings\": 512");
+  write_file(folder / "config.json", config);
+}
+
+// It, loaded once a device.
 inline std::shared_ptr<const Model> tiny_model(DeviceKind kind = DeviceKind::cpu) {
   static std::map<DeviceKind, std::shared_ptr<const Model>> loaded;
   std::shared_ptr<const Model>& model = loaded[kind];
   if (model) return model;
   const TempDir folder;
-  for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))
-    std::filesystem::copy_file(file.path(), folder / file.path().filename().string());
-  std::string config = read_file(folder / "config.json");
-  const std::string key = "\"max_position_embeddings\": 64";
-  config.replace(config.find(key), key.size(), "\"max_position_embeddings\": 512");
-  write_file(folder / "config.json", config);
+  write_tiny(folder.path());
   model = Model::load(folder.path(), {.device = {kind}, .precision = Precision::float32});
   return model;
 }

@@ -13,12 +13,7 @@ inline std::shared_ptr<const Model> marked_model() {
   static std::shared_ptr<const Model> model;
   if (model) return model;
   const TempDir folder;
-  for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))
-    std::filesystem::copy_file(file.path(), folder / file.path().filename().string());
-  std::string config = read_file(folder / "config.json");
-  const std::string key = "\"max_position_embeddings\": 64";
-  config.replace(config.find(key), key.size(), "\"max_position_embeddings\": 512");
-  write_file(folder / "config.json", config);
+  write_tiny(folder.path());
   write_marked(folder.path());
   model =
       Model::load(folder.path(), {.device = {DeviceKind::cpu}, .precision = Precision::float32});

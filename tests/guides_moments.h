@@ -44,6 +44,10 @@ inline std::string told(const Action& action) {
   } else if (const auto* force = std::get_if<Force>(&action)) {
     text << "force -" << force->replaces_last;
     for (const TokenId id : force->tokens) text << ' ' << id;
+  } else if (const auto* probe = std::get_if<Probe>(&action)) {
+    text << "probe -" << probe->from_back << " for " << probe->max_new_tokens << " at "
+         << probe->temperature << ":";
+    for (const TokenId id : probe->tokens) text << ' ' << id;
   } else {
     text << (std::holds_alternative<Proceed>(action) ? "-" : "?");
   }

@@ -10,26 +10,10 @@
 #include <variant>
 #include <vector>
 
+#include "guides_moments.h"
 #include "pensive/guides.h"
-#include "testing.h"
 
 namespace pensive::testing {
-
-// "-" for Proceed, else the action with its numbers.
-inline std::string said(const Action& action) {
-  std::ostringstream text;
-  if (const auto* close = std::get_if<Close>(&action)) {
-    text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
-         << close->within_tokens;
-  } else if (const auto* probe = std::get_if<Probe>(&action)) {
-    text << "probe -" << probe->from_back << " for " << probe->max_new_tokens << " at "
-         << probe->temperature << ":";
-    for (const TokenId id : probe->tokens) text << ' ' << id;
-  } else {
-    text << (std::holds_alternative<Proceed>(action) ? "-" : "?");
-  }
-  return text.str();
-}
 
 class Story {
  public:
@@ -131,7 +115,7 @@ class Story {
     if (is_done && !std::holds_alternative<Proceed>(action)) guide_->on_done({&action, true});
     if (const auto* close = std::get_if<Close>(&action); is_done && close != nullptr)
       kept_.resize(kept_.size() - static_cast<std::size_t>(close->replaces_last));
-    return said(action);
+    return told(action);
   }
 
   std::unique_ptr<Guide> guide_;

@@ -138,22 +138,22 @@ std::vector<TokenId> tokens_containing(const Tokenizer& tokenizer,
 
 std::shared_ptr<const Guide> switch_penalty(const SwitchPenaltyOptions& options) {
   constexpr std::string_view where = "switch_penalty";
-  require_ids(options.tokens, "tokens", where);
-  require_within(options.alpha, 0, 1e6f, "alpha", where);
-  require_count(options.beta, "beta", where);
+  require_tokens(options.tokens, "tokens: at least one token", where);
+  require_range(options.alpha, 0, 1e6f, "alpha", where);
+  require_count(options.beta, 0, "beta", where);
   return std::make_shared<SwitchPenalty>(options);
 }
 
 std::shared_ptr<const Guide> ban(const BanOptions& options) {
-  require_ids(options.tokens, "tokens", "ban");
+  require_tokens(options.tokens, "tokens: at least one token", "ban");
   return std::make_shared<Ban>(options);
 }
 
 std::shared_ptr<const Guide> closer_pressure(const CloserPressureOptions& options) {
   constexpr std::string_view where = "closer_pressure";
-  require_ids(options.closer, "closer", where);
-  require_within(options.alpha, 0, 100, "alpha", where);
-  require_count(options.from, "from", where);
+  require_tokens(options.closer, "a closer", where);
+  require_range(options.alpha, 0, 100, "alpha", where);
+  require_count(options.from, 0, "from", where);
   require(options.full >= options.from, ErrorCode::invalid_argument,
           fmt::format("full of at least from = {}", options.from), std::to_string(options.full),
           where);

@@ -10,43 +10,15 @@
 #include <variant>
 #include <vector>
 
-#include "base/inside.h"
 #include "guides/catalogue.h"
+#include "guides/inside.h"
 
 namespace pensive {
-
-inline void require_range(double number, double least, double most, std::string_view name,
-                          std::string_view where) {
-  require(number >= least && number <= most, ErrorCode::invalid_argument,
-          fmt::format("{} from {} to {}", name, least, most), fmt::format("{}", number), where);
-}
-
-inline void require_count(int count, int least, std::string_view name, std::string_view where) {
-  require(count >= least, ErrorCode::invalid_argument,
-          fmt::format("{} of at least {}", name, least), std::to_string(count), where);
-}
-
-inline void require_tokens(const std::vector<TokenId>& ids, std::string_view name,
-                           std::string_view where) {
-  require(!ids.empty(), ErrorCode::invalid_argument, name, "none", where);
-  for (const TokenId id : ids) require_count(id, 0, "token ids", where);
-}
 
 inline void require_texts(const std::vector<std::string>& stop_texts, std::string_view where) {
   for (const std::string& text : stop_texts)
     require(!text.empty(), ErrorCode::invalid_argument, "stop_texts of at least one character",
             "an empty one", where);
-}
-
-// Which of these words a setting has, counted from 0.
-inline std::size_t choice(const Settings& settings, std::string_view key,
-                          const std::vector<std::string_view>& known, std::string_view guide) {
-  const std::string found = settings.text(key);
-  const auto at = std::find(known.begin(), known.end(), found);
-  if (at == known.end())
-    fail(ErrorCode::invalid_argument, fmt::format("one of {}", fmt::join(known, ", ")),
-         in_quotes(found), fmt::format("guide {}, {}", guide, key));
-  return static_cast<std::size_t>(at - known.begin());
 }
 
 // Where \boxed{…} may be over (the stop strings of DEER's code that hold no other of them).
@@ -57,12 +29,6 @@ inline std::uint64_t mixed(std::uint64_t bits) noexcept {
   bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
   bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
   return bits ^ (bits >> 31);
-}
-
-// A token that the model drew as part of its thinking, markers not counted.
-inline bool is_drawn_thought(const Moment& moment) {
-  return moment.segment == Segment::think && moment.completes == Marker::none &&
-         moment.origin == Origin::sampled;
 }
 
 // A brake that looks after each token and asks once, until the thinking is left or opened anew.

@@ -95,18 +95,18 @@ class ContinueThinking final : public Guide {
 
 std::shared_ptr<const Guide> budget(const BudgetOptions& given) {
   BudgetOptions options = given;
-  require_count(options.max_think_tokens, "max_think_tokens", "budget");
+  require_count(options.max_think_tokens, 0, "max_think_tokens", "budget");
   if (options.window_tokens == -1) options.window_tokens = std::min(32, options.max_think_tokens);
-  require_count(options.window_tokens, "window_tokens", "budget");
+  require_count(options.window_tokens, 0, "window_tokens", "budget");
   require(options.window_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
           fmt::format("a window of at most max_think_tokens = {}", options.max_think_tokens),
           std::to_string(options.window_tokens), "budget");
-  require_count(options.min_think_tokens, "min_think_tokens", "budget");
+  require_count(options.min_think_tokens, 0, "min_think_tokens", "budget");
   require(
       options.min_think_tokens <= options.max_think_tokens, ErrorCode::invalid_argument,
       fmt::format("min_think_tokens of at most max_think_tokens = {}", options.max_think_tokens),
       std::to_string(options.min_think_tokens), "budget");
-  if (options.min_think_tokens > 0) require_ids(options.closer, "closer", "budget");
+  if (options.min_think_tokens > 0) require_tokens(options.closer, "a closer", "budget");
   // A closing at a sentence end before the least would only be taken back again.
   options.window_tokens =
       std::min(options.window_tokens, options.max_think_tokens - options.min_think_tokens);
@@ -117,9 +117,9 @@ std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options) {
   constexpr std::string_view where = "continue_thinking";
   require(!options.with.empty(), ErrorCode::invalid_argument, "tokens to go on with", "none",
           where);
-  for (const TokenId id : options.with) require_count(id, "a token id", where);
-  require_count(options.times, "times", where);
-  require_count(options.max_think_tokens, "max_think_tokens", where);
+  for (const TokenId id : options.with) require_count(id, 0, "a token id", where);
+  require_count(options.times, 0, "times", where);
+  require_count(options.max_think_tokens, 0, "max_think_tokens", where);
   return std::make_shared<ContinueThinking>(options);
 }
 

@@ -31,7 +31,6 @@ class Settings {
   std::vector<std::string> list(std::string_view key) const;
 
   const Tokenizer& tokenizer() const;
-  std::shared_ptr<const Tokenizer> shared_tokenizer() const;
   const Markers& markers() const;  // throws where there are none
 
  private:

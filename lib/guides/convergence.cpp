@@ -25,7 +25,7 @@ class ConvergenceBrake final : public Guide {
     if (was_taken_back || moment.completes == Marker::think_open) agreeing_ = 0;
     if (!is_drawn_thought(moment) || moment.think_tokens < options_.min_think_tokens)
       return Proceed{};
-    if (moment.text.empty() || !is_sentence_end(moment.tail)) return Proceed{};
+    if (!ends_sentence(moment)) return Proceed{};
     return Probe{0, options_.trial, options_.stop_texts, 0, options_.max_probe_tokens};
   }
 

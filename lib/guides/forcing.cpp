@@ -67,10 +67,10 @@ class BudgetForcing final : public Guide {
 std::shared_ptr<const Guide> budget_forcing(const BudgetForcingOptions& given) {
   constexpr std::string_view where = "budget_forcing";
   BudgetForcingOptions options = given;
-  require_ids(options.closer, "closer", where);
-  require_count(options.max_think_tokens, "max_think_tokens", where, 1);
-  require_count(options.times, "times", where);
-  if (options.times > 0) require_ids(options.with, "with", where);
+  require_tokens(options.closer, "a closer", where);
+  require_count(options.max_think_tokens, 1, "max_think_tokens", where);
+  require_count(options.times, 0, "times", where);
+  if (options.times > 0) require_tokens(options.with, "with: at least one token", where);
   if (options.final_text.empty()) options.final_text = options.closer;
   if (options.final_text_on_new_line.empty()) options.final_text_on_new_line = options.final_text;
   for (const auto* text : {&options.final_text, &options.final_text_on_new_line})

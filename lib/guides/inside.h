@@ -1,38 +1,38 @@
 // What the guides share.
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
-#include <variant>
 
 #include "base/inside.h"
 #include "pensive/guides.h"
 
 namespace pensive {
 
-inline void require_count(int count, std::string_view name, std::string_view where, int least = 0) {
+inline void require_count(int count, int least, std::string_view name, std::string_view where) {
   require(count >= least, ErrorCode::invalid_argument,
           fmt::format("{} of at least {}", name, least), std::to_string(count), where);
 }
 
-inline void require_ids(std::span<const TokenId> ids, std::string_view name,
-                        std::string_view where) {
-  require(!ids.empty(), ErrorCode::invalid_argument, fmt::format("{} of at least one token", name),
-          "none", where);
-  for (const TokenId id : ids)
-    require(id >= 0, ErrorCode::invalid_argument, fmt::format("ids of at least 0 in {}", name),
-            std::to_string(id), where);
+// A number in [least, most]; NaN is none.
+inline void require_range(double number, double least, double most, std::string_view name,
+                          std::string_view where) {
+  require(number >= least && number <= most, ErrorCode::invalid_argument,
+          fmt::format("{} from {} to {}", name, least, most), fmt::format("{}", number), where);
 }
 
-// A number in [low, high]; NaN is none.
-inline void require_within(float number, float low, float high, std::string_view name,
+inline void require_tokens(std::span<const TokenId> ids, std::string_view name,
                            std::string_view where) {
-  require(number >= low && number <= high, ErrorCode::invalid_argument,
-          fmt::format("{} from {} to {}", name, low, high), fmt::format("{}", number), where);
+  require(!ids.empty(), ErrorCode::invalid_argument, name, "none", where);
+  for (const TokenId id : ids) require_count(id, 0, "token ids", where);
 }
 
 // A token of the thinking that is no marker's last.
 inline bool is_thought(const Moment& moment) noexcept {
   return moment.segment == Segment::think && moment.completes == Marker::none;
+}
+inline bool is_drawn_thought(const Moment& moment) noexcept {
+  return is_thought(moment) && moment.origin == Origin::sampled;
 }
 inline bool ends_thinking(const Moment& moment) noexcept {
   return moment.segment == Segment::think && moment.completes == Marker::think_close;
@@ -40,12 +40,6 @@ inline bool ends_thinking(const Moment& moment) noexcept {
 // A thought that ends a line or sentence. A token without text, such as a soft one, ends none.
 inline bool ends_sentence(const Moment& moment) noexcept {
   return is_thought(moment) && !moment.text.empty() && is_sentence_end(moment.tail);
-}
-// How many tokens an action that was carried out took back.
-inline int taken_back(const Action& action) noexcept {
-  if (const auto* force = std::get_if<Force>(&action)) return force->replaces_last;
-  if (const auto* close = std::get_if<Close>(&action)) return close->replaces_last;
-  return 0;
 }
 
 }  // namespace pensive

@@ -64,20 +64,19 @@ std::shared_ptr<const Guide> margin_brake(const MarginBrakeOptions& options) {
 }
 
 CatalogueEntry margin_entry() {
-  return {
-      {"margin",
-       "ThinkBrake, arXiv 2510.00546; tau 0.1 for Qwen3 and R1-7B, 2.5 for Phi-4-reasoning",
-       "closes where the closer is nearly the likeliest token after a paragraph",
-       {{"tau", "0.1", "nats by which the best token may lead"},
-        {"at", "paragraph", "where it looks: paragraph (after \".\\n\\n\"), line or sentence"},
-        {"min", "0", "thinking tokens before it looks"}}},
-      [](const Settings& settings) {
-        return margin_brake({.closer = settings.markers().think_close,
-                             .max_margin_nats = settings.number("tau"),
-                             .min_think_tokens = settings.whole("min"),
-                             .at = static_cast<Boundary>(choice(
-                                 settings, "at", {"paragraph", "line", "sentence"}, "margin"))});
-      }};
+  return {{"margin",
+           "ThinkBrake, arXiv 2510.00546; tau 0.1 for Qwen3 and R1-7B, 2.5 for Phi-4-reasoning",
+           "closes where the closer is nearly the likeliest token after a paragraph",
+           {{"tau", "0.1", "nats by which the best token may lead"},
+            {"at", "paragraph", "where it looks: paragraph (after \".\\n\\n\"), line or sentence"},
+            {"min", "0", "thinking tokens before it looks"}}},
+          [](const Settings& settings) {
+            return margin_brake({.closer = settings.markers().think_close,
+                                 .max_margin_nats = settings.number("tau"),
+                                 .min_think_tokens = settings.whole("min"),
+                                 .at = static_cast<Boundary>(
+                                     settings.choice("at", {"paragraph", "line", "sentence"}))});
+          }};
 }
 
 }  // namespace pensive

@@ -111,7 +111,7 @@ bool Settings::flag(std::string_view key) const {
 std::size_t Settings::choice(std::string_view key,
                              std::initializer_list<std::string_view> words) const {
   const auto found = std::find(words.begin(), words.end(), text(key));
-  if (found == words.end()) refuse(fmt::format("{}", fmt::join(words, " or ")), key);
+  if (found == words.end()) refuse(fmt::format("one of {}", fmt::join(words, ", ")), key);
   return static_cast<std::size_t>(found - words.begin());
 }
 
@@ -135,12 +135,10 @@ std::vector<std::string> Settings::list(std::string_view key) const {
   return found;
 }
 
-const Tokenizer& Settings::tokenizer() const { return *shared_tokenizer(); }
-
-std::shared_ptr<const Tokenizer> Settings::shared_tokenizer() const {
+const Tokenizer& Settings::tokenizer() const {
   if (!context_.tokenizer)
     fail(ErrorCode::invalid_argument, "a tokenizer", "none", fmt::format("guide {}", info_.name));
-  return context_.tokenizer;
+  return *context_.tokenizer;
 }
 
 const Markers& Settings::markers() const {

@@ -134,8 +134,7 @@ CatalogueEntry trial_entry() {
             TrialBrakeOptions options;
             options.at = settings.text("at");
             options.min_confidence = settings.number("confidence");
-            options.mean =
-                static_cast<Mean>(choice(settings, "mean", {"arithmetic", "geometric"}, "trial"));
+            options.mean = static_cast<Mean>(settings.choice("mean", {"arithmetic", "geometric"}));
             options.trial = settings.is_given("text") ? settings.ids("text")
                                                       : settings.ids_of(trial_text, "text");
             if (settings.flag("closed")) {
