@@ -22,9 +22,9 @@ inline float log_of_min_p(const DrawRow& row) {
 }
 
 namespace cpu {
-// Whether linear_brief() is faster than libtorch for these, or better.
-bool is_slow_brief(const at::Tensor& x, const at::Tensor& weight);
-at::Tensor linear_brief(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// Whether linear_own() is faster than libtorch for these, or better.
+bool takes_own_loops(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor linear_own(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);

@@ -73,8 +73,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     if (x.is_cuda()) return cuda::linear_invariant(x, weight, bias);
     return cpu::linear_invariant(x, weight, bias);
   }
-  if (x.is_cpu() && !records_gradient(x, weight, bias) && cpu::is_slow_brief(x, weight)) {
-    return cpu::linear_brief(x, weight, bias);
+  if (x.is_cpu() && !records_gradient(x, weight, bias) && cpu::takes_own_loops(x, weight)) {
+    return cpu::linear_own(x, weight, bias);
   }
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
