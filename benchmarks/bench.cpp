@@ -1,5 +1,6 @@
-// One JSON line a case: decode, prefill, the price of row-invariant arithmetic, one training step.
-// Figures count on the device that is named and as ratios within one run.
+// Decode, prefill, the price of row-invariant arithmetic, one training step.
+#include "bench.h"
+
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
@@ -17,58 +18,32 @@
 #include "pensive/guides.h"
 #include "pensive/train.h"
 
+namespace pensive::bench {
 namespace {
 
-using namespace pensive;
 using Clock = std::chrono::steady_clock;
 
-struct Options {
-  std::string model = "examples/reasoner";
-  std::string device = "auto";
-  Precision precision = Precision::as_stored;
-  std::string out;  // a folder; empty: standard output only
-  int repetitions = 5;
-  bool single = false;
-};
-
-struct Spread {
-  double median = 0, low = 0, high = 0;
-};
+}  // namespace
 
 Spread spread_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return {values[values.size() / 2], values.front(), values.back()};
 }
 
-class Bench {
- public:
-  explicit Bench(const Options& options)
-      : options_(options),
-        model_(Model::load(options.model, {.device = Device::parse(options.device),
-                                           .precision = options.precision})) {
-    if (options.out.empty()) return;
-    std::filesystem::create_directories(options.out);
-    const std::string device = to_string(model_->info().device).substr(0, 4);
-    const auto name = std::filesystem::path(options.model).filename().string();
-    file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", options.out, name, device).c_str(), "w");
-  }
-  ~Bench() {
-    if (file_ != nullptr) std::fclose(file_);
-  }
+Bench::Bench(const Options& options)
+    : options_(options),
+      model_(Model::load(options.model, {.device = Device::parse(options.device),
+                                         .precision = options.precision})) {
+  if (options.out.empty()) return;
+  std::filesystem::create_directories(options.out);
+  const std::string device = to_string(model_->info().device).substr(0, 4);
+  const auto name = std::filesystem::path(options.model).filename().string();
+  file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", options.out, name, device).c_str(), "w");
+}
 
-  void decode(int batch, Arithmetic arithmetic);
-  void prefill(int length);
-  void train_step(int prompts, int group, Branch branch);
-
- private:
-  void report(std::string_view name, std::string_view unit, const Spread& spread,
-              std::string_view shape);
-  std::vector<TokenId> prompt(int length, int salt) const;
-
-  Options options_;
-  std::shared_ptr<const Model> model_;
-  std::FILE* file_ = nullptr;
-};
+Bench::~Bench() {
+  if (file_ != nullptr) std::fclose(file_);
+}
 
 void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
                    std::string_view shape) {
@@ -170,10 +145,11 @@ void Bench::train_step(int prompts, int group, Branch branch) {
   report("train step", "s", spread_of(whole), shape);
 }
 
-}  // namespace
+}  // namespace pensive::bench
 
 int main(int argc, char** argv) try {
-  Options options;
+  using namespace pensive;
+  bench::Options options;
   CLI::App app("pensive's benchmarks: one JSON line a case");
   app.add_option("-m,--model", options.model, "a checkpoint's folder")->capture_default_str();
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
@@ -189,8 +165,13 @@ int main(int argc, char** argv) try {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--single", options.single, "one sequence only: what peers are compared with");
+  app.add_flag("--guides", options.only_guides, "only what guides cost");
   CLI11_PARSE(app, argc, argv);
-  Bench bench(options);
+  bench::Bench bench(options);
+  if (options.only_guides) {
+    for (int batch : {1, 64}) bench.guides(batch);
+    return 0;
+  }
   if (options.single) {
     bench.decode(1, Arithmetic::fast);
     bench.prefill(512);
@@ -199,6 +180,7 @@ int main(int argc, char** argv) try {
   for (int batch : {1, 8, 64, 192}) bench.decode(batch, Arithmetic::fast);
   for (int batch : {1, 64}) bench.decode(batch, Arithmetic::row_invariant);
   bench.prefill(512);
+  for (int batch : {1, 64}) bench.guides(batch);
   if (std::filesystem::exists(std::filesystem::path(options.model) / "problems")) {
     for (const Branch branch : {Branch::at_prompt, Branch::at_soft_token})
       bench.train_step(24, 8, branch);

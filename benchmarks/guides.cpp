@@ -1,0 +1,105 @@
+// What guides cost while they have nothing to do. A small model shows it at its largest: its steps
+// are the shortest.
+#include "pensive/guides.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "bench.h"
+
+namespace pensive::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// One of each of the catalogue, set so that it never closes, feeds or takes back. The steering ones
+// bias or mask at every step: that is their work. `convergence` asks at every sentence end.
+constexpr const char* armed[] = {"budget:max=1000000",
+                                 "prompt_budget:factor=100000",
+                                 "budget_forcing:max=1000000",
+                                 "continue:with=Wait",
+                                 "switch_penalty:words=Wait",
+                                 "ban:words=wait",
+                                 "closer_pressure:alpha=0.001",
+                                 "margin:tau=0.000001",
+                                 "cold_stop:tokens=1000000",
+                                 "loops:times=1024,lines=1024,paragraphs=1024",
+                                 "overthink:max=1",
+                                 "random_stop:p=0",
+                                 "trial:at=never",
+                                 "convergence:k=1000000"};
+
+struct Run {
+  double tokens_per_second = 0;
+  int acted = 0;  // actions but biases, masks and probes
+  int probe_tokens = 0;
+};
+
+Run run(Engine& engine, const std::vector<Request>& requests) {
+  std::vector<Sequence> sequences;
+  for (const Request& request : requests) sequences.push_back(engine.start(request));
+  const auto kept = [&] {
+    return std::accumulate(
+        sequences.begin(), sequences.end(), std::int64_t{0},
+        [](std::int64_t sum, const Sequence& one) { return sum + one.trace().decoded_tokens(); });
+  };
+  do engine.step();
+  while (engine.counters().waiting > 0 ||
+         std::any_of(sequences.begin(), sequences.end(),
+                     [](auto& s) { return s.trace().decoded_tokens() == 0; }));
+  const auto before = kept();
+  const auto start = Clock::now();
+  engine.finish(sequences);
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  Run result{static_cast<double>(kept() - before) / seconds};
+  for (const Sequence& sequence : sequences) {
+    result.probe_tokens += sequence.trace().probe_tokens;
+    for (const TraceAction& action : sequence.trace().actions) {
+      result.acted += action.kind == "force" || action.kind == "close" || action.kind == "stop";
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+void Bench::guides(int batch) {
+  const auto tokenizer = model_->tokenizer();
+  const Markers markers =
+      find_markers(*tokenizer).value_or(markers_of(*tokenizer, "<think>", "</think>"));
+  Engine engine(model_, {.max_live_sequences = batch, .reuse_prefixes = false});
+  const auto requests = [&](std::shared_ptr<const Guide> guide, int salt) {
+    std::vector<Request> all(static_cast<std::size_t>(batch));
+    for (int i = 0; i < batch; ++i) {
+      Request& request = all[static_cast<std::size_t>(i)];
+      request.prompt = prompt(64, salt * batch + i);
+      request.max_new_tokens = 512;
+      request.ignore_end_tokens = true;
+      request.markers = markers;
+      request.begins_in = Segment::think;
+      request.sampling.banned_tokens = {markers.think_close.back()};
+      request.sampling.seed = 1;
+      if (guide) request.guides = {guide};
+    }
+    return all;
+  };
+  run(engine, requests(nullptr, 0));  // warms up
+  for (const char* spec : armed) {
+    const auto guide = make_guide(spec, {tokenizer, markers});
+    std::vector<double> ratios;
+    Run with;
+    for (int repeat = 1; repeat <= options_.repetitions; ++repeat) {
+      const double without = run(engine, requests(nullptr, repeat)).tokens_per_second;
+      with = run(engine, requests(guide, repeat));
+      ratios.push_back(with.tokens_per_second / without);
+    }
+    report(fmt::format("guide: {}", spec), "tokens/s over none", spread_of(ratios),
+           fmt::format("batch {}; acted {} times, {} probe tokens", batch, with.acted,
+                       with.probe_tokens));
+  }
+}
+
+}  // namespace pensive::bench
