@@ -13,13 +13,13 @@ PENSIVE_LONG=1 ctest --test-dir "$build" --output-on-failure -R '^engine_test$'
 tests/smollm2.sh
 PENSIVE_SMOLLM2=$PWD/.setup/smollm2 ctest --test-dir "$build" --output-on-failure -R '^(text|model|engine)_test$'
 
-if ! command -v clang++-14 >/dev/null || ! command -v clang-tidy >/dev/null; then
-  sudo=""; [[ $(id -u) == 0 ]] || sudo=sudo
-  $sudo apt-get install -y -q --no-install-recommends clang-14 clang-tidy libclang-rt-14-dev
-fi
-git ls-files 'lib/*.cpp' 'bindings/shell/*.cpp' | xargs -P "$(nproc)" -n 4 clang-tidy -quiet -p "$build"
-
 torch=$(sed -n 's/^PENSIVE_TORCH:[A-Z]*=//p' "$build/CMakeCache.txt")
+tests/tidy.sh "$torch"
+
+if ! command -v clang++-14 >/dev/null; then
+  sudo=""; [[ $(id -u) == 0 ]] || sudo=sudo
+  $sudo apt-get install -y -q --no-install-recommends clang-14 libclang-rt-14-dev
+fi
 for preset in sanitize threads fuzz; do
   cmake --preset $preset -DPENSIVE_TORCH="$torch"
   cmake --build --preset $preset --parallel "$(nproc)"
