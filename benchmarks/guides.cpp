@@ -41,20 +41,21 @@ struct Run {
 Run run(Engine& engine, const std::vector<Request>& requests) {
   std::vector<Sequence> sequences;
   for (const Request& request : requests) sequences.push_back(engine.start(request));
-  const auto kept = [&] {
-    return std::accumulate(
-        sequences.begin(), sequences.end(), std::int64_t{0},
-        [](std::int64_t sum, const Sequence& one) { return sum + one.trace().decoded_tokens(); });
+  const auto drawn = [&] {  // without probes
+    return std::accumulate(sequences.begin(), sequences.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Sequence& one) {
+                             return sum + one.trace().decoded_tokens() - one.trace().probe_tokens;
+                           });
   };
   do engine.step();
   while (engine.counters().waiting > 0 ||
          std::any_of(sequences.begin(), sequences.end(),
                      [](auto& s) { return s.trace().decoded_tokens() == 0; }));
-  const auto before = kept();
+  const auto before = drawn();
   const auto start = Clock::now();
   engine.finish(sequences);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  Run result{static_cast<double>(kept() - before) / seconds};
+  Run result{static_cast<double>(drawn() - before) / seconds};
   for (const Sequence& sequence : sequences) {
     result.probe_tokens += sequence.trace().probe_tokens;
     for (const TraceAction& action : sequence.trace().actions) {

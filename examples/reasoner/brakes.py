@@ -29,6 +29,7 @@ GRIDS = {
 }
 DEFAULTS = ["margin", "cold_stop", "loops", "overthink", "trial", "convergence"]
 BUDGETS = [60, 100, 140, 180, 220, 260, 320]
+WINDOWS = [0, 48]  # closed wherever it stands; at the last line end before, where one comes
 SHARES = [2, 4, 6, 8]
 
 
@@ -42,8 +43,8 @@ def run(args):
         few = max(args.n // 5, 1)
         wanted = [(args.n, "none", "thorough", ()), *((args.n, spec, "thorough", ()) for spec in chosen.values()),
                   (args.n, "none", "brief", ()), *((args.n, spec, "brief", ()) for spec in chosen.values()),
-                  *((few, f"budget:max={b},window=0", "thorough", ()) for b in BUDGETS),
-                  *((few, f"prompt_budget:factor={f},window=0", "thorough", ()) for f in SHARES),
+                  *((few, f"budget:max={b},window={w}", "thorough", ()) for w in WINDOWS for b in BUDGETS),
+                  *((few, f"prompt_budget:factor={f},window={w}", "thorough", ()) for w in WINDOWS for f in SHARES),
                   *((few, f"random_stop:p={c}", "thorough", ()) for c in (.15, .3)),
                   (few, "none", "thorough", ("--temperature", 0)), *((few, spec, "thorough", ()) for spec in DEFAULTS)]
         in_parallel([lambda w=w: exams.sit("test", w[0], w[1], w[2], w[3]) for w in wanted], args.jobs)
@@ -78,14 +79,16 @@ def report(args):
     for habit in ("thorough", "brief"):
         part = [line for line in test if line["habit"] == habit]
         base = next(line for line in part if line["spec"] == "none" and not line["extra"])
-        budgets = [(mean(line), accuracy(line)) for line in part if line["spec"].startswith("budget")]
-        budgets.append((mean(base), accuracy(base)))
-        print(f"\n*{habit}*\n\n| guide | n | accuracy | tokens | against none, points (95%) | saved | plain budget of as many tokens |")
+        budgets = [[(mean(line), accuracy(line)) for line in part
+                    if line["spec"].startswith("budget") and line["spec"].endswith(f"window={window}")]
+                   + [(mean(base), accuracy(base))] for window in WINDOWS]
+        print(f"\n*{habit}*\n\n| guide | n | accuracy | tokens | against none, points (95%) | saved | best budget of as many tokens |")
         print("|---|---|---|---|---|---|---|")
         for line in sorted(part, key=lambda line: (line is not base, -line["n"], line["spec"])):
             gap = against(line, base)
-            name = " ".join([line["spec"], *line["extra"]]).replace("|", "\\|")
-            same = frontier(budgets, mean(line)) if habit == "thorough" else None
+            name = " ".join(map(str, [line["spec"], *line["extra"]])).replace("|", "\\|")
+            same = max((found for line_of in budgets if (found := frontier(line_of, mean(line)))), default=None)
+            same = None if line is base or habit == "brief" else same
             print(f"| `{name}` | {line['n']:,} | {100 * accuracy(line):.1f}% | {mean(line):.0f} | "
                   + ("| |" if line is base else f"{gap[0]:+.1f} ({gap[1]:+.1f} to {gap[2]:+.1f}) | {gap[3]:.0f}% |")
                   + (f" {100 * same:.1f}% |" if same is not None else " |"))
