@@ -96,42 +96,46 @@ def report(args):
         args.plot.write_text(plot([line for line in test if line["habit"] == "thorough"]))
 
 
+SERIES = [("budget:", 0, "#8a8a8a", "plain budgets"), ("budget:", 48, "#444444", "budgets, at a line end"),
+          ("prompt_budget:", 0, "#d9b44a", "budgets by prompt"), ("prompt_budget:", 48, "#a37c00", "the same, at a line end"),
+          ("random_stop:", None, "#b0492c", "random stops")]
+
+
 def plot(lines):
-    """Accuracy against tokens as one SVG: budgets and prompt budgets as lines, brakes as named points."""
-    width, height, left, bottom = 720, 420, 56, 48
-    most = max(map(mean, lines)) * 1.05
-    low = min(map(accuracy, lines)) - .02
-    x = lambda tokens: left + (width - left - 24) * tokens / most
-    y = lambda right: height - bottom - (height - bottom - 24) * (right - low) / (1.01 - low)
+    """Accuracy against tokens as one SVG: budgets and random stops as lines, brakes as points, named on the right."""
+    width, height, left, right, bottom = 860, 440, 56, 640, 48
+    most, low = 50 * math.ceil(max(map(mean, lines)) / 50), .1 * math.floor(10 * min(map(accuracy, lines)))
+    x = lambda tokens: left + (right - left) * tokens / most
+    y = lambda share: height - bottom - (height - bottom - 24) * (share - low) / (1 - low)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{width}" height="{height}" fill="#ffffff"/>']
-    for tick in range(0, int(most) + 1, 50):
+    for tick in range(0, most + 1, 50):
         out.append(f'<text x="{x(tick):.0f}" y="{height - bottom + 18}" text-anchor="middle" fill="#666">{tick}</text>')
-    for tick in range(math.ceil(low * 10), 11):
-        out.append(f'<line x1="{left}" x2="{width - 24}" y1="{y(tick / 10):.1f}" y2="{y(tick / 10):.1f}" stroke="#e6e6e6"/>'
+    for tick in range(round(low * 10), 11):
+        out.append(f'<line x1="{left}" x2="{right}" y1="{y(tick / 10):.1f}" y2="{y(tick / 10):.1f}" stroke="#e6e6e6"/>'
                    f'<text x="{left - 8}" y="{y(tick / 10) + 4:.1f}" text-anchor="end" fill="#666">{10 * tick}%</text>')
-    out.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle" fill="#333">tokens a response</text>')
-    for start, colour, label in (("budget:", "#8a8a8a", "plain budgets"), ("prompt_budget", "#c9a227", "budgets by prompt")):
-        points = sorted((mean(line), accuracy(line)) for line in lines if line["spec"].startswith(start))
-        if not points:
-            continue
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3" fill="{colour}"/>' for a, b in points]
-        out.append(f'<text x="{x(points[0][0]) + 8:.0f}" y="{y(points[0][1]) + 4:.0f}" fill="{colour}">{label}</text>')
+    out.append(f'<text x="{(left + right) / 2}" y="{height - 10}" text-anchor="middle" fill="#333">tokens a response</text>')
+    names = []  # where each stands, and in what colour
+    for start, window, colour, label in SERIES:
+        ends = "" if window is None else f"window={window}"
+        points = sorted((x(mean(line)), y(accuracy(line))) for line in lines
+                        if line["spec"].startswith(start) and line["spec"].endswith(ends))
+        if points:
+            path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+            out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
+            names.append((*points[-1], label, colour))
     largest = max(line["n"] for line in lines)
-    placed = []
     for line in lines:
-        name = line["spec"].split(":")[0]
-        if line["n"] < largest and name != "random_stop" or name in ("budget", "prompt_budget"):
-            continue
-        px, py = x(mean(line)), y(accuracy(line))
-        ly = py - 8
-        while any(abs(ly - other) < 13 and abs(px - ox) < 90 for ox, other in placed):
-            ly += 13
-        placed.append((px, ly))
-        out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{"#333" if name == "none" else "#2a6fdb"}"/>'
-                   f'<text x="{px + 8:.1f}" y="{ly:.1f}" fill="#222">{name}</text>')
+        if line["n"] == largest or line["extra"]:
+            name = "greedy" if line["extra"] else line["spec"].split(":")[0]
+            names.append((x(mean(line)), y(accuracy(line)), name, "#222222" if line["spec"] == "none" else "#2a6fdb"))
+            out.append(f'<circle cx="{names[-1][0]:.1f}" cy="{names[-1][1]:.1f}" r="5" fill="{names[-1][3]}"/>')
+    row = 0
+    for px, py, name, colour in sorted(names, key=lambda one: (one[1], -one[0])):
+        row = max(py, row + 17)
+        out.append(f'<path d="M{px:.1f} {py:.1f} L{right + 8} {row:.1f}" stroke="{colour}" stroke-width=".6" opacity=".6"/>'
+                   f'<text x="{right + 14}" y="{row + 4:.1f}" fill="{colour}">{name}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
