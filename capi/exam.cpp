@@ -67,10 +67,20 @@ int32_t exam_run(pensive_engine* engine, const pensive_problems* problems,
     if (given.progress)
       wanted.progress = [&given](int done, int of) { given.progress(given.user, done, of); };
     wanted.samples_file = text_or(given.samples_file, "");
+    check_zero(given.reserved, "pensive_exam_options.reserved");
+    if (flag_in(given.resume, "pensive_exam_options.resume"))
+      wanted.if_begun = pensive::IfBegun::resume;
     const auto asked = problems_in(problems);
     const pensive::Turn turn(*value, pensive::Turn::Nested::refused);
     slot = new pensive_exam{pensive::examine(*value, asked, *need(judge, "judge").value, wanted)};
     if (user) user->is_ours = true;
+  });
+}
+
+int32_t exam_load(const char* samples_file, pensive_exam** exam, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(exam, "exam");
+    slot = new pensive_exam{pensive::load_exam(text_in(samples_file, "samples_file"))};
   });
 }
 
@@ -90,6 +100,11 @@ int32_t exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
     to.mean_tokens = from.mean_tokens;
     to.mean_first_answer = from.mean_first_answer;
     to.truncated_share = from.truncated_share;
+    to.mean_think_tokens = from.mean_think_tokens;
+    to.mean_answer_tokens = from.mean_answer_tokens;
+    to.mean_probe_tokens = from.mean_probe_tokens;
+    to.seconds_p50 = from.seconds_p50;
+    to.seconds_p95 = from.seconds_p95;
     struct_out(result, to, "pensive_exam_result");
   });
 }
@@ -108,8 +123,32 @@ int32_t exam_get_sample(const pensive_exam* exam, int32_t index, pensive_exam_sa
     to.score = from.score;
     to.first_answer = from.first_answer;
     to.stopped = static_cast<int32_t>(from.stopped);
+    to.think_tokens = from.think_tokens;
+    to.answer_tokens = from.answer_tokens;
+    to.probe_tokens = from.probe_tokens;
+    to.seconds = from.seconds;
+    to.answer = from.answer.c_str();
     struct_out(sample, to, "pensive_exam_sample");
   });
+}
+
+static void share_out(const pensive::Share& from, pensive_exam_share* share) {
+  pensive_exam_share to{};
+  to.value = from.value;
+  to.low = from.low;
+  to.high = from.high;
+  struct_out(share, to, "pensive_exam_share");
+}
+
+int32_t exam_pass_at_k(const pensive_exam* exam, int32_t k, pensive_exam_share* share,
+                       pensive_error** error) {
+  return guard(error, [&] { share_out(pensive::pass_at_k(need(exam, "exam").value, k), share); });
+}
+
+int32_t exam_majority_at_k(const pensive_exam* exam, int32_t k, pensive_exam_share* share,
+                           pensive_error** error) {
+  return guard(error,
+               [&] { share_out(pensive::majority_at_k(need(exam, "exam").value, k), share); });
 }
 
 int32_t exam_compare(const pensive_exam* a, const pensive_exam* b,
@@ -124,6 +163,9 @@ int32_t exam_compare(const pensive_exam* a, const pensive_exam* b,
     to.errors_removed = from.errors_removed;
     to.errors_low = from.errors_low;
     to.errors_high = from.errors_high;
+    to.p_value = from.p_value;
+    to.improved = from.improved;
+    to.worsened = from.worsened;
     struct_out(difference, to, "pensive_exam_difference");
   });
 }

@@ -51,6 +51,10 @@ CALL(soft_set_row,
      (pensive_soft * soft, int32_t id, const float* values, size_t count, pensive_error** error),
      (soft, id, values, count, error))
 TELL(uint64_t, soft_version, (const pensive_soft* soft), (soft), 0)
+CALL(soft_export,
+     (const pensive_soft* soft, int32_t id, const char* to, const char* token,
+      pensive_exported* exported, pensive_error** error),
+     (soft, id, to, token, exported, error))
 
 // text
 CALL(tokenizer_load, (const char* directory, pensive_tokenizer** tokenizer, pensive_error** error),
@@ -246,6 +250,8 @@ CALL(exam_run,
      (pensive_engine * engine, const pensive_problems* problems, const pensive_judge* judge,
       const pensive_exam_options* options, pensive_exam** exam, pensive_error** error),
      (engine, problems, judge, options, exam, error))
+CALL(exam_load, (const char* samples_file, pensive_exam** exam, pensive_error** error),
+     (samples_file, exam, error))
 DROP(exam_free, (pensive_exam * exam), (exam))
 CALL(exam_get_result,
      (const pensive_exam* exam, pensive_exam_result* result, pensive_error** error),
@@ -253,6 +259,12 @@ CALL(exam_get_result,
 CALL(exam_get_sample,
      (const pensive_exam* exam, int32_t index, pensive_exam_sample* sample, pensive_error** error),
      (exam, index, sample, error))
+CALL(exam_pass_at_k,
+     (const pensive_exam* exam, int32_t k, pensive_exam_share* share, pensive_error** error),
+     (exam, k, share, error))
+CALL(exam_majority_at_k,
+     (const pensive_exam* exam, int32_t k, pensive_exam_share* share, pensive_error** error),
+     (exam, k, share, error))
 CALL(exam_compare,
      (const pensive_exam* a, const pensive_exam* b, pensive_exam_difference* difference,
       pensive_error** error),

@@ -89,4 +89,18 @@ int32_t soft_set_row(pensive_soft* soft, int32_t id, const float* values, size_t
 
 uint64_t soft_version(const pensive_soft* soft) { return soft ? soft->value->version() : 0; }
 
+int32_t soft_export(const pensive_soft* soft, int32_t id, const char* to, const char* token,
+                    pensive_exported* exported, pensive_error** error) {
+  return guard(error, [&] {
+    const pensive::Exported from =
+        pensive::export_token(*need(soft, "soft").value, id, text_in(to, "to"),
+                              {.token = std::string(text_or(token, ""))});
+    pensive_exported result{};
+    result.id = from.id;
+    result.weight_bytes = from.weight_bytes;
+    result.added_bytes = from.added_bytes;
+    struct_out(exported, result, "pensive_exported");
+  });
+}
+
 }  // namespace door

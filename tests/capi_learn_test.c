@@ -85,6 +85,14 @@ static void test_rows(const World* world) {
   CHECK(pensive_soft_version(loaded) == pensive_soft_version(world->soft));
   CHECK_OK(pensive_soft_get_name(loaded, id, &name, &error));
   CHECK(strcmp(name, "again") == 0);
+  pensive_exported exported = PENSIVE_EXPORTED_INIT;
+  char folder[320];
+  snprintf(folder, sizeof folder, "%s/exported", world->folder);
+  CHECK_OK(pensive_soft_export(loaded, id, folder, NULL, &exported, &error));
+  CHECK(exported.id > 0 && exported.weight_bytes > exported.added_bytes &&
+        exported.added_bytes > 0);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "does not exist yet",
+              pensive_soft_export(loaded, id, folder, "<again>", &exported, &error));
   CHECK_OK(pensive_soft_find(loaded, "nobody", &id, &error));
   CHECK(id == -1);
   pensive_free(name);
@@ -217,6 +225,38 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   pensive_exam_difference difference = PENSIVE_EXAM_DIFFERENCE_INIT;
   CHECK_OK(pensive_exam_compare(exam, exam, &difference, &error));
   CHECK(difference.difference == 0 && difference.token_difference == 0);
+  CHECK(difference.p_value == 1 && difference.improved == 0 && difference.worsened == 0);
+  CHECK(sample.answer && sample.seconds > 0 && sample.think_tokens + sample.answer_tokens > 0);
+  pensive_exam_share share = PENSIVE_EXAM_SHARE_INIT;
+  CHECK_OK(pensive_exam_pass_at_k(exam, 1, &share, &error));
+  CHECK(share.value == result.accuracy && share.low <= share.value && share.value <= share.high);
+  CHECK_OK(pensive_exam_majority_at_k(exam, 2, &share, &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "at least 3 samples",
+              pensive_exam_pass_at_k(exam, 3, &share, &error));
+
+  char samples_file[320];
+  snprintf(samples_file, sizeof samples_file, "%s/samples.jsonl", world->folder);
+  options.samples_file = samples_file;
+  pensive_exam *whole = NULL, *again = NULL, *loaded = NULL;
+  CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &whole, &error));
+  options.resume = 1;
+  done = 0;
+  CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &again, &error));
+  CHECK_OK(pensive_exam_load(samples_file, &loaded, &error));
+  pensive_exam* const both[] = {again, loaded};
+  for (int i = 0; i < 2; ++i) {
+    pensive_exam_result other = PENSIVE_EXAM_RESULT_INIT;
+    CHECK_OK(pensive_exam_get_result(both[i], &other, &error));
+    CHECK(other.samples == samples && other.accuracy == result.accuracy);
+    CHECK_OK(pensive_exam_compare(whole, both[i], &difference, &error));
+    CHECK(difference.token_difference == 0);
+  }
+  options.seed = 9;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "the seed",
+              pensive_exam_run(world->engine, problems, judge, &options, &exam, &error));
+  pensive_exam_free(loaded);
+  pensive_exam_free(again);
+  pensive_exam_free(whole);
   pensive_exam_free(exam);
   pensive_judge_free(judge);
 }

@@ -128,6 +128,63 @@ TEST(Examine, WritesEverySampleAsALineAndTellsProgress) {
   EXPECT_FALSE(member<std::string>(line, "text", "line").empty());
 }
 
+// Killed anywhere, also in the middle of a line: what was whole is kept, the rest is sat again.
+TEST(Examine, GoesOnWhereItWasInterrupted) {
+  const testing::TempDir folder;
+  Engine engine(tiny_model(), exact());
+  ExamOptions options = options_of(3);
+  options.samples_file = folder / "samples.jsonl";
+  options.if_begun = IfBegun::resume;
+  const std::string whole = print(examine(engine, problems(4), EvenLength(), options));
+  const std::string text = testing::read_file(options.samples_file);
+  EXPECT_EQ(print(load_exam(options.samples_file, problems(4))), whole);
+  EXPECT_EQ(print(load_exam(options.samples_file)), whole);
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, text.size() / 3, text.size() / 2,
+                                 text.size() - 1, text.size()}) {
+    testing::write_file(options.samples_file, text.substr(0, size));
+    int told = 0;
+    options.progress = [&](int, int) { ++told; };
+    const ExamResult result = examine(engine, problems(4), EvenLength(), options);
+    EXPECT_EQ(print(result), whole) << "cut after " << size << " bytes";
+    EXPECT_EQ(told, 12);
+    const std::string now = testing::read_file(options.samples_file);
+    EXPECT_EQ(std::count(now.begin(), now.end(), '\n'), 12);
+    EXPECT_EQ(print(load_exam(options.samples_file)), whole);
+  }
+  testing::expect_no_leak(engine);
+}
+
+TEST(Examine, RefusesToGoOnWithAnotherExam) {
+  const testing::TempDir folder;
+  Engine engine(tiny_model(), exact());
+  ExamOptions options = options_of(2);
+  options.samples_file = folder / "samples.jsonl";
+  examine(engine, problems(3), EvenLength(), options);
+  options.if_begun = IfBegun::resume;
+  const auto refuses = [&](ExamOptions wanted, int count, int first, const char* why) {
+    EXPECT_ERROR(examine(engine, problems(count, first), EvenLength(), wanted),
+                 ErrorCode::invalid_argument, why);
+  };
+  refuses(options, 2, 0, "samples of 2 problems");
+  refuses(options, 3, 1, "the id");
+  ExamOptions other = options;
+  other.seed = 6;
+  refuses(other, 3, 0, "the seed");
+  other = options;
+  other.samples = 1;
+  refuses(other, 3, 0, "1 samples a problem");
+  const std::string text = testing::read_file(options.samples_file);
+  testing::write_file(options.samples_file, text + text);
+  EXPECT_ERROR(examine(engine, problems(3), EvenLength(), options), ErrorCode::corrupt_file,
+               "again");
+  testing::write_file(options.samples_file, "{}\n" + text);
+  EXPECT_ERROR(examine(engine, problems(3), EvenLength(), options), ErrorCode::corrupt_file,
+               "line 1");
+  EXPECT_EQ(testing::read_file(options.samples_file), "{}\n" + text) << "nothing is lost";
+  options.samples_file = {};
+  refuses(options, 3, 0, "a samples_file");
+}
+
 // Opens with four forced tokens and then a closer: the answer begins at a known place.
 TEST(Examine, FindsWhereTheFirstAnswerOpens) {
   Engine engine(tiny_model(), exact());

@@ -13,6 +13,8 @@ PENSIVE_LONG=1 ctest --test-dir "$build" --output-on-failure -R '^engine_test$'
 tests/smollm2.sh
 PENSIVE_SMOLLM2=$PWD/.setup/smollm2 ctest --test-dir "$build" --output-on-failure -R '^(text|model|engine)_test$'
 
+.setup/peers/bin/python tests/exported.py "$build" .setup/smollm2
+
 torch=$(sed -n 's/^PENSIVE_TORCH:[A-Z]*=//p' "$build/CMakeCache.txt")
 tests/tidy.sh "$torch"
 

@@ -353,6 +353,52 @@ class Shell(unittest.TestCase):
         file.write_text('{"question": "1 + 1", "answer": "02"}\n{"question": \n')
         self.refuses("exam", "-m", MODEL, file, saying="line 2")
 
+    def exam(self, folder, *more):
+        return [COMMAND, "exam", "-m", str(MODEL), str(MODEL / "problems" / "test.jsonl"), "--limit", "60",
+                "--system", "brief", "--row-invariant", "--device", "cpu", "--run", str(self.path / folder), *more]
+
+    @staticmethod
+    def samples(folder):
+        lines = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
+        return sorted((line["problem"], line["sample"], line["score"], line["tokens"], line["text"]) for line in lines)
+
+    def test_killed_exam_goes_on(self):
+        subprocess.run(self.exam("whole", "--samples", "2"), check=True, capture_output=True)
+        whole, cut = self.path / "whole", self.path / "cut"
+        kills = 0
+        for lines in (5, 30, 70, 110):  # of 120
+            running = subprocess.Popen(self.exam("cut", "--samples", "2"), stderr=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL)
+            file = cut / "samples.jsonl"
+            while running.poll() is None and (not file.exists() or file.read_bytes().count(b"\n") < lines):
+                time.sleep(0.005)
+            kills += running.poll() is None
+            running.kill()
+            running.wait(timeout=60)
+        self.assertGreater(kills, 0)
+        subprocess.run(self.exam("cut", "--samples", "2"), check=True, capture_output=True)
+        self.assertEqual(self.samples(cut), self.samples(whole))
+        self.assertEqual((cut / "run.json").read_text(), (whole / "run.json").read_text())
+        other = subprocess.run(self.exam("cut", "--samples", "1"), capture_output=True, text=True)
+        self.assertEqual(other.returncode, 1)
+        self.assertIn("--samples", other.stderr)
+
+    def test_compare(self):
+        for folder, more in (("plain", ()), ("wait", ("--continue", "Wait, ", "--times", "2"))):
+            out = json.loads(subprocess.run(self.exam(folder, "--json", "--pass", "1", *more), check=True,
+                                            capture_output=True, text=True).stdout)
+            self.assertEqual(out["pass@1"]["value"], out["accuracy"])
+        plain, wait = str(self.path / "plain"), str(self.path / "wait")
+        out = json.loads(run("compare", plain, wait, "--json").stdout)
+        self.assertEqual(out["problems"], 60)
+        self.assertGreater(out["token_difference"], 0)
+        self.assertAlmostEqual(out["difference"], out["accuracy"][1] - out["accuracy"][0])
+        self.assertEqual([line.split(":")[0] for line in out["differ_in"]], ["option --continue", "option --times"])
+        text = run("compare", plain, wait).stdout
+        self.assertIn("95%, paired", text)
+        self.assertIn("option --times: \"1\", \"2\"", text)
+        self.refuses("compare", plain, self.path, saying="run.json")
+
     def train(self, steps, *more):
         return [COMMAND, "train", "-m", str(MODEL), str(MODEL / "problems" / "train.jsonl"),
                 "--system", "brief", "--steps", str(steps), "--prompts", "4", "--group", "4",
@@ -365,6 +411,11 @@ class Shell(unittest.TestCase):
         self.assertEqual([json.loads(line)["step"] for line in log.read_text().splitlines()], [1, 2])
         out = answer("--soft", self.path / "row.safetensors", "--continue", "continue")
         self.assertTrue(any(token >= 32 for token in out["ids"]))
+        text = run("export", "-m", MODEL, "--soft", self.path / "row.safetensors", "--out", self.path / "copy").stdout
+        self.assertIn("<|continue|> = 32", text)
+        self.assertEqual(run("generate", "-m", self.path / "copy", "--chat", "1 + 1", "--device", "cpu").returncode, 0)
+        self.refuses("export", "-m", MODEL, "--soft", self.path / "row.safetensors", "--out", self.path / "other",
+                     "--row", "nobody", saying="nobody")
 
     def test_interrupted_training_keeps_its_checkpoint(self):
         checkpoint = self.path / "state"

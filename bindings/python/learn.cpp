@@ -83,13 +83,14 @@ pensive::ExamResult examine(pensive::Engine& engine, const std::vector<Problem>&
                             const py::object& judge, const py::object& request, int samples,
                             std::uint64_t seed, const py::object& system, const py::object& prompt,
                             const py::object& progress,
-                            const std::optional<std::filesystem::path>& samples_file) {
+                            const std::optional<std::filesystem::path>& samples_file, bool resume) {
   pensive::ExamOptions options;
   options.request = request_of(request);
   options.prompt_of = prompt_of(system, prompt, engine.model()->tokenizer());
   options.samples = samples;
   options.seed = seed;
   options.samples_file = samples_file.value_or("");
+  if (resume) options.if_begun = pensive::IfBegun::resume;
   options.progress = [&progress](int done, int of) {
     const py::gil_scoped_acquire lock;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -111,6 +112,11 @@ void add_results(py::module_& module) {
       .def_readonly("score", &ExamSample::score)
       .def_readonly("tokens", &ExamSample::tokens)
       .def_readonly("first_answer", &ExamSample::first_answer)
+      .def_readonly("answer", &ExamSample::answer)
+      .def_readonly("think_tokens", &ExamSample::think_tokens)
+      .def_readonly("answer_tokens", &ExamSample::answer_tokens)
+      .def_readonly("probe_tokens", &ExamSample::probe_tokens)
+      .def_readonly("seconds", &ExamSample::seconds)
       .def_property_readonly("stopped", [](const ExamSample& sample) {
         return std::string(pensive::to_string(sample.stopped));
       });
@@ -123,7 +129,16 @@ void add_results(py::module_& module) {
       .def_readonly("high", &ExamResult::high)
       .def_readonly("mean_tokens", &ExamResult::mean_tokens)
       .def_readonly("mean_first_answer", &ExamResult::mean_first_answer)
-      .def_readonly("truncated_share", &ExamResult::truncated_share);
+      .def_readonly("truncated_share", &ExamResult::truncated_share)
+      .def_readonly("mean_think_tokens", &ExamResult::mean_think_tokens)
+      .def_readonly("mean_answer_tokens", &ExamResult::mean_answer_tokens)
+      .def_readonly("mean_probe_tokens", &ExamResult::mean_probe_tokens)
+      .def_readonly("seconds_p50", &ExamResult::seconds_p50)
+      .def_readonly("seconds_p95", &ExamResult::seconds_p95);
+  py::class_<pensive::Share>(module, "Share", "A share with its 95% interval over problems.")
+      .def_readonly("value", &pensive::Share::value)
+      .def_readonly("low", &pensive::Share::low)
+      .def_readonly("high", &pensive::Share::high);
   py::class_<Paired>(module, "Paired", "Two arms over the same problems, b against a.")
       .def_readonly("difference", &Paired::difference)
       .def_readonly("low", &Paired::low)
@@ -131,7 +146,10 @@ void add_results(py::module_& module) {
       .def_readonly("token_difference", &Paired::token_difference)
       .def_readonly("errors_removed", &Paired::errors_removed)
       .def_readonly("errors_low", &Paired::errors_low)
-      .def_readonly("errors_high", &Paired::errors_high);
+      .def_readonly("errors_high", &Paired::errors_high)
+      .def_readonly("p_value", &Paired::p_value)
+      .def_readonly("improved", &Paired::improved)
+      .def_readonly("worsened", &Paired::worsened);
 }
 
 }  // namespace
@@ -263,7 +281,14 @@ void add_exam(py::module_& module) {
              py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
              py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),
              py::arg("progress") = py::none(), py::arg("samples_file") = py::none(),
-             "Asks all problems, judges the answers, sums up.");
+             py::arg("resume") = false, "Asks all problems, judges the answers, sums up.");
+  module.def(
+      "load_exam", [](const std::filesystem::path& path) { return pensive::load_exam(path); },
+      py::arg("samples_file"), "What the samples_file of an exam holds.");
+  module.def("pass_at_k", &pensive::pass_at_k, py::arg("result"), py::arg("k"),
+             "The chance that one of k samples is right.");
+  module.def("majority_at_k", &pensive::majority_at_k, py::arg("result"), py::arg("k"),
+             "The chance that the answer most of k samples give is right.");
   module.def("compare", &pensive::compare, py::arg("a"), py::arg("b"),
              "Two arms over the same problems, paired.");
 }

@@ -102,6 +102,23 @@ void add_soft(py::module_& module) {
           "Reads what save() wrote for the same model, or for another one of the same width.")
       .def_property_readonly("carried_from", &SoftVocab::carried_from,
                              "The model that the rows were made for, where it is another; else ''.")
+      .def(
+          "export_token",
+          [](const SoftVocab& rows, TokenId id, const std::filesystem::path& to,
+             const std::string& token) {
+            const auto exported = [&] {
+              const py::gil_scoped_release unlock;
+              return pensive::export_token(rows, id, to, {.token = token});
+            }();
+            py::dict result;
+            result["id"] = exported.id;
+            result["token"] = exported.token;
+            result["weight_bytes"] = exported.weight_bytes;
+            result["added_bytes"] = exported.added_bytes;
+            return result;
+          },
+          py::arg("id"), py::arg("to"), py::arg("token") = "",
+          "A copy of the model's folder in which a row is a token of its own.")
       .def("start", &SoftVocab::start, py::arg("id"), "What a row started as the mean of.")
       .def(
           "save",

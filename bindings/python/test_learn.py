@@ -84,6 +84,15 @@ class Learn(unittest.TestCase):
         with self.assertRaises(pensive.Error):
             pensive.Trainer(engine, soft, row + 1, judge)
 
+    def test_export_reads_as_any_checkpoint(self):
+        soft, row, _ = self.make()
+        exported = soft.export_token(row, self.path / "exported", token="<again>")
+        self.assertEqual(exported["token"], "<again>")
+        model = pensive.Model.load(self.path / "exported", device="cpu")
+        self.assertEqual(model.tokenizer.encode("<again>", add_special=False), [exported["id"]])
+        with self.assertRaisesRegex(pensive.Error, "does not exist yet"):
+            soft.export_token(row, self.path / "exported")
+
     def test_exam_on_twenty_problems(self):
         _, _, engine = self.make()
         problems = pensive.load_problems(REASONER / "problems" / "dev.jsonl")[:20]
@@ -103,6 +112,18 @@ class Learn(unittest.TestCase):
                                  request={"max_new_tokens": 100}, system="brief")
         paired = pensive.compare(first, second)
         self.assertAlmostEqual(paired.difference, 1.0 - first.accuracy)
+        self.assertEqual(paired.improved + paired.worsened > 0, paired.p_value < 1)
+        again = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
+                                seed=1, samples_file=self.path / "samples.jsonl", resume=True)
+        loaded = pensive.load_exam(self.path / "samples.jsonl")
+        for other in (again, loaded):
+            self.assertEqual([s.tokens for s in other.samples], [s.tokens for s in first.samples])
+            self.assertEqual([s.answer for s in other.samples], [s.answer for s in first.samples])
+        self.assertAlmostEqual(pensive.pass_at_k(first, 1).value, first.accuracy)
+        self.assertGreaterEqual(pensive.pass_at_k(first, 2).value, first.accuracy)
+        self.assertTrue(0 <= pensive.majority_at_k(first, 2).value <= 1)
+        with self.assertRaisesRegex(pensive.Error, "at least 3 samples"):
+            pensive.pass_at_k(first, 3)
         with self.assertRaises(pensive.Error):
             pensive.load_problems(REASONER / "config.json")
 

@@ -16,6 +16,8 @@ int main(int argc, char** argv) {
   shell::add_chat(app);
   shell::add_train(app);
   shell::add_exam(app);
+  shell::add_compare(app);
+  shell::add_export(app);
   shell::add_trace(app);
   shell::add_info(app);
   shell::add_guides(app);

@@ -156,6 +156,8 @@ void add_generate(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_train(CLI::App& app);
 void add_exam(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_export(CLI::App& app);
 void add_trace(CLI::App& app);
 void add_info(CLI::App& app);
 void add_guides(CLI::App& app);

@@ -50,6 +50,7 @@ struct ModelInfo {
   Device device{};
   std::uint64_t fingerprint =
       0;  // of config and weights; path, sharding and file order do not count
+  std::filesystem::path folder;  // that it was read from
 };
 
 // generation_config.json, as far as the checkpoint gives it.
@@ -145,5 +146,29 @@ class PENSIVE_EXPORT SoftVocab {
   struct Parts;
   std::unique_ptr<Parts> parts_;
 };
+
+struct ExportOptions {
+  std::string token{};  // how the token is spelled in text; empty: <|NAME|>
+};
+struct Exported {
+  TokenId id = 0;     // of the token, in the folder that was written
+  std::string token;  // as it is spelled there
+  std::int64_t weight_bytes = 0;
+  std::int64_t added_bytes =
+      0;  // of these what the checkpoint had not: a head that was tied, a row
+};
+// A copy of the checkpoint in which one soft row is a token of its own, for Transformers, vLLM and
+// others that know nothing of soft rows. The row, rounded to the stored precision, becomes the
+// embedding of the tokenizer's next free id; the head is untied where it was tied, and has zeros
+// there, so that the token's logit is 0 whatever stands before. That is small, not impossible:
+// generation_config.json gets the id into suppress_tokens, which Transformers heeds and vLLM does
+// not (it can be given a logit bias of -100 with each request). Nothing else changes; the copy's
+// weights are one file. Written aside and renamed: whole, or not there.
+//
+// Throws invalid_argument where `to` exists, the spelling is taken, or the id of a row is none;
+// what Model::load throws where the model's folder is not what it was; io.
+PENSIVE_EXPORT Exported export_token(const SoftVocab& soft, TokenId row,
+                                     const std::filesystem::path& to,
+                                     const ExportOptions& options = {});
 
 }  // namespace pensive

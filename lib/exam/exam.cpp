@@ -1,21 +1,15 @@
 // Many samples of many problems through one engine, scored as they finish.
+#include <chrono>
 #include <cmath>
 #include <deque>
-#include <fstream>
+#include <optional>
 
 #include "base/inside.h"
+#include "exam/samples.h"
 #include "exam/statistics.h"
 
 namespace pensive {
 namespace {
-
-// One well-mixed seed a problem (splitmix64), so that arms with the same seed share their draws.
-std::uint64_t seed_of(std::uint64_t seed, int problem) {
-  std::uint64_t z = seed + 0x9E3779B97F4A7C15u * (static_cast<std::uint64_t>(problem) + 1);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
 
 // Where the first answer opens, as a share of what was kept after the prompt.
 double first_answer(const Trace& trace) {
@@ -28,39 +22,12 @@ double first_answer(const Trace& trace) {
   return opened < 0 ? 1.0 : static_cast<double>(opened) / kept;
 }
 
-// Whole lines, flushed one by one.
-class SampleFile {
- public:
-  explicit SampleFile(const std::filesystem::path& path) : path_(path) {
-    if (path.empty()) return;
-    stream_.open(path, std::ios::trunc | std::ios::binary);
-    check();
-  }
-  void write(const Problem& problem, const ExamSample& sample, const Trace& trace,
-             const Response& response) {
-    if (path_.empty()) return;
-    const nlohmann::ordered_json line = {{"problem", sample.problem},
-                                         {"id", problem.id},
-                                         {"sample", sample.sample},
-                                         {"seed", trace.seed},
-                                         {"score", sample.score},
-                                         {"tokens", sample.tokens},
-                                         {"first_answer", sample.first_answer},
-                                         {"stopped", to_string(sample.stopped)},
-                                         {"text", response.text}};
-    stream_ << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    stream_.flush();
-    check();
-  }
-
- private:
-  void check() {
-    require(stream_.good(), ErrorCode::io, "a file that can be written", "a failure",
-            path_.string());
-  }
-  std::filesystem::path path_;
-  std::ofstream stream_;
-};
+// What a majority counts: the answer that correct() would look at.
+std::string voted(const Response& response) {
+  const bool has_answer = !response.answer.empty();
+  return find_answer(has_answer ? response.answer : response.text)
+      .value_or(has_answer ? response.answer : std::string());
+}
 
 class Exam {
  public:
@@ -74,9 +41,12 @@ class Exam {
                                          : engine.model()->tokenizer()),
         prompt_of_(options.prompt_of ? options.prompt_of
                                      : chat_prompt(engine.model()->tokenizer())),
-        file_(options.samples_file) {
-    result_.problems = static_cast<int>(problems.size());
-    result_.samples.resize(problems.size() * options.samples);
+        result_{.problems = static_cast<int>(problems.size())},
+        is_done_(problems.size() * static_cast<std::size_t>(options.samples)) {
+    result_.samples.resize(is_done_.size());
+    if (options.if_begun == IfBegun::resume)
+      for (const ExamSample& sample : kept_samples(problems, options)) keep(sample);
+    file_.emplace(options.samples_file, options.if_begun);
   }
 
   ExamResult run() {
@@ -93,21 +63,40 @@ class Exam {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Flight {
     Sequence sequence;
     int problem = 0;
     int sample = 0;
+    Clock::time_point began = Clock::now();
   };
   // A problem whose first sample is under way: the others wait until its prompt is in the cache.
   struct Open {
     Request request;
     int problem = 0;
+    int first_sample = 0;
     int next_sample = 1;
   };
 
-  bool is_prefilling(int problem) const {
+  std::size_t index_of(int problem, int sample) const {
+    return static_cast<std::size_t>(problem) * static_cast<std::size_t>(options_.samples) +
+           static_cast<std::size_t>(sample);
+  }
+  // The first sample from `sample` on that is still to be sat; options_.samples for none.
+  int next_of(int problem, int sample) const {
+    while (sample < options_.samples && is_done_[index_of(problem, sample)]) ++sample;
+    return sample;
+  }
+  void keep(const ExamSample& sample) {
+    const std::size_t index = index_of(sample.problem, sample.sample);
+    is_done_[index] = 1;
+    result_.samples[index] = sample;
+    if (options_.progress) options_.progress(++done_, static_cast<int>(result_.samples.size()));
+  }
+
+  bool is_prefilling(const Open& open) const {
     for (const Flight& flight : flights_)
-      if (flight.problem == problem && flight.sample == 0)
+      if (flight.problem == open.problem && flight.sample == open.first_sample)
         return !flight.sequence.finished() &&
                std::ssize(flight.sequence.trace().tokens) <= flight.sequence.trace().prompt_tokens;
     return false;
@@ -116,27 +105,31 @@ class Exam {
   void fill() {
     const std::size_t most = std::max(1, engine_.options().max_live_sequences);
     for (auto open = open_.begin(); open != open_.end() && flights_.size() < most;) {
-      if (is_prefilling(open->problem)) {
+      if (is_prefilling(*open)) {
         ++open;
         continue;
       }
-      while (open->next_sample < options_.samples && flights_.size() < most)
-        start(*open, open->next_sample++);
+      while (open->next_sample < options_.samples && flights_.size() < most) {
+        start(*open, open->next_sample);
+        open->next_sample = next_of(open->problem, open->next_sample + 1);
+      }
       if (open->next_sample < options_.samples) break;
       open = open_.erase(open);
     }
     for (; next_problem_ < result_.problems && flights_.size() < most; ++next_problem_) {
-      Open open{options_.request, next_problem_};
+      const int first = next_of(next_problem_, 0);
+      if (first == options_.samples) continue;
+      Open open{options_.request, next_problem_, first, next_of(next_problem_, first + 1)};
       open.request.sampling.seed = seed_of(options_.seed, next_problem_);
-      start(open, 0);
-      if (options_.samples > 1) open_.push_back(std::move(open));
+      start(open, first);
+      if (open.next_sample < options_.samples) open_.push_back(std::move(open));
     }
   }
 
   void start(Open& open, int sample) {
     const Problem& problem = problems_[open.problem];
     try {
-      if (sample == 0) open.request.prompt = prompt_of_(problem);
+      if (sample == open.first_sample) open.request.prompt = prompt_of_(problem);
       open.request.sample = static_cast<std::uint32_t>(sample);
       flights_.push_back({engine_.start(open.request), open.problem, sample});
     } catch (const Error& error) {
@@ -152,15 +145,22 @@ class Exam {
            fmt::format("sample {} of problem {}", flight.sample, problem.id));
     const Response response = respond(trace, *tokenizer_);
     const ExamSample sample{
-        flight.problem,         flight.sample,       judge_.score(problem, response),
-        trace.decoded_tokens(), first_answer(trace), trace.stopped};
+        .problem = flight.problem,
+        .sample = flight.sample,
+        .score = judge_.score(problem, response),
+        .tokens = trace.decoded_tokens(),
+        .first_answer = first_answer(trace),
+        .stopped = trace.stopped,
+        .answer = voted(response),
+        .think_tokens = response.think_tokens,
+        .answer_tokens = response.answer_tokens,
+        .probe_tokens = trace.probe_tokens,
+        .seconds = std::chrono::duration<double>(Clock::now() - flight.began).count()};
     require(std::isfinite(sample.score), ErrorCode::invalid_argument, "a finite score",
             fmt::format("{}", sample.score),
             fmt::format("sample {} of problem {}", flight.sample, problem.id));
-    file_.write(problem, sample, trace, response);
-    result_.samples[static_cast<std::size_t>(flight.problem) * options_.samples + flight.sample] =
-        sample;
-    if (options_.progress) options_.progress(++done_, static_cast<int>(result_.samples.size()));
+    file_->write(problem, sample, trace.seed, response.text);
+    keep(sample);
   }
 
   Engine& engine_;
@@ -169,8 +169,9 @@ class Exam {
   const ExamOptions& options_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   PromptOf prompt_of_;
-  SampleFile file_;
   ExamResult result_;
+  std::vector<std::uint8_t> is_done_;  // as result_.samples
+  std::optional<SampleFile> file_;
   std::vector<Flight> flights_;
   std::deque<Open> open_;
   int next_problem_ = 0;
@@ -183,6 +184,9 @@ ExamResult examine(Engine& engine, std::span<const Problem> problems, const Judg
                    const ExamOptions& options) {
   require(options.samples >= 1, ErrorCode::invalid_argument, "at least one sample a problem",
           std::to_string(options.samples), "ExamOptions::samples");
+  require(options.if_begun == IfBegun::restart || !options.samples_file.empty(),
+          ErrorCode::invalid_argument, "a samples_file to resume from", "none",
+          "ExamOptions::if_begun");
   return Exam(engine, problems, judge, options).run();
 }
 

@@ -1,4 +1,4 @@
-// Clustered standard errors, Wilson's interval, paired differences.
+// Clustered standard errors, Wilson's interval, Student's t.
 #include "exam/statistics.h"
 
 #include <algorithm>
@@ -12,28 +12,6 @@ namespace pensive {
 namespace {
 
 constexpr double normal_quantile = 1.959963984540054;
-
-// Sums over one problem's samples.
-struct Cluster {
-  int samples = 0;
-  double score = 0;
-  double tokens = 0;
-};
-
-std::vector<Cluster> clusters(const ExamResult& result) {
-  std::vector<Cluster> all(result.problems);
-  for (const ExamSample& sample : result.samples) {
-    require(sample.problem >= 0 && sample.problem < result.problems, ErrorCode::invalid_argument,
-            fmt::format("samples of problems 0 to {}", result.problems - 1),
-            fmt::format("problem {}", sample.problem), "ExamResult::samples");
-    Cluster& cluster = all[sample.problem];
-    ++cluster.samples;
-    cluster.score += sample.score;
-    cluster.tokens += sample.tokens;
-  }
-  std::erase_if(all, [](const Cluster& cluster) { return cluster.samples == 0; });
-  return all;
-}
 
 // Miller, arXiv 2411.00640, eq. 4: the independent error, plus the covariances within a cluster.
 double clustered_error(const ExamResult& result, const std::vector<Cluster>& all) {
@@ -51,10 +29,22 @@ double clustered_error(const ExamResult& result, const std::vector<Cluster>& all
   return std::sqrt(std::max(0.0, variance));
 }
 
-struct Mean {
-  double value = 0;
-  double error = std::numeric_limits<double>::infinity();  // of the mean; infinite for n < 2
-};
+}  // namespace
+
+std::vector<Cluster> clusters(const ExamResult& result) {
+  std::vector<Cluster> all(result.problems);
+  for (const ExamSample& sample : result.samples) {
+    require(sample.problem >= 0 && sample.problem < result.problems, ErrorCode::invalid_argument,
+            fmt::format("samples of problems 0 to {}", result.problems - 1),
+            fmt::format("problem {}", sample.problem), "ExamResult::samples");
+    Cluster& cluster = all[sample.problem];
+    ++cluster.samples;
+    cluster.score += sample.score;
+    cluster.tokens += sample.tokens;
+  }
+  std::erase_if(all, [](const Cluster& cluster) { return cluster.samples == 0; });
+  return all;
+}
 
 Mean mean_of(const std::vector<double>& values) {
   Mean mean;
@@ -68,8 +58,6 @@ Mean mean_of(const std::vector<double>& values) {
   mean.error = std::sqrt(squares / (n - 1) / n);
   return mean;
 }
-
-}  // namespace
 
 Interval wilson(double share, int n) noexcept {
   if (n <= 0) return {0, 1};
@@ -90,9 +78,20 @@ double t_quantile(int degrees) noexcept {
               (((3 * z2 + 19) * z2 + 17) * z2 - 15) / (384 * v * v * v));
 }
 
+double nearest_rank(std::vector<double> values, double share) noexcept {
+  if (values.empty()) return 0;
+  const double n = static_cast<double>(values.size());
+  const auto rank = static_cast<std::size_t>(std::clamp(std::ceil(share * n), 1.0, n)) - 1;
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(rank),
+                   values.end());
+  return values[rank];
+}
+
 void summarize(ExamResult& result) {
   // Sums first, one division at the end: all right is then exactly 1.
   double score = 0, tokens = 0, first_answer = 0, truncated = 0;
+  double think = 0, answer = 0, probes = 0;
+  std::vector<double> seconds;
   double least = std::numeric_limits<double>::infinity(), most = -least;
   bool is_binary = true;
   for (const ExamSample& sample : result.samples) {
@@ -100,6 +99,10 @@ void summarize(ExamResult& result) {
     tokens += sample.tokens;
     first_answer += sample.first_answer;
     truncated += sample.stopped == StopReason::length ? 1 : 0;
+    think += sample.think_tokens;
+    answer += sample.answer_tokens;
+    probes += sample.probe_tokens;
+    seconds.push_back(sample.seconds);
     least = std::min(least, sample.score);
     most = std::max(most, sample.score);
     is_binary = is_binary && (sample.score == 0 || sample.score == 1);
@@ -109,6 +112,11 @@ void summarize(ExamResult& result) {
   result.mean_tokens = tokens / n;
   result.mean_first_answer = first_answer / n;
   result.truncated_share = truncated / n;
+  result.mean_think_tokens = think / n;
+  result.mean_answer_tokens = answer / n;
+  result.mean_probe_tokens = probes / n;
+  result.seconds_p50 = nearest_rank(seconds, .50);
+  result.seconds_p95 = nearest_rank(seconds, .95);
 
   const std::vector<Cluster> all = clusters(result);
   const bool is_share = least >= 0 && most <= 1;
@@ -122,45 +130,6 @@ void summarize(ExamResult& result) {
     result.low = result.accuracy - 1.96 * result.standard_error;
     result.high = result.accuracy + 1.96 * result.standard_error;
   }
-}
-
-Paired compare(const ExamResult& a, const ExamResult& b) {
-  const std::vector<Cluster> first = clusters(a), second = clusters(b);
-  require(a.problems == b.problems, ErrorCode::invalid_argument,
-          fmt::format("two exams of the same {} problems", a.problems),
-          fmt::format("{} in the second", b.problems), "compare");
-  require(
-      std::ssize(first) == a.problems && std::ssize(second) == b.problems,
-      ErrorCode::invalid_argument, "at least one sample of every problem",
-      fmt::format("samples of {} and {} of {} problems", first.size(), second.size(), a.problems),
-      "compare");
-  std::vector<double> differences, tokens, errors;
-  for (std::size_t p = 0; p < first.size(); ++p) {
-    const double score = first[p].score / first[p].samples;
-    errors.push_back(1 - score);
-    differences.push_back(second[p].score / second[p].samples - score);
-    tokens.push_back(second[p].tokens / second[p].samples - first[p].tokens / first[p].samples);
-  }
-  Paired paired;
-  const double quantile = t_quantile(a.problems - 1);
-  const Mean difference = mean_of(differences);
-  paired.difference = difference.value;
-  paired.low = a.problems < 2 ? -1 : difference.value - quantile * difference.error;
-  paired.high = a.problems < 2 ? 1 : difference.value + quantile * difference.error;
-  paired.token_difference = mean_of(tokens).value;
-
-  const double error_share = mean_of(errors).value;
-  if (error_share <= 0) return paired;
-  paired.errors_removed = difference.value / error_share;
-  // The delta method: the ratio of two means errs like the mean of difference - ratio * error.
-  std::vector<double> residuals;
-  for (std::size_t p = 0; p < first.size(); ++p)
-    residuals.push_back(differences[p] - paired.errors_removed * errors[p]);
-  const double half = a.problems < 2 ? std::numeric_limits<double>::infinity()
-                                     : quantile * mean_of(residuals).error / error_share;
-  paired.errors_low = paired.errors_removed - half;
-  paired.errors_high = std::min(1.0, paired.errors_removed + half);
-  return paired;
 }
 
 }  // namespace pensive

@@ -1,5 +1,8 @@
 // From scores to honest intervals.
 #pragma once
+#include <limits>
+#include <vector>
+
 #include "pensive/exam.h"
 
 namespace pensive {
@@ -13,6 +16,31 @@ struct Interval {
 Interval wilson(double share, int n) noexcept;
 // The two-sided 95% quantile of Student's t: 12.706 for one degree of freedom, falling to 1.960.
 double t_quantile(int degrees) noexcept;
+// The value that a share of them, at least, does not exceed; 0 for none.
+double nearest_rank(std::vector<double> values, double share) noexcept;
+
+// Sums over one problem's samples.
+struct Cluster {
+  int samples = 0;
+  double score = 0;
+  double tokens = 0;
+};
+
+// One for each problem that has a sample.
+std::vector<Cluster> clusters(const ExamResult& result);
+
+struct Mean {
+  double value = 0;
+  double error = std::numeric_limits<double>::infinity();  // of the mean; infinite for n < 2
+};
+
+Mean mean_of(const std::vector<double>& values);
+
+// Exact, two-sided: 1 where no problem differs.
+double mcnemar(int improved, int worsened) noexcept;
+// Paired::p_value of problems' differences.
+double sign_flips(const std::vector<double>& differences);
+
 // Fills everything but `samples` and `problems` from `samples`.
 //
 // The interval is Wilson's where every score is 0 or 1 and there is one sample a problem, or where

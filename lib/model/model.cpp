@@ -103,6 +103,7 @@ std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelO
     }
     Weights weights = read_weights(directory, config, precision, device);
     parts.info = describe(config, weights, precision, device);
+    parts.info.folder = directory;
     parts.device = kernels::to_torch(device);
     parts.scalar = to_scalar(precision);
     parts.decoder = std::make_unique<const Decoder>(config, std::move(weights));

@@ -100,6 +100,7 @@ class SoftVocab:
     @property
     def carried_from(self) -> str: ...
     def start(self, id: int) -> list[int]: ...
+    def export_token(self, id: int, to: Path, token: str = "") -> dict[str, Any]: ...
     def save(self, path: Path, training: Mapping[str, Any] | str | None = None) -> None: ...
     def add(self, name: str, start_at_mean_of: Ids) -> int: ...
     def find(self, name: str) -> int | None: ...
@@ -542,6 +543,11 @@ class ExamSample:
     tokens: int
     first_answer: float
     stopped: StopName
+    answer: str
+    think_tokens: int
+    answer_tokens: int
+    probe_tokens: int
+    seconds: float
 
 class ExamResult:
     samples: list[ExamSample]
@@ -553,6 +559,16 @@ class ExamResult:
     mean_tokens: float
     mean_first_answer: float
     truncated_share: float
+    mean_think_tokens: float
+    mean_answer_tokens: float
+    mean_probe_tokens: float
+    seconds_p50: float
+    seconds_p95: float
+
+class Share:
+    value: float
+    low: float
+    high: float
 
 class Paired:
     difference: float
@@ -562,6 +578,9 @@ class Paired:
     errors_removed: float
     errors_low: float
     errors_high: float
+    p_value: float
+    improved: int
+    worsened: int
 
 def load_problems(
     path: Path,
@@ -583,5 +602,9 @@ def examine(
     prompt_of: Callable[[Problem], Ids] | None = None,
     progress: Callable[[int, int], None] | None = None,
     samples_file: Path | None = None,
+    resume: bool = False,
 ) -> ExamResult: ...
+def load_exam(samples_file: Path) -> ExamResult: ...
+def pass_at_k(result: ExamResult, k: int) -> Share: ...
+def majority_at_k(result: ExamResult, k: int) -> Share: ...
 def compare(a: ExamResult, b: ExamResult) -> Paired: ...

@@ -134,6 +134,22 @@ PENSIVE_API int32_t pensive_soft_set_row(pensive_soft* soft, int32_t id, const f
 /* A hash of the rows' bits; 0 for null. */
 PENSIVE_API uint64_t pensive_soft_version(const pensive_soft* soft);
 
+/* What pensive_soft_export() wrote. */
+typedef struct pensive_exported {
+  uint32_t struct_size;
+  int32_t id; /* of the token, in the folder that was written */
+  int64_t weight_bytes;
+  int64_t added_bytes; /* of these what the checkpoint had not: a head that was tied, a row */
+} pensive_exported;
+#define PENSIVE_EXPORTED_INIT \
+  { sizeof(pensive_exported), 0, 0, 0 }
+/* A copy of the model's folder at `to`, which may not exist, in which the row `id` is a token of
+ * its own, spelled `token` (null: <|NAME|>), for programs that know nothing of soft rows. Its logit
+ * is always 0; generation_config.json suppresses it, which Transformers heeds and vLLM does not. */
+PENSIVE_API int32_t pensive_soft_export(const pensive_soft* soft, int32_t id, const char* to,
+                                        const char* token, pensive_exported* exported,
+                                        pensive_error** error);
+
 #ifdef __cplusplus
 }
 #endif
