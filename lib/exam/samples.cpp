@@ -46,7 +46,10 @@ Line read_line(std::string_view text, std::string_view where) {
   require(json.is_object(), ErrorCode::corrupt_file, "a JSON object", json.type_name(), where);
   Line line;
   line.id = member<std::string>(json, "id", where);
-  line.seed = member<std::uint64_t>(json, "seed", where);
+  const Json seed = member<Json>(json, "seed", where);
+  require(seed.is_number_unsigned(), ErrorCode::corrupt_file, "a seed, 0 or more, in \"seed\"",
+          seed.dump(), where);
+  line.seed = seed.get<std::uint64_t>();
   ExamSample& sample = line.sample;
   sample.problem = count(json, "problem", where);
   sample.sample = count(json, "sample", where);
