@@ -99,11 +99,15 @@ void add_moment(py::module_& module) {
       .def_property_readonly(
           "segment",
           [](const View& view) { return std::string(pensive::to_string(view.get().segment)); })
+      .def_property_readonly(
+          "next", [](const View& view) { return std::string(pensive::to_string(view.get().next)); })
       .def_property_readonly("origin", [](const View& view) { return name_of(view.get().origin); })
       .def_property_readonly("completes",
                              [](const View& view) { return name_of(view.get().completes); })
       .def_property_readonly("marker_tokens",
                              [](const View& view) { return view.get().marker_tokens; })
+      .def_property_readonly("pending_tokens",
+                             [](const View& view) { return view.get().pending_tokens; })
       .def_property_readonly("think_tokens",
                              [](const View& view) { return view.get().think_tokens; })
       .def_property_readonly("new_tokens", [](const View& view) { return view.get().new_tokens; })
