@@ -30,8 +30,9 @@ TEST(Threads, Vllm15418ThinkingHasAMinimum) {
       for (const int most : {40, 12}) {
         request.guides = {spec(kind, fmt::format("budget:max={},window=0,min=12", most))};
         const int tokens = thinking(request);
-        // At the limit a closing takes half a character back.
-        EXPECT_GE(tokens, most == 12 ? 10 : 12) << kind.name << ", seed " << seed;
+        // At the limit a closing takes half a character back, and half a closer before it.
+        const bool has_halves = std::ranges::count(kind.words, "Ã") > 0;
+        EXPECT_GE(tokens, most == 12 && has_halves ? 9 : 12) << kind.name << ", seed " << seed;
         EXPECT_LE(tokens, most) << kind.name << ", seed " << seed;
       }
     }

@@ -1,4 +1,6 @@
 // Words that are not drawn, and which tokens hold them.
+#include <fmt/format.h>
+
 #include "guides_scene.h"
 #include "testing.h"
 
@@ -68,6 +70,72 @@ TEST(TokensSpelling, MindsNeitherCaseNorWhatIsAround) {
   EXPECT_THAT(tokens_spelling(*tokenizer, " WAIT"), ElementsAre(26));
   EXPECT_THAT(tokens_spelling(*tokenizer, "wai"), IsEmpty());
   EXPECT_ERROR(tokens_spelling(*tokenizer, " ,"), ErrorCode::invalid_argument, "a word");
+}
+
+// A vocabulary of these words, as byte-level tokenizers have them: alone and behind a space.
+std::shared_ptr<const Tokenizer> spelling(const std::vector<std::string>& words) {
+  std::string vocabulary = R"("<unk>":0,"<t>":1,"</t>":2)";
+  TokenId id = 3;
+  for (const std::string& word : words)
+    for (const std::string& text : {word, " " + word})
+      vocabulary += fmt::format(",\"{}\":{}", text, id++);
+  const TempDir folder;
+  write_file(folder.path() / "tokenizer.json",
+             R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[],)"
+             R"("normalizer":null,"pre_tokenizer":null,"post_processor":null,)"
+             R"("decoder":{"type":"Fuse"},"model":{"type":"WordLevel","unk_token":"<unk>",)"
+             R"("vocab":{)" +
+                 vocabulary + "}}}");
+  write_file(folder.path() / "tokenizer_config.json", "{}");
+  return Tokenizer::load(folder.path());
+}
+
+// What of these words, alone or behind a space, may be drawn under the catalogue's lists.
+std::string drawn(const std::vector<std::string>& words) {
+  const auto tokenizer = spelling(words);
+  const GuideContext context{tokenizer, Markers{{1}, {2}, {}, {}}};
+  Moment moment;
+  moment.next = Segment::think;
+  const Action action = make_guide("ban", context)->clone()->on_token(moment);
+  const std::vector<std::uint32_t>& mask = std::get<Allow>(action).mask;
+  std::string all;
+  for (TokenId id = 3; id < tokenizer->size(); ++id)
+    if ((mask[static_cast<std::size_t>(id) / 32] >> (id % 32) & 1) != 0)
+      all += "[" + tokenizer->spelling(id).value() + "]";
+  return all;
+}
+
+TEST(NoWait, BansThePapersWords) {
+  EXPECT_EQ(
+      drawn({"wait",    "Alternatively", "hmm",          "But",       "HOWEVER",  "alternative",
+             "another", "check",         "double-check", "oh",        "Oh",       "Maybe",
+             "verify",  "other",         "again",        "now",       "Ah",       "any",
+             "Hmmm",    "waiting",       "rechecking",   "otherwise", "verifying"}),
+      "");
+}
+
+TEST(NoWait, LeavesHarmlessWords) {
+  const std::vector<std::string> harmless{
+      "Ohio",       "button",      "buttons",      "butter",     "knowledge",  "company",
+      "companies",  "accompany",   "known",        "unknown",    "know",       "snow",
+      "brother",    "mother",      "contribute",   "distribute", "attribute",  "many",
+      "Germany",    "botany",      "checker",      "checkbox",   "checkpoint", "checksum",
+      "against",    "John",        "ahead",        "Utah",       "Sarah",      "Noah",
+      "Abraham",    "ohm",         "Bohr",         "alcohol",    "cohort",     "cohesive",
+      "cohomology", "distributed", "distribution", "debut",      "butane",     "so"};
+  std::vector<std::string> with_one = harmless;
+  with_one.push_back("wait");
+  std::string all;
+  for (const std::string& word : harmless) all += fmt::format("[{0}][ {0}]", word);
+  EXPECT_EQ(drawn(with_one), all);
+}
+
+TEST(NoWait, TheTokensOfMarkersStay) {
+  const auto tokenizer = spelling({"now", "any", "so"});
+  const GuideContext context{tokenizer, Markers{{1}, {3}, {}, {}}};
+  const auto mask =
+      std::get<Allow>(make_guide("ban:answer=yes", context)->clone()->on_token({})).mask;
+  EXPECT_THAT(mask, ElementsAre(0x18fu)) << "3 is the closer; 4 to 6 go";
 }
 
 }  // namespace

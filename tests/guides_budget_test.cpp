@@ -1,4 +1,4 @@
-// The least thinking, and the window beside it.
+// The limit and its window, and the least thinking.
 #include <algorithm>
 #include <random>
 
@@ -10,6 +10,95 @@ namespace {
 
 using namespace testing;
 using ::testing::ElementsAre;
+
+TEST(Budget, AsksOnceForTheWindowBeforeTheLimit) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 3}));
+  EXPECT_EQ(guide(thinking(6)), "-");
+  EXPECT_EQ(guide(thinking(7)), "close budget -0 in 3");
+  EXPECT_EQ(guide(thinking(8)), "-");
+  EXPECT_EQ(guide(thinking(9)), "-");
+  EXPECT_EQ(guide(thinking(10)), "-") << "the closing asked for is due by itself";
+}
+
+TEST(Budget, ClosesAtOnceWithoutAWindow) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 0}));
+  EXPECT_EQ(guide(thinking(9)), "-");
+  EXPECT_EQ(guide(thinking(10)), "close budget -0 in 0");
+}
+
+TEST(Budget, SaysNothingOutsideThinking) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 10}));
+  EXPECT_EQ(guide(answering(10)), "-");
+  EXPECT_EQ(guide(answering(99)), "-");
+  EXPECT_EQ(guide(marker(Marker::think_close, 10)), "-");
+  Moment prompt = thinking(0);
+  prompt.segment = Segment::prompt;
+  EXPECT_EQ(told(guide.guide().on_start(prompt)), "-");
+}
+
+TEST(Budget, ClosesThinkingThatIsOpenedAgain) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 2}));
+  EXPECT_EQ(guide(thinking(8)), "close budget -0 in 2");
+  EXPECT_EQ(guide(marker(Marker::think_close, 8, Origin::forced)), "-");
+  EXPECT_EQ(guide(answering(8)), "-");
+  EXPECT_EQ(guide(marker(Marker::think_open, 8)), "close budget -0 in 2");
+  EXPECT_EQ(guide(thinking(9)), "-");
+  EXPECT_EQ(guide(thinking(10)), "-");
+  EXPECT_EQ(guide(marker(Marker::think_close, 10, Origin::forced)), "-");
+  EXPECT_EQ(guide(marker(Marker::think_open, 10)), "close budget -0 in 0");
+  EXPECT_EQ(guide(marker(Marker::think_close, 10, Origin::forced)), "-");
+  // A closing text of ten tokens counted too: still the opener itself is not taken back.
+  EXPECT_EQ(guide(marker(Marker::think_open, 20)), "close budget -0 in 0");
+}
+
+TEST(Budget, AsksAgainWhenTheClosingWasReplaced) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 3}));
+  EXPECT_EQ(guide(thinking(7)), "close budget -0 in 3");
+  EXPECT_EQ(guide(marker(Marker::think_close, 7)), "-");  // continue_thinking takes it back
+  EXPECT_EQ(guide(thinking(8)), "close budget -0 in 2");
+}
+
+TEST(Budget, AsksAgainWhenSomethingElseWasDone) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 3}));
+  EXPECT_EQ(guide(thinking(7), false), "close budget -0 in 3");
+  EXPECT_EQ(guide(thinking(8)), "close budget -0 in 2");
+  EXPECT_EQ(guide(thinking(9)), "-");
+}
+
+TEST(Budget, LetsAnotherClosingStandThatIsSoonEnough) {
+  Driven guide(budget({.max_think_tokens = 10, .window_tokens = 3}));
+  EXPECT_EQ(guide(thinking(6)), "-");
+  Driven other = guide;
+  guide.another(Close{CloseReason::brake, 0, 0});
+  EXPECT_EQ(guide(thinking(7)), "-");
+  other.another(Close{CloseReason::brake, 0, 50});
+  EXPECT_EQ(other(thinking(7)), "close budget -0 in 3");
+}
+
+TEST(Budget, TakesBackWhatWasDrawnBeyondTheLimit) {
+  Driven guide(budget({.max_think_tokens = 0, .window_tokens = 0}));
+  EXPECT_EQ(guide(thinking(1)), "close budget -1 in 0");
+  // The closing text itself is fed beyond the limit.
+  Moment fed = thinking(2);
+  fed.origin = Origin::forced;
+  EXPECT_EQ(guide(fed), "-");
+}
+
+TEST(Budget, WindowIs32TokensOrTheLimitWhereThatIsLess) {
+  Driven large(budget({.max_think_tokens = 100}));
+  EXPECT_EQ(large(thinking(67)), "-");
+  EXPECT_EQ(large(thinking(68)), "close budget -0 in 32");
+  Driven small(budget({.max_think_tokens = 16}));
+  EXPECT_EQ(small(thinking(1)), "close budget -0 in 15");
+}
+
+TEST(Budget, RefusesNumbersThatCannotBe) {
+  EXPECT_THROW(budget({.max_think_tokens = -1, .window_tokens = 0}), Error);
+  EXPECT_THROW(budget({.max_think_tokens = -1}), Error);
+  EXPECT_THROW(budget({.max_think_tokens = 5, .window_tokens = -2}), Error);
+  EXPECT_THROW(budget({.max_think_tokens = 5, .window_tokens = 6}), Error);
+  EXPECT_NO_THROW(budget({.max_think_tokens = 5, .window_tokens = 5}));
+}
 
 BudgetOptions at_least(int min, int max = 100) {
   return {.max_think_tokens = max,

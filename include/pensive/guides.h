@@ -149,9 +149,11 @@ PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOption
 // place.
 
 struct OverthinkBrakeOptions {
-  float max_score = 0.2f;              // the paper's tau1; 0 to 1
-  float marker_weight = 0.1f;          // the paper's beta; 0 to 1
-  std::vector<std::string> markers{};  // words or phrases; empty: after the paper's appendix E
+  float max_score = 0.2f;      // the paper's tau1; 0 to 1
+  float marker_weight = 0.1f;  // the paper's beta; 0 to 1
+  // Words or phrases. Empty: the paper's (appendix E); ours too are alternatively, let me try,
+  // verify.
+  std::vector<std::string> markers{};
   // What an answer stands after, to the end of its sentence, such as "So ". Empty: find_answer().
   std::vector<std::string> answer_cues{};
   int min_think_tokens = 0;

@@ -226,7 +226,7 @@ Moment Record::moment(const Stats& stats) const {
   moment.next = segments_.now();
   moment.completes = placed_.completes;
   moment.marker_tokens = placed_.marker_tokens;
-  moment.pending_tokens = segments_.pending();
+  moment.pending_tokens = std::min(segments_.pending(), new_tokens());
   moment.think_tokens = segments_.think_tokens();
   moment.origin = Origin::prompt;
   if (!rows_.empty()) {
