@@ -15,7 +15,7 @@ void check_unused(const pensive_action& a) {
       a.stop_texts || a.stop_text_count || a.from_back || a.max_new_tokens || a.temperature != 0;
   const bool closes = a.reason || a.within_tokens;
   const int32_t kind = a.kind;
-  const bool is_clean = (!proceeds || kind == PENSIVE_PROCEED) &&
+  const bool is_clean = (!proceeds || kind == PENSIVE_PROCEED || kind == PENSIVE_FORCE) &&
                         (!allows || kind == PENSIVE_ALLOW) &&
                         (!feeds || kind == PENSIVE_FORCE || kind == PENSIVE_PROBE) &&
                         (!probes || kind == PENSIVE_PROBE) && (!closes || kind == PENSIVE_CLOSE) &&
@@ -23,13 +23,13 @@ void check_unused(const pensive_action& a) {
   if (!is_clean) refuse("only members that belong to its kind", "others set", "pensive_action");
 }
 
-pensive::Proceed proceed_of(const pensive_action& a) {
-  pensive::Proceed proceed;
+std::vector<pensive::Bias> biases_of(const pensive_action& a) {
+  std::vector<pensive::Bias> biases;
   const auto tokens = array_in(a.bias_tokens, a.bias_count, "pensive_action.bias_tokens");
   for (size_t i = 0; i < tokens.size(); ++i)
-    proceed.biases.push_back({tokens[i], a.bias_logits ? a.bias_logits[i] : 0.0f,
-                              a.bias_max_minus_mean ? a.bias_max_minus_mean[i] : 0.0f});
-  return proceed;
+    biases.push_back({tokens[i], a.bias_logits ? a.bias_logits[i] : 0.0f,
+                      a.bias_max_minus_mean ? a.bias_max_minus_mean[i] : 0.0f});
+  return biases;
 }
 
 pensive::Probe probe_of(const pensive_action& a) {
@@ -50,7 +50,7 @@ pensive::Action action_of(const pensive_action& a) {
       return pensive::Allow{copy_in(a.mask, a.mask_words, "pensive_action.mask")};
     case PENSIVE_FORCE:
       return pensive::Force{copy_in(a.tokens, a.token_count, "pensive_action.tokens"),
-                            a.replaces_last};
+                            a.replaces_last, biases_of(a)};
     case PENSIVE_CLOSE:
       return pensive::Close{static_cast<pensive::CloseReason>(
                                 choice_in(a.reason, PENSIVE_CLOSE_OTHER, "pensive_action.reason")),
@@ -60,7 +60,7 @@ pensive::Action action_of(const pensive_action& a) {
     case PENSIVE_STOP:
       return pensive::Stop{};
     default:
-      return proceed_of(a);
+      return pensive::Proceed{biases_of(a)};
   }
 }
 
@@ -72,9 +72,11 @@ pensive_moment view_of(const pensive::Moment& moment) {
   view.token_count = moment.tokens.size();
   view.prompt_tokens = moment.prompt_tokens;
   view.segment = static_cast<int32_t>(moment.segment);
+  view.next = static_cast<int32_t>(moment.next);
   view.origin = static_cast<int32_t>(moment.origin);
   view.completes = static_cast<int32_t>(moment.completes);
   view.marker_tokens = moment.marker_tokens;
+  view.pending_tokens = moment.pending_tokens;
   view.think_tokens = moment.think_tokens;
   view.new_tokens = moment.new_tokens;
   view.top_token = moment.top_token;

@@ -168,11 +168,12 @@ int32_t* ask(const World* world, const char* question, size_t* count) {
   return ids;
 }
 
-/* A guide that counts, and forces one token after the third. */
+/* A guide that counts, forces one token after the third, and has the sixth drawn again. */
 typedef struct {
   int tokens;
   int32_t force;
   int* alive;
+  int32_t banned;
 } Counter;
 
 static int32_t on_token(void* user, const pensive_moment* moment, pensive_action* action) {
@@ -181,7 +182,17 @@ static int32_t on_token(void* user, const pensive_moment* moment, pensive_action
   CHECK(moment->tokens[moment->token_count - 1] == moment->token);
   if (moment->origin == PENSIVE_ORIGIN_SAMPLED)
     CHECK(moment->watched_count == 1 && moment->watched[0] <= 0);
-  if (++counter->tokens != 3) return PENSIVE_OK;
+  CHECK(moment->next != PENSIVE_SEGMENT_PROMPT && moment->pending_tokens == 0);
+  static const float never = -INFINITY;
+  if (++counter->tokens == 6) {
+    counter->banned = moment->token;
+    action->kind = PENSIVE_FORCE;
+    action->replaces_last = 1;
+    action->bias_tokens = &counter->banned;
+    action->bias_logits = &never;
+    action->bias_count = 1;
+  }
+  if (counter->tokens != 3) return PENSIVE_OK;
   action->kind = PENSIVE_FORCE;
   action->tokens = &counter->force;
   action->token_count = 1;
@@ -200,7 +211,7 @@ static void destroy(void* user) {
 
 static pensive_guide* counting_guide(const World* world, int* alive) {
   pensive_guide_callbacks callbacks = PENSIVE_GUIDE_CALLBACKS_INIT;
-  Counter first = {0, world->row, alive};
+  Counter first = {0, world->row, alive, 0};
   callbacks.name = "counter";
   callbacks.watches = &world->closer;
   callbacks.watch_count = 1;
@@ -222,6 +233,8 @@ static void check_trace(const World* world, const pensive_sequence* sequence, si
   CHECK(trace.origins[prompt + 3] == PENSIVE_ORIGIN_FORCED);
   CHECK(isnan(trace.logprobs[prompt + 3]) && trace.logprobs[prompt] <= 0);
   CHECK(trace.entropies_nats[prompt] >= 0 && trace.is_taken_back[prompt] == 0);
+  CHECK(trace.is_taken_back[prompt + 5] == 1 && trace.is_taken_back[prompt + 6] == 0);
+  CHECK(trace.tokens[prompt + 6] != trace.tokens[prompt + 5]);
   CHECK(trace.action_count >= 1);
   CHECK(isnan(trace.seconds[0]) && trace.seconds[prompt] >= 0 && trace.is_steered[prompt] == 0);
   pensive_measure_options how = PENSIVE_MEASURE_OPTIONS_INIT;

@@ -216,7 +216,7 @@ class Worlds : public EngineEqual {
       const unsigned dice =
           (static_cast<unsigned>(m.token) * 31 + static_cast<unsigned>(m.new_tokens)) * 17 + salt;
       if (dice % 11 == 0 && m.new_tokens > 3) return Force{{20, 21}, 3};
-      if (dice % 13 == 0 && m.new_tokens > 3) return Force{{}, 2};
+      if (dice % 13 == 0 && m.new_tokens > 3) return Force{{}, 2, {{30, 1.0f, 0}}};
       if (dice % 7 == 0) return Proceed{{{30, 4.0f, 0}, {31, 0, 0.5f}}};
       if (dice % 19 == 0) return Allow{{0xffffff00u, 0xff00ffffu}};
       return Proceed{};

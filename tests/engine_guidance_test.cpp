@@ -116,6 +116,100 @@ TEST(Guidance, CloseMeansNothingInTheAnswer) {
   EXPECT_TRUE(stage.record.trace.actions.empty());
 }
 
+// Where the next token stands, and what may still become a marker.
+TEST(Guidance, MomentsTellWhatComesNext) {
+  std::vector<std::string> seen;
+  const auto look = [&](const Moment& moment) -> Action {
+    seen.push_back(fmt::format("{} {}", to_string(moment.next), moment.pending_tokens));
+    return Proceed{};
+  };
+  auto guide = scripted(look);
+  guide->begin = look;
+  Stage stage({guide});
+  stage.draw({20, close_a, close_b, 21, open});
+  EXPECT_THAT(seen,
+              ElementsAre("think 0", "think 0", "think 1", "answer 0", "answer 0", "think 0"));
+}
+
+// As s1 does it, the engine carrying it out.
+TEST(Guidance, BudgetForcingTakesBackWhatIsBeyondTheLimit) {
+  Stage stage({budget_forcing({.closer = {close_a, close_b},
+                               .max_think_tokens = 4,
+                               .times = 1,
+                               .with = {40},
+                               .final_text = {41},
+                               .newline = {42}})});
+  stage.draw({20, 21, close_a, close_b, 22, 23, 24, 25});
+  EXPECT_THAT(stage.kept(), ElementsAre(20, 21, 40, 22, 42, close_a, close_b, 41));
+}
+
+// Leans on each draw by how many tokens are kept, and masks every other one.
+std::shared_ptr<Scripted> leaning() {
+  auto guide = scripted([](const Moment& m) -> Action {
+    if (m.new_tokens % 2 == 0) return Allow{{0, 1u << m.new_tokens}};
+    return Proceed{{{m.new_tokens, 1.0f, 0}}};
+  });
+  guide->begin = [](const Moment&) -> Action { return Proceed{{{50, 1.0f, 0}}}; };
+  return guide;
+}
+
+std::string wishes(const Guidance& guidance) {
+  std::string text;
+  for (const Bias& bias : guidance.biases()) text += fmt::format("{}:{} ", bias.token, bias.logit);
+  return text + (guidance.mask().empty() ? "" : fmt::format("mask {}", guidance.mask()[1]));
+}
+
+TEST(Guidance, WhatIsDrawnAgainIsDrawnUnderWhatWasWishedThere) {
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  Stage stage({leaning(), at_token(5, Force{{}, 2, {{23, never, 0}}})});
+  stage.draw({20, 21, 22});
+  EXPECT_EQ(wishes(stage.guidance), "3:1 ");
+  stage.draw({23, 24});
+  EXPECT_THAT(stage.kept(), ElementsAre(20, 21, 22));
+  EXPECT_EQ(wishes(stage.guidance), "3:1 23:-inf ");
+  const Guidance fork = stage.guidance;
+  EXPECT_EQ(wishes(fork), "3:1 23:-inf ");
+  stage.draw({25});
+  EXPECT_EQ(wishes(stage.guidance), "mask 16") << "for one draw";
+  EXPECT_THAT(stage.record.trace.is_steered, ElementsAre(0, 0, 1, 1, 1, 1, 1, 1));
+  Stage all({leaning(), at_token(3, Force{{}, 3, {{20, never, 0}}})});
+  all.draw({20, 21, 22});
+  EXPECT_EQ(wishes(all.guidance), "20:-inf 50:1 ") << "as at the start";
+  Stage masked({leaning(), at_token(3, Force{{}, 1})});
+  masked.draw({20, 21, 22});
+  EXPECT_EQ(wishes(masked.guidance), "mask 4");
+}
+
+// A token that was forbidden when it was drawn again stays so when that draw is made once more.
+TEST(Guidance, WhatIsForbiddenStaysForbiddenThere) {
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  Stage stage({scripted([](const Moment& m) -> Action {
+    if (m.new_tokens < 3) return Proceed{};
+    return Force{{}, 1, {{m.token, never, 0}}};
+  })});
+  stage.draw({20, 21, 22, 23, 24});
+  EXPECT_EQ(wishes(stage.guidance), "22:-inf 23:-inf 24:-inf ");
+}
+
+TEST(Guidance, AClosingThatTakesBackAndWaitsDrawsAgainToo) {
+  Stage stage({leaning(), at_token(3, Close{CloseReason::brake, 2, 9})});
+  stage.draw({20, 21, 22});
+  EXPECT_EQ(wishes(stage.guidance), "1:1 ");
+}
+
+TEST(Guidance, WishesFarBackAreThoseOfTheOldestKnown) {
+  Stage stage({leaning(), at_token(90, Force{{}, 80, {{7, 2.0f, 0}}})});
+  for (TokenId i = 0; i < 90; ++i) stage.draw({20});
+  EXPECT_EQ(stage.kept().size(), 10U);
+  EXPECT_EQ(wishes(stage.guidance), "7:2 11:1 ") << "a token more is known here";
+}
+
+TEST(Guidance, BiasesOrTokensNotBoth) {
+  Stage stage({at_token(1, Force{{20}, 0, {{21, 1.0f, 0}}})});
+  stage.draw({20});
+  EXPECT_THAT(stage.record.trace.error, HasSubstr("biases or tokens to feed"));
+}
+
 TEST(Guidance, CloseWithoutMarkersIsAnErrorThatSaysSo) {
   Stage stage({at_token(1, Close{})}, 100, {});
   stage.draw({20});

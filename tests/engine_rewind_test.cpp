@@ -55,7 +55,7 @@ struct Historian final : Guide {
       see(std::hash<float>{}(moment.watched[1]));
     }
     if (seen % 11 == 0 && moment.new_tokens > 3) return Force{{20, 21, 23}, 3};
-    if (seen % 13 == 0 && moment.new_tokens > 3) return Force{{}, 2};
+    if (seen % 13 == 0 && moment.new_tokens > 3) return Force{{}, 2, {{30, 1.0f, 0}}};
     if (seen % 5 == 0) return Proceed{{{30, 4.0f, 0}, {31, 0, 0.5f}}};
     if (seen % 17 == 0) return Allow{{0xffffff00u, 0xff00ffffu}};
     if (is_asking && seen % 7 == 0) return Probe{1, {24}, {}, 1.0f, 3};

@@ -2,6 +2,7 @@
 #pragma once
 #include <sstream>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "pensive/guides.h"
@@ -12,8 +13,10 @@ namespace pensive::testing {
 inline constexpr TokenId closer = 91;
 
 inline Moment thinking(int think_tokens, std::string_view text = "so") {
+  static constexpr TokenId tokens[] = {1, 5};
   Moment moment;
-  moment.segment = Segment::think;
+  moment.tokens = tokens;
+  moment.segment = moment.next = Segment::think;
   moment.text = moment.tail = text;
   moment.token = 5;
   moment.think_tokens = think_tokens;
@@ -21,8 +24,11 @@ inline Moment thinking(int think_tokens, std::string_view text = "so") {
 }
 
 inline Moment marker(Marker completes, int think_tokens, Origin origin = Origin::sampled) {
+  static constexpr TokenId tokens[] = {1, closer};
   Moment moment = thinking(think_tokens, "");
+  moment.tokens = tokens;
   moment.completes = completes;
+  if (completes == Marker::think_close) moment.next = Segment::answer;
   moment.marker_tokens = 1;
   moment.origin = origin;
   moment.token = closer;
@@ -31,25 +37,47 @@ inline Moment marker(Marker completes, int think_tokens, Origin origin = Origin:
 
 inline Moment answering(int think_tokens) {
   Moment moment = thinking(think_tokens);
-  moment.segment = Segment::answer;
+  moment.segment = moment.next = Segment::answer;
   return moment;
 }
 
-// "-" for Proceed, else the action with its numbers.
+// The biases as TOKEN:LOGIT or TOKEN:*TIMES, "-" for none.
+inline std::string told(const std::vector<Bias>& biases) {
+  std::ostringstream text;
+  for (const Bias& bias : biases) {
+    text << (text.tellp() > 0 ? " " : "") << bias.token << ':';
+    if (bias.times_max_minus_mean != 0) text << '*' << bias.times_max_minus_mean;
+    if (bias.times_max_minus_mean == 0) text << bias.logit;
+  }
+  return text.tellp() > 0 ? text.str() : "-";
+}
+
+// The action with its numbers; "-" for a plain Proceed; of a mask what it does not allow of 0 … 99.
 inline std::string told(const Action& action) {
   std::ostringstream text;
-  if (const auto* close = std::get_if<Close>(&action)) {
+  const auto list = [&](const std::vector<TokenId>& ids) {
+    for (const TokenId id : ids) text << ' ' << id;
+  };
+  if (const auto* proceed = std::get_if<Proceed>(&action)) {
+    text << told(proceed->biases);
+  } else if (const auto* allow = std::get_if<Allow>(&action)) {
+    text << "allow all but";
+    for (std::uint32_t id = 0; id < 100; ++id)
+      if (id / 32 >= allow->mask.size() || (allow->mask[id / 32] >> (id % 32) & 1) == 0)
+        text << ' ' << id;
+  } else if (const auto* close = std::get_if<Close>(&action)) {
     text << "close " << to_string(close->reason) << " -" << close->replaces_last << " in "
          << close->within_tokens;
   } else if (const auto* force = std::get_if<Force>(&action)) {
     text << "force -" << force->replaces_last;
-    for (const TokenId id : force->tokens) text << ' ' << id;
+    list(force->tokens);
+    if (!force->biases.empty()) text << " but " << told(force->biases);
   } else if (const auto* probe = std::get_if<Probe>(&action)) {
     text << "probe -" << probe->from_back << " for " << probe->max_new_tokens << " at "
          << probe->temperature << ":";
-    for (const TokenId id : probe->tokens) text << ' ' << id;
+    list(probe->tokens);
   } else {
-    text << (std::holds_alternative<Proceed>(action) ? "-" : "?");
+    text << '?';
   }
   return text.str();
 }
@@ -71,17 +99,5 @@ class Driven {
  private:
   std::unique_ptr<Guide> guide_;
 };
-
-// What a guide adds to the next draw: "id:logit", and "+times" of max - mean where there is that.
-inline std::string biases_of(const Action& action) {
-  std::ostringstream text;
-  const auto* proceed = std::get_if<Proceed>(&action);
-  if (proceed == nullptr) return told(action);
-  for (const Bias& bias : proceed->biases) {
-    text << (text.str().empty() ? "" : " ") << bias.token << ':' << bias.logit;
-    if (bias.times_max_minus_mean != 0) text << '+' << bias.times_max_minus_mean;
-  }
-  return text.str();
-}
 
 }  // namespace pensive::testing

@@ -35,6 +35,49 @@ TEST(GuideSpecs, RefuseWhatTheyDoNotKnow) {
   expect("continue:with=\"Wait\"x", "a comma");
 }
 
+TEST(GuideSpecs, OfWhatSteers) {
+  for (const std::string_view spec :
+       {"budget:max=9,min=4", "budget:min=4", R"(budget_forcing:with="Wait, ",final=,count=total)",
+        R"(budget_forcing:with=,final="\n",max=64,times=2,count=each_round)",
+        R"(continue:with="Wait, ",times=3,max=99,close=yes)", "switch_penalty",
+        "switch_penalty:words=wait|hmm,alpha=2.5,beta=10", "switch_penalty:words=perhaps", "ban",
+        "ban:words=t,except=steps|thorough", "ban:answer=yes", "closer_pressure",
+        "closer_pressure:alpha=0.2,from=10,full=20,at=sentence"})
+    EXPECT_NO_THROW(make_guide(spec, context())) << spec;
+}
+
+TEST(GuideSpecs, RefuseWhatCannotSteer) {
+  const auto expect = [](std::string_view spec, std::string_view says) {
+    EXPECT_ERROR(make_guide(spec, context()), ErrorCode::invalid_argument, says);
+  };
+  expect("budget:max=9,min=10", "min_think_tokens of at most max_think_tokens = 9");
+  expect("budget:max=9,window=10", "window_tokens of at most max_think_tokens = 9");
+  expect("budget_forcing:count=half", "each_round, total");
+  expect("budget_forcing:times=-1", "times of at least 0");
+  expect("continue:with=\"Wait, \",close=maybe", "yes or no");
+  expect("switch_penalty:words=", "tokens that begin another thought");
+  expect("switch_penalty:words=.", "a word");
+  expect("ban:words=perhaps", "words that a token contains");
+  expect("ban:answer=both", "yes or no");
+  expect("closer_pressure:at=ends", "anywhere, sentence");
+  expect("closer_pressure:from=2,full=1", "full of at least from = 2");
+}
+
+// A word that is no token of its own: the first of those that spell it.
+TEST(GuideSpecs, SwitchWordsAreTokensInAnyCase) {
+  const auto biased = [](std::string_view spec) {
+    Moment moment;
+    moment.next = Segment::think;
+    const Action action = make_guide(spec, context())->clone()->on_start(moment);
+    std::vector<TokenId> ids;
+    for (const Bias& bias : std::get<Proceed>(action).biases) ids.push_back(bias.token);
+    return ids;
+  };
+  EXPECT_THAT(biased("switch_penalty"), ::testing::ElementsAre(28));
+  EXPECT_THAT(biased("switch_penalty:words=hmm|WAIT,"), ::testing::ElementsAre(26, 27));
+  EXPECT_THAT(biased("switch_penalty:words=7 + 1"), ::testing::ElementsAre(15));
+}
+
 // With their defaults, as far as they have them.
 TEST(GuideSpecs, MakeEveryGuideOfTheCatalogue) {
   for (const GuideInfo& info : guides()) {

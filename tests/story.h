@@ -101,6 +101,7 @@ class Story {
     moment.text = std::string_view(all).substr(all.size() - text.size());
     moment.tail = std::string_view(all).substr(all.size() - std::min<std::size_t>(all.size(), 64));
     moment.segment = segment;
+    moment.next = marker == Marker::think_close ? Segment::answer : segment;
     moment.origin = origin;
     moment.completes = marker;
     moment.marker_tokens = marker == Marker::none ? 0 : 1;

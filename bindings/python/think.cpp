@@ -99,11 +99,15 @@ void add_moment(py::module_& module) {
       .def_property_readonly(
           "segment",
           [](const View& view) { return std::string(pensive::to_string(view.get().segment)); })
+      .def_property_readonly(
+          "next", [](const View& view) { return std::string(pensive::to_string(view.get().next)); })
       .def_property_readonly("origin", [](const View& view) { return name_of(view.get().origin); })
       .def_property_readonly("completes",
                              [](const View& view) { return name_of(view.get().completes); })
       .def_property_readonly("marker_tokens",
                              [](const View& view) { return view.get().marker_tokens; })
+      .def_property_readonly("pending_tokens",
+                             [](const View& view) { return view.get().pending_tokens; })
       .def_property_readonly("think_tokens",
                              [](const View& view) { return view.get().think_tokens; })
       .def_property_readonly("new_tokens", [](const View& view) { return view.get().new_tokens; })
@@ -150,9 +154,14 @@ void add_actions(py::module_& module) {
   py::class_<Allow>(module, "Allow", "The next step may draw only these tokens.")
       .def(py::init(&allow_of), py::arg("tokens"))
       .def_readonly("mask", &Allow::mask);
-  py::class_<Force>(module, "Force", "Take the last tokens back, then feed these.")
-      .def(py::init<std::vector<TokenId>, int>(), py::arg("tokens") = std::vector<TokenId>(),
-           py::arg("replaces_last") = 0)
+  py::class_<Force>(
+      module, "Force",
+      "Take the last tokens back, then feed these; with none of them, draw again under "
+      "what guides wished for that draw and these biases.")
+      .def(py::init<std::vector<TokenId>, int, std::vector<Bias>>(),
+           py::arg("tokens") = std::vector<TokenId>(), py::arg("replaces_last") = 0,
+           py::arg("biases") = std::vector<Bias>())
+      .def_readonly("biases", &Force::biases)
       .def_readonly("tokens", &Force::tokens)
       .def_readonly("replaces_last", &Force::replaces_last);
   py::class_<Close>(module, "Close", "End the thinking gracefully.")

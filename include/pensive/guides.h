@@ -18,87 +18,114 @@ namespace pensive {
 
 struct BudgetOptions {
   int max_think_tokens = 2048;  // over all thinking segments; the prompt does not count
-  // How long before the limit the next sentence end closes already, at most max_think_tokens.
-  // -1: 32, or the limit where that is less.
+  // How long before the limit the next sentence end closes already, at most max_think_tokens; it
+  // never reaches back behind the least. -1: 32, or the limit where that is less.
   int window_tokens = -1;
   // Before so many the closer cannot be drawn: its last token, where the others stand, and these
   // ids that end the turn. At most max_think_tokens; needs `closer` (Markers::think_close).
   int min_think_tokens = 0;
   std::vector<TokenId> closer{};
-  std::vector<TokenId> end_tokens{};
+  std::vector<TokenId> end_tokens{};  // such as Model::stop_tokens()
 };
 // Ends the thinking by the limit: from limit - window on at the first line or sentence end, at the
-// limit wherever it stands; and not before the least.
+// limit wherever it stands. Before the least it does not end by itself: a marker that does it all
+// the same, spelled by other tokens or one of an answer, is not completed, its last token drawn
+// again without that one. What other guides force, such as a brake's closing, passes. Half a
+// character that a closing takes back at the limit may be missing of the least.
 PENSIVE_EXPORT std::shared_ptr<const Guide> budget(const BudgetOptions& options);
 
+// What happens at the limit: closers are let through; or the thinking is closed right there.
+enum class AtMax : std::uint8_t { let_through, close };
 struct ContinueOptions {
-  std::vector<TokenId> with;       // a word, or one soft id: what replaces the closer
-  int times = 1;                   // C_max: closers replaced before one is let through
-  int max_think_tokens = 1 << 30;  // B_max: a closer sampled at or after this is let through
-  bool close_at_max = false;       // the paper: there the thinking is closed, wherever it stands
+  std::vector<TokenId> with;          // a word, or one soft id: what replaces the closer
+  int times = 1;                      // C_max: closers replaced before one is let through
+  int max_think_tokens = 1 << 30;     // B_max: a closer sampled at or after this is let through
+  AtMax at_max = AtMax::let_through;  // `close` is the paper's: wherever the thinking stands
 };
 // Continue-thinking (arXiv 2506.11274, section 2.1; s1, arXiv 2501.19393): a *sampled* closer of
 // the thinking is replaced in place by `with`, `times` times. Forced closers pass.
 PENSIVE_EXPORT std::shared_ptr<const Guide> continue_thinking(const ContinueOptions& options);
 
-// How s1's rounds are counted.
+// How s1's rounds are counted. A round lasts from one ignored closer to the next.
 enum class RoundBudget : std::uint8_t {
-  each_round,  // its harness: every round has the whole limit; at the end all is cut to the limit
-  total        // its README: what was thought is taken off
+  each_round,  // its harness: every round has the whole limit; when the last one has ended, all
+               // that is beyond one limit is taken back, decoded in vain
+  total        // its README: what a round drew, its closer too, is taken off the limit
 };
 struct BudgetForcingOptions {
   std::vector<TokenId> closer;   // Markers::think_close
   int max_think_tokens = 32000;  // at least 1
   int times = 1;                 // closers ignored
-  std::vector<TokenId> with{};   // fed in their place, such as "Wait"
+  std::vector<TokenId> with{};   // fed in their place, such as "Wait"; empty: drawn again
   RoundBudget count = RoundBudget::each_round;
-  // Fed where the limit was met: the closer and a text such as "\nFinal Answer:"; the second where
-  // the thinking does not end with a newline. Empty: the closer; the first. Hold the closer.
-  std::vector<TokenId> final_text{};
-  std::vector<TokenId> final_text_on_new_line{};
+  // Fed where a round met the limit, and only there: `newline` unless the text ends in one, the
+  // closer, and this.
+  std::vector<TokenId> final_text{};  // such as "\nFinal Answer:"
+  std::vector<TokenId> newline{};
+  std::vector<TokenId> end_tokens{};  // these end a round as the closer does
 };
-// Budget forcing as s1's evaluation harness does it (arXiv 2501.19393): a sampled closer is taken
-// back and `with` fed, `times` times. The final text comes only where a limit was met; a closer
-// that the model drew stands as it is. What each_round thinks beyond the limit is decoded, taken
-// back and counted.
+// Budget forcing (arXiv 2501.19393, section 3) as s1's code does it: a sampled closer is taken back
+// and `with` fed, `times` times; the next stands as it is. In a round that may not be empty (all in
+// the harness, all but the first in the README) the closer's first token is not drawn first. Once a
+// closer has passed, thinking that opens again has what is left of the limit.
 PENSIVE_EXPORT std::shared_ptr<const Guide> budget_forcing(const BudgetForcingOptions& options);
 
 struct SwitchPenaltyOptions {
-  std::vector<TokenId> tokens;  // what begins another thought: the paper names "alternatively"
+  std::vector<TokenId> tokens;  // V_switch, such as tokens_spelling("alternatively")
   float alpha = 3;              // taken off their logits
   int beta = 600;               // for so many thinking tokens from the beginning of each thought
 };
 // The thought-switching penalty TIP (arXiv 2501.18585): z - alpha for these tokens while t < Psi +
-// beta, Psi where the present thought began: the thinking, or after the last of these tokens.
+// beta, Psi where the present thought began: the thinking, or after the last of these tokens. The
+// paper names "alternatively" only.
 PENSIVE_EXPORT std::shared_ptr<const Guide> switch_penalty(const SwitchPenaltyOptions& options);
 
+enum class BanScope : std::uint8_t { thinking, everywhere };
 struct BanOptions {
-  std::vector<TokenId> tokens;
-  bool also_in_answer = false;
+  std::vector<TokenId> tokens;  // such as tokens_containing(); not all there are
+  int vocab_size = 0;           // Model::vocab_size(): ids that can be drawn
+  BanScope scope = BanScope::thinking;
 };
-// NoWait (arXiv 2506.08343): these tokens are never drawn in the thinking.
+// NoWait (arXiv 2506.08343): these tokens are never drawn in the thinking. Forced ones pass.
 PENSIVE_EXPORT std::shared_ptr<const Guide> ban(const BanOptions& options);
-// Every token that is not special and whose text contains one of the words, in any case, and none
-// of the exceptions ("but" is in "button").
+
+// Every token that is not special and whose text contains one of the words and none of the
+// exceptions ("but" is in "button"), in ascending order. Case is folded for ASCII. Throws
+// invalid_argument for an empty word.
 PENSIVE_EXPORT std::vector<TokenId> tokens_containing(const Tokenizer& tokenizer,
                                                       std::span<const std::string> words,
                                                       std::span<const std::string> except = {});
+// Every token that is not special and whose text is this word, but for case, and for white space
+// and ASCII's punctuation around it. Throws invalid_argument where nothing else is in `word`.
+PENSIVE_EXPORT std::vector<TokenId> tokens_spelling(const Tokenizer& tokenizer,
+                                                    std::string_view word);
 
+enum class PressureAt : std::uint8_t { anywhere, sentence_ends };
 struct CloserPressureOptions {
   std::vector<TokenId> closer;  // Markers::think_close; of several the one that comes next
   float alpha = 0.6f;           // 0.2 to 0.4 did best in the paper's ablation
-  int from = 0, full = 0;       // thinking tokens between which alpha grows from nothing
-  bool at_sentence_ends = false;
+  // Thinking tokens between which alpha grows from 0 to all of it, on a straight line.
+  int from = 0, full = 0;
+  PressureAt at = PressureAt::anywhere;  // a closer that has begun is pushed anywhere
 };
 // Think Token Adjustment (arXiv 2506.02536, (b)): alpha x (max - mean of the step's logits) is
 // added to the closer's logit at every step of the thinking.
 PENSIVE_EXPORT std::shared_ptr<const Guide> closer_pressure(const CloserPressureOptions& options);
 
-// The tokens of the answer so far to those that may come next: one bit a token (see Allow).
+// The tokens of the answer so far to those that may come next: one bit a token (see Allow); an
+// empty mask allows everything. Called for all clones, on the thread that steps the engine: it must
+// depend on the tokens alone.
 using AnswerMask = std::function<std::vector<std::uint32_t>(std::span<const TokenId> answer)>;
-// Free thinking, then a grammar: a mask for every token of the answer. Clones share the function,
-// which must depend on the tokens alone. What it throws ends the sequence with that error.
-PENSIVE_EXPORT std::shared_ptr<const Guide> allow_after_thinking(AnswerMask mask);
+// Where an answer begins for the mask.
+enum class AnswerBegin : std::uint8_t {
+  at_first_drawn,  // without what is fed right behind the closer, such as "Final Answer:"
+  at_closer        // behind the closer, or behind a prompt that ends in an answer
+};
+// Free thinking, then a grammar: a mask for every token of the answer, its markers and its end too.
+// Where thinking opens again, the next answer begins anew. What the function throws ends the
+// sequence with that error.
+PENSIVE_EXPORT std::shared_ptr<const Guide> allow_after_thinking(
+    AnswerMask mask, AnswerBegin begins = AnswerBegin::at_first_drawn);
 
 // Where a brake looks: after ".\n\n", after any line, or at a line or sentence end as
 // is_sentence_end() has it.
@@ -122,9 +149,11 @@ PENSIVE_EXPORT std::shared_ptr<const Guide> margin_brake(const MarginBrakeOption
 // place.
 
 struct OverthinkBrakeOptions {
-  float max_score = 0.2f;              // the paper's tau1; 0 to 1
-  float marker_weight = 0.1f;          // the paper's beta; 0 to 1
-  std::vector<std::string> markers{};  // words or phrases; empty: after the paper's appendix E
+  float max_score = 0.2f;      // the paper's tau1; 0 to 1
+  float marker_weight = 0.1f;  // the paper's beta; 0 to 1
+  // Words or phrases. Empty: the paper's (appendix E); ours too are alternatively, let me try,
+  // verify.
+  std::vector<std::string> markers{};
   // What an answer stands after, to the end of its sentence, such as "So ". Empty: find_answer().
   std::vector<std::string> answer_cues{};
   int min_think_tokens = 0;

@@ -83,11 +83,13 @@ struct Moment {
   std::string_view text;  // what this token added to the decoded text; may be empty
   std::string_view tail;  // the last 64 bytes or so of that text, ending with this token
   Segment segment = Segment::prompt;
+  Segment next = Segment::prompt;  // where the next token will stand: think or answer
   Origin origin = Origin::sampled;
   Marker completes = Marker::none;  // the marker whose last token this is
   int marker_tokens = 0;            // its length in tokens
-  int think_tokens = 0;             // thinking tokens decoded and kept so far, markers not counted
-  int new_tokens = 0;               // kept tokens after the prompt
+  int pending_tokens = 0;  // how many of the last may still become a marker: not text for sure
+  int think_tokens = 0;    // thinking tokens decoded and kept so far, markers not counted
+  int new_tokens = 0;      // kept tokens after the prompt
   // Of the untruncated distribution at temperature 1, before any bias; NaN for forced tokens.
   float logprob = 0;
   float entropy_nats = 0;
@@ -102,6 +104,7 @@ struct Bias {
   TokenId token = 0;
   float logit = 0;
   float times_max_minus_mean = 0;
+  bool operator==(const Bias&) const = default;
 };
 
 // Go on; the biases hold for the next step only.
@@ -114,12 +117,19 @@ struct Allow {
   std::vector<std::uint32_t> mask;
 };
 // Take the last `replaces_last` tokens back, then feed these. Both may be empty, not both at once.
+//
+// With none to feed, what stood in the first place of those taken back is drawn again, under what
+// all guides wished for that draw and `biases` besides: a token that they forbid cannot come there
+// again. The wishes for the last 64 tokens are known; further back those of the 64th hold. With
+// tokens to feed there must be no biases.
 struct Force {
   std::vector<TokenId> tokens;
   int replaces_last = 0;
+  std::vector<Bias> biases{};
 };
 // End the thinking gracefully: take back `replaces_last`, then, at the next line or sentence end
 // but at most `within_tokens` tokens later, feed the closing text. Means nothing outside thinking.
+// What is drawn until then is drawn as after a Force without tokens.
 struct Close {
   CloseReason reason = CloseReason::other;
   int replaces_last = 0;

@@ -12,7 +12,8 @@
 namespace pensive {
 namespace {
 
-constexpr int most_probes = 64;  // after one token
+constexpr int most_probes = 64;          // after one token
+constexpr std::size_t most_wishes = 64;  // that are remembered at least
 
 }  // namespace
 
@@ -30,10 +31,9 @@ Guidance::Guidance(const Guidance& other)
     : rules_(other.rules_),
       watched_(other.watched_),
       watch_ends_(other.watch_ends_),
-      biases_(other.biases_),
-      mask_(other.mask_),
-      is_masked_(other.is_masked_),
-      steering_(other.steering_),
+      wishes_(other.wishes_),
+      wished_at_(other.wished_at_),
+      past_(other.past_),
       steerer_(other.steerer_),
       queue_(other.queue_),
       probe_(other.probe_),
@@ -81,10 +81,10 @@ void Guidance::start(Record& record) {
 void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
   guarded(record, [&] {
     journal_.add_draw(id, stats);
-    if (steerer_ == nobody) steerer_ = steering_;
+    if (steerer_ == nobody) steerer_ = wishes_.guide;
     record.push(id, Origin::sampled, stats);
-    if (steering_ != nobody)
-      record.tell_steering(guides_[steering_]->name(), is_masked_ ? "allow" : "bias");
+    if (wishes_.guide != nobody)
+      record.tell_steering(guides_[wishes_.guide]->name(), wishes_.mask.empty() ? "bias" : "allow");
     consult(record, stats);
     settle(record);
     drain(record);
@@ -147,12 +147,9 @@ void Guidance::tell_again(Record& record, const Journal& journal, const Journal:
 }
 
 void Guidance::consult(Record& record, const Stats& stats) {
-  biases_.clear();
-  mask_.clear();
-  is_masked_ = false;
-  steering_ = nobody;
   probes_ = 0;
   if (guides_.empty()) return;
+  wish_anew(record.new_tokens());
   Moment moment = record.moment(stats);
   std::size_t begin = 0;
   for (speaking_ = 0; speaking_ < guides_.size(); ++speaking_) {
@@ -164,9 +161,32 @@ void Guidance::consult(Record& record, const Stats& stats) {
   speaking_ = nobody;
 }
 
+// Keeps the wishes for the draws of all tokens but the last.
+void Guidance::wish_anew(int kept) {
+  if (wished_at_ < kept) {
+    const bool is_same = !past_.empty() && *past_.back().second == wishes_;
+    past_.emplace_back(wished_at_, is_same ? past_.back().second
+                                           : std::make_shared<const Wishes>(std::move(wishes_)));
+  }
+  while (!past_.empty() && past_.back().first >= kept) past_.pop_back();
+  if (past_.size() >= 2 * most_wishes) past_.erase(past_.begin(), past_.end() - most_wishes);
+  wishes_ = {};
+  wished_at_ = kept;
+}
+
+// The draw behind so many tokens is made again: what was wished of it holds again.
+void Guidance::wish_again(int kept) {
+  while (wished_at_ > kept && !past_.empty()) {
+    wished_at_ = past_.back().first;
+    wishes_ = *past_.back().second;
+    past_.pop_back();
+  }
+  wished_at_ = std::min(wished_at_, kept);
+}
+
 // The first action that does something is carried out; wishes for the next draw add up.
 void Guidance::take(Action action, std::size_t guide, const Record& record) {
-  if (const auto* proceed = std::get_if<Proceed>(&action)) return add(*proceed, guide);
+  if (const auto* proceed = std::get_if<Proceed>(&action)) return add(proceed->biases, guide);
   if (const auto* allow = std::get_if<Allow>(&action)) return add(*allow, guide);
   if (chosen_ || !means_something(action, record)) return;
   chosen_ = std::move(action);
@@ -180,17 +200,17 @@ bool Guidance::means_something(const Action& action, const Record& record) const
   return record.segments().now() == Segment::think && !is_closing_;
 }
 
-void Guidance::add(const Proceed& proceed, std::size_t guide) {
-  if (!proceed.biases.empty() && steering_ == nobody) steering_ = guide;
-  for (const Bias& bias : proceed.biases) {
+void Guidance::add(std::span<const Bias> biases, std::size_t guide) {
+  if (!biases.empty() && wishes_.guide == nobody) wishes_.guide = guide;
+  for (const Bias& bias : biases) {
     require(bias.token >= 0 && bias.token < rules_->vocab_size, ErrorCode::invalid_argument,
             fmt::format("a bias for an id below {}", rules_->vocab_size),
-            std::to_string(bias.token), "Proceed");
+            std::to_string(bias.token), "biases");
     require(!std::isnan(bias.logit) && !std::isnan(bias.times_max_minus_mean),
-            ErrorCode::invalid_argument, "numbers as biases", "NaN", "Proceed");
-    const auto known = std::ranges::lower_bound(biases_, bias.token, {}, &Bias::token);
-    if (known == biases_.end() || known->token != bias.token) {
-      biases_.insert(known, bias);
+            ErrorCode::invalid_argument, "numbers as biases", "NaN", "biases");
+    const auto known = std::ranges::lower_bound(wishes_.biases, bias.token, {}, &Bias::token);
+    if (known == wishes_.biases.end() || known->token != bias.token) {
+      wishes_.biases.insert(known, bias);
       continue;
     }
     known->logit += bias.logit;
@@ -199,16 +219,16 @@ void Guidance::add(const Proceed& proceed, std::size_t guide) {
 }
 
 void Guidance::add(const Allow& allow, std::size_t guide) {
-  if (steering_ == nobody) steering_ = guide;
-  if (!is_masked_) {
-    mask_.assign((static_cast<std::size_t>(rules_->vocab_size) + 31) / 32, ~0u);
+  if (wishes_.guide == nobody) wishes_.guide = guide;
+  std::vector<std::uint32_t>& mask = wishes_.mask;
+  if (mask.empty()) {
+    mask.assign((static_cast<std::size_t>(rules_->vocab_size) + 31) / 32, ~0u);
     const int spare = rules_->vocab_size % 32;
-    if (spare != 0) mask_.back() = (1u << spare) - 1;
-    is_masked_ = true;
+    if (spare != 0) mask.back() = (1u << spare) - 1;
   }
-  for (std::size_t i = 0; i < mask_.size(); ++i)
-    mask_[i] &= i < allow.mask.size() ? allow.mask[i] : 0u;
-  require(std::ranges::any_of(mask_, [](std::uint32_t word) { return word != 0; }),
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    mask[i] &= i < allow.mask.size() ? allow.mask[i] : 0u;
+  require(std::ranges::any_of(mask, [](std::uint32_t word) { return word != 0; }),
           ErrorCode::invalid_argument, "at least one token that all guides allow", "none", "Allow");
 }
 
@@ -273,18 +293,26 @@ void Guidance::carry_out(Record& record) {
 void Guidance::act(Record& record, const Force& force) {
   require(!force.tokens.empty() || force.replaces_last > 0, ErrorCode::invalid_argument,
           "tokens to feed or to take back", "neither", "Force");
+  require(force.tokens.empty() || force.biases.empty(), ErrorCode::invalid_argument,
+          "biases or tokens to feed", "both", "Force");
   require_ids(force.tokens);
   require_back(record, force.replaces_last);
   write(record, "force", "", static_cast<int>(force.tokens.size()), force.replaces_last);
   record.take_back(force.replaces_last);
   queue_.assign(force.tokens.begin(), force.tokens.end());
   is_closing_ = false;
+  if (!force.tokens.empty()) return;
+  wish_again(record.new_tokens());
+  add(force.biases, chooser_);
 }
 
 void Guidance::act(Record& record, const Close& close) {
   require_back(record, close.replaces_last);
   record.take_back(close.replaces_last);
-  if (close.replaces_last > 0) queue_.clear();
+  if (close.replaces_last > 0) {
+    queue_.clear();
+    wish_again(record.new_tokens());
+  }
   const bool was_asked = closing_.is_asked();
   closing_.ask(close);
   if (!was_asked) closing_back_ = 0;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/journal.h"
@@ -51,8 +52,10 @@ class Guidance {
   const Probe* probe() const noexcept { return probe_ ? &*probe_ : nullptr; }
   // For the next draw.
   std::span<const TokenId> watched() const noexcept { return watched_; }
-  std::span<const Bias> biases() const noexcept { return biases_; }
-  std::span<const std::uint32_t> mask() const noexcept { return mask_; }  // empty: everything
+  std::span<const Bias> biases() const noexcept { return wishes_.biases; }
+  std::span<const std::uint32_t> mask() const noexcept {
+    return wishes_.mask;
+  }  // empty: everything
   const Rules& rules() const noexcept { return *rules_; }
   // The first guide whose bias or mask a token was drawn under; null where there was none.
   const Guide* steerer() const noexcept {
@@ -60,13 +63,24 @@ class Guidance {
   }
 
  private:
+  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+  // What all guides together want of one draw.
+  struct Wishes {
+    std::vector<Bias> biases;  // ascending
+    std::vector<std::uint32_t> mask;
+    std::size_t guide = nobody;  // who first asked for these
+    bool operator==(const Wishes&) const = default;
+  };
+
   template <class Work>
   void guarded(Record& record, Work work);
   void consult(Record& record, const Stats& stats);
   void take(Action action, std::size_t guide, const Record& record);
   bool means_something(const Action& action, const Record& record) const;
-  void add(const Proceed& proceed, std::size_t guide);
+  void add(std::span<const Bias> biases, std::size_t guide);
   void add(const Allow& allow, std::size_t guide);
+  void wish_anew(int kept);
+  void wish_again(int kept);
   void settle(Record& record);
   void drain(Record& record);
   void tell_again(Record& record, const Journal& journal, const Journal::Entry& entry);
@@ -84,16 +98,15 @@ class Guidance {
   void require_ids(std::span<const TokenId> ids) const;
   void write(Record& record, std::string kind, std::string_view reason, int tokens, int back);
 
-  static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
   std::shared_ptr<const Rules> rules_;
   std::vector<std::unique_ptr<Guide>> guides_;
   std::vector<TokenId> watched_;
   std::vector<std::size_t> watch_ends_;  // of each guide, in `watched_`
 
-  std::vector<Bias> biases_;
-  std::vector<std::uint32_t> mask_;
-  bool is_masked_ = false;
-  std::size_t steering_ = nobody;  // who first asked for these
+  Wishes wishes_;      // for the next draw
+  int wished_at_ = 0;  // kept tokens then
+  // The wishes before, each with the tokens kept then, ascending; shared with forks.
+  std::vector<std::pair<int, std::shared_ptr<const Wishes>>> past_;
   std::size_t steerer_ = nobody;
   std::optional<Action> chosen_;   // about the last token
   std::size_t chooser_ = nobody;   // whose wish that was

@@ -223,8 +223,10 @@ Moment Record::moment(const Stats& stats) const {
   moment.token = lane.tokens.back();
   moment.new_tokens = new_tokens();
   moment.segment = placed_.segment;
+  moment.next = segments_.now();
   moment.completes = placed_.completes;
   moment.marker_tokens = placed_.marker_tokens;
+  moment.pending_tokens = std::min(segments_.pending(), new_tokens());
   moment.think_tokens = segments_.think_tokens();
   moment.origin = Origin::prompt;
   if (!rows_.empty()) {

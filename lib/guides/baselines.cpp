@@ -15,8 +15,7 @@ class RandomStop final : public Brake {
 
  private:
   bool is_due_after(const Moment& moment) override {
-    if (moment.segment != Segment::think || moment.text.empty() || !is_sentence_end(moment.tail))
-      return false;
+    if (!ends_sentence(moment)) return false;
     if (!prompt_) {
       prompt_ = mixed(options_.seed);
       for (const TokenId id : moment.tokens.first(static_cast<std::size_t>(moment.prompt_tokens)))

@@ -31,7 +31,8 @@ class Settings {
   std::vector<std::string> list(std::string_view key) const;
 
   const Tokenizer& tokenizer() const;
-  const Markers& markers() const;  // throws where there are none
+  const Markers& markers() const;              // throws where there are none
+  std::vector<TokenId> marker_tokens() const;  // of all markers
 
  private:
   [[noreturn]] void refuse(std::string_view expected, std::string_view key) const;

@@ -1,10 +1,12 @@
 // An online overthink score, derived from what Self-Braking Tuning labels its data with.
 #include <cstddef>
+#include <iterator>
 #include <optional>
 
 #include "guides/brake.h"
 #include "judge/trim.h"
 #include "pensive/judge.h"
+#include "think/doubts.h"
 
 namespace pensive {
 namespace {
@@ -14,16 +16,11 @@ constexpr std::size_t most_answers = 64;
 
 using Words = std::vector<std::string>;
 
-// After the paper's appendix E; "check" and the like cover its longer phrases.
+// The paper's, and three of ours.
 std::vector<std::string> default_markers() {
-  return {"alternatively", "another",       "backtrack",
-          "but",           "check",         "going back",
-          "hmm",           "hmmm",          "hold on",
-          "however",       "instead of",    "just to be thorough",
-          "let me try",    "let me verify", "just to make sure",
-          "maybe",         "might",         "not sure",
-          "perhaps",       "recheck",       "retry",
-          "trace back",    "verify",        "wait"};
+  std::vector<std::string> markers(std::begin(self_braking_terms), std::end(self_braking_terms));
+  markers.insert(markers.end(), {"alternatively", "let me try", "verify"});
+  return markers;
 }
 
 // Letters, digits, apostrophes and whatever is not ASCII make words; ASCII is folded.
@@ -86,8 +83,8 @@ class OverthinkBrake final : public Brake {
       state = {state.text_end, state.text_end, 0, 0, moment.new_tokens, moment.think_tokens, -1};
     if (moment.segment != Segment::think || moment.completes != Marker::none) return false;
     add_text(state, moment.text);
-    const bool is_end = !moment.text.empty() && is_sentence_end(moment.tail);
-    if (!is_end && state.text_end - state.sentence_begin < longest_sentence) return false;
+    if (!ends_sentence(moment) && state.text_end - state.sentence_begin < longest_sentence)
+      return false;
     const int tokens = moment.think_tokens - state.think_before;
     read_sentence(state, tokens, moment.new_tokens);
     return score(state, tokens) > options_.max_score;
@@ -174,7 +171,7 @@ CatalogueEntry overthink_entry() {
            "closes by the share of marker words and of what came after the first repeated answer",
            {{"max", "0.2", "the score above which it closes (the paper's tau1)"},
             {"weight", "0.1", "of the marker words (beta); the rest is of what came after"},
-            {"markers", "the paper's", "words or phrases separated by |"},
+            {"markers", "the paper's and ours", "words or phrases separated by |"},
             {"cues", "those of find_answer", "what answers stand after, separated by |"},
             {"min", "0", "thinking tokens before it looks"}}},
           [](const Settings& settings) {

@@ -148,4 +148,14 @@ const Markers& Settings::markers() const {
   return *context_.markers;
 }
 
+std::vector<TokenId> Settings::marker_tokens() const {
+  std::vector<TokenId> all;
+  if (!context_.markers) return all;
+  const Markers& markers = *context_.markers;
+  for (const auto* ids :
+       {&markers.think_open, &markers.think_close, &markers.answer_open, &markers.answer_close})
+    all.insert(all.end(), ids->begin(), ids->end());
+  return all;
+}
+
 }  // namespace pensive

@@ -7,6 +7,7 @@
 #include "base/inside.h"
 #include "judge/trim.h"
 #include "pensive/trace.h"
+#include "think/doubts.h"
 #include "trace/columns.h"
 
 namespace pensive {
@@ -14,33 +15,6 @@ namespace {
 
 constexpr auto bad = ErrorCode::invalid_argument;
 
-// Those that hold another one ("let me double-check") are there for their tokens.
-constexpr std::string_view self_braking_terms[] = {"another",
-                                                   "backtrack",
-                                                   "but",
-                                                   "check",
-                                                   "going back",
-                                                   "hmm",
-                                                   "hmmm",
-                                                   "however",
-                                                   "hold on",
-                                                   "instead of",
-                                                   "just to be thorough",
-                                                   "just to make sure",
-                                                   "let me check",
-                                                   "let me just double-check",
-                                                   "let me try another",
-                                                   "let me verify",
-                                                   "maybe",
-                                                   "maybe i can consider",
-                                                   "maybe i should consider",
-                                                   "might",
-                                                   "not sure",
-                                                   "perhaps",
-                                                   "recheck",
-                                                   "retry",
-                                                   "trace back",
-                                                   "wait"};
 constexpr std::string_view switch_terms[] = {"alternatively"};
 
 // The thinking that was kept, as text whose bytes know their tokens.

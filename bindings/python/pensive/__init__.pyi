@@ -122,9 +122,11 @@ class Moment:
     text: str
     tail: str
     segment: SegmentName
+    next: SegmentName
     origin: OriginName
     completes: Literal["none", "think_open", "think_close", "answer_open", "answer_close"]
     marker_tokens: int
+    pending_tokens: int
     think_tokens: int
     new_tokens: int
     logprob: float
@@ -150,9 +152,12 @@ class Allow:
     mask: list[int]
 
 class Force:
-    def __init__(self, tokens: Ids = ..., replaces_last: int = 0) -> None: ...
+    def __init__(
+        self, tokens: Ids = ..., replaces_last: int = 0, biases: list[Bias] = ...
+    ) -> None: ...
     tokens: list[int]
     replaces_last: int
+    biases: list[Bias]
 
 class Close:
     def __init__(

@@ -104,6 +104,8 @@ typedef struct pensive_moment {
   size_t tail_size;
   const float* watched; /* logprobs of pensive_guide_callbacks.watches; sampled tokens only */
   size_t watched_count;
+  int32_t next;           /* PENSIVE_SEGMENT_… where the next token will stand */
+  int32_t pending_tokens; /* how many of the last may still become a marker */
 } pensive_moment;
 
 /* What a guide wants. The members of one kind are read, the others must stay zero. */
@@ -111,7 +113,9 @@ enum {
   PENSIVE_PROCEED = 0, /* go on; the biases hold for the next step only */
   PENSIVE_ALLOW = 1,   /* the next step may draw only tokens t whose bit t % 32 of mask[t / 32] is
                           set; missing words are zeros */
-  PENSIVE_FORCE = 2,   /* take the last `replaces_last` tokens back, then feed `tokens` */
+  PENSIVE_FORCE = 2,   /* take the last `replaces_last` tokens back, then feed `tokens`; with
+                          none of them, what stood there is drawn again, under what guides wished
+                          for that draw and these biases */
   PENSIVE_CLOSE = 3,   /* end the thinking: take back `replaces_last`, then, at the next line or
                           sentence end but at most `within_tokens` later, feed the closing */
   PENSIVE_PROBE = 4,   /* ask on the side: fork from `from_back` tokens back, feed `tokens`, decode
@@ -123,7 +127,7 @@ enum {
 typedef struct pensive_action {
   uint32_t struct_size;       /* set by pensive before the call */
   int32_t kind;               /* PENSIVE_PROCEED … */
-  const int32_t* bias_tokens; /* proceed: the logit of bias_tokens[i] grows by bias_logits[i] */
+  const int32_t* bias_tokens; /* proceed, force: the logit of bias_tokens[i] grows by bias_logits[i] */
   const float* bias_logits;   /* null: 0 */
   const float* bias_max_minus_mean; /* and by this times (max - mean of the logits); null: 0 */
   size_t bias_count;
