@@ -198,10 +198,13 @@ TEST(Guidance, AClosingThatTakesBackAndWaitsDrawsAgainToo) {
 }
 
 TEST(Guidance, WishesFarBackAreThoseOfTheOldestKnown) {
-  Stage stage({leaning(), at_token(90, Force{{}, 80, {{7, 2.0f, 0}}})});
-  for (TokenId i = 0; i < 90; ++i) stage.draw({20});
-  EXPECT_EQ(stage.kept().size(), 10U);
-  EXPECT_EQ(wishes(stage.guidance), "7:2 11:1 ") << "a token more is known here";
+  const auto lean = [](const Moment& m) -> Action {
+    return Proceed{{{m.new_tokens % tiny_vocab, 1.0f, 0}}};
+  };
+  Stage stage({scripted(lean), at_token(140, Force{{}, 135, {{7, 2.0f, 0}}})}, 190);
+  for (int i = 0; i < 140; ++i) stage.draw({20});
+  EXPECT_EQ(stage.kept().size(), 5U);
+  EXPECT_EQ(wishes(stage.guidance), "0:1 7:2 ") << "of the 64th token";
 }
 
 TEST(Guidance, BiasesOrTokensNotBoth) {
