@@ -181,7 +181,7 @@ TEST(Examine, RefusesToGoOnWithAnotherExam) {
   EXPECT_ERROR(examine(engine, problems(3), EvenLength(), options), ErrorCode::corrupt_file,
                "line 1");
   EXPECT_EQ(testing::read_file(options.samples_file), "{}\n" + text) << "nothing is lost";
-  options.samples_file = {};
+  options.samples_file.clear();
   refuses(options, 3, 0, "a samples_file");
 }
 
