@@ -125,10 +125,11 @@ enum {
 
 /* Arrays stay the callback's; they are copied when it returns. */
 typedef struct pensive_action {
-  uint32_t struct_size;       /* set by pensive before the call */
-  int32_t kind;               /* PENSIVE_PROCEED … */
-  const int32_t* bias_tokens; /* proceed, force: the logit of bias_tokens[i] grows by bias_logits[i] */
-  const float* bias_logits;   /* null: 0 */
+  uint32_t struct_size; /* set by pensive before the call */
+  int32_t kind;         /* PENSIVE_PROCEED … */
+  const int32_t*
+      bias_tokens; /* proceed, force: the logit of bias_tokens[i] grows by bias_logits[i] */
+  const float* bias_logits;         /* null: 0 */
   const float* bias_max_minus_mean; /* and by this times (max - mean of the logits); null: 0 */
   size_t bias_count;
   const uint32_t* mask; /* allow */
