@@ -33,7 +33,9 @@ struct ExamSample {
   int tokens = 0;           // decoded after the prompt: forced, taken back, probes, all
   double first_answer = 1;  // where the first answer segment opens, share of the response
   StopReason stopped = StopReason::running;
-  std::string answer{};  // what it votes for in majority_at_k(): find_answer(), else empty
+  // What it votes for in majority_at_k(): find_answer() of its answer, or that whole; without an
+  // answer segment find_answer() of the text, or nothing.
+  std::string answer{};
   int think_tokens = 0;  // kept, markers not counted
   int answer_tokens = 0;
   int probe_tokens = 0;  // fed and decoded on the side

@@ -248,6 +248,15 @@ void copy_values(const StoredTensor& from, const std::string& name, at::Tensor o
                  "a larger one", from.file);
 }
 
+std::string safetensors_head(const Json& header) {
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  std::string head;
+  for (std::size_t i = 0; i < length_bytes; ++i)
+    head += static_cast<char>(text.size() >> (8 * i) & 0xff);
+  return head + text;
+}
+
 std::string to_safetensors(const std::string& name, const at::Tensor& tensor,
                            const std::map<std::string, std::string>& metadata) {
   const std::size_t bytes = tensor.nbytes();
@@ -255,12 +264,7 @@ std::string to_safetensors(const std::string& name, const at::Tensor& tensor,
   header["__metadata__"] = metadata;
   header[name] = {
       {"dtype", "F32"}, {"shape", tensor.sizes().vec()}, {"data_offsets", Json::array({0, bytes})}};
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data then lies aligned
-  std::string file;
-  for (std::size_t i = 0; i < length_bytes; ++i)
-    file += static_cast<char>(text.size() >> (8 * i) & 0xff);
-  file += text;
+  std::string file = safetensors_head(header);
   file.append(static_cast<const char*>(tensor.const_data_ptr()), bytes);
   return file;
 }

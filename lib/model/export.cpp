@@ -19,9 +19,9 @@ constexpr const char* head_name = "lm_head.weight";
 
 // What a tensor of the copy is made of: bytes of the mapped checkpoint, and a row put into them.
 struct Piece {
-  StoredTensor tensor;         // in its new shape, with the old bytes
-  std::vector<std::byte> row;  // empty: the bytes are all
-  std::size_t row_at = 0;      // where it goes; behind the bytes where they end there
+  StoredTensor tensor;           // in its new shape, with the old bytes
+  std::vector<std::byte> row{};  // empty: the bytes are all
+  std::size_t row_at = 0;        // where it goes; behind the bytes where they end there
 
   std::size_t size() const {
     return std::max(tensor.bytes.size(), row.empty() ? 0 : row_at + row.size());
@@ -87,11 +87,8 @@ std::int64_t write_weights(const fs::path& file, const std::map<std::string, Pie
                     {"data_offsets", Json::array({offset, offset + piece.size()})}};
     offset += piece.size();
   }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
   std::ofstream out(file, std::ios::binary);
-  for (int i = 0; i < 8; ++i) out.put(static_cast<char>(text.size() >> (8 * i) & 0xff));
-  out << text;
+  out << safetensors_head(header);
   for (const auto& [name, piece] : pieces) {
     const auto bytes = piece.tensor.bytes;
     if (piece.row.empty()) {

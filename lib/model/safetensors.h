@@ -64,6 +64,10 @@ class Checkpoint {
 // `out` is narrower. Throws corrupt_file, naming `name`, where a value does not fit.
 void copy_values(const StoredTensor& from, const std::string& name, at::Tensor out);
 
+// What a safetensors file begins with: the header's length, the header, and blanks so that the data
+// then lies aligned.
+std::string safetensors_head(const nlohmann::ordered_json& header);
+
 // A safetensors file with one contiguous float32 tensor on the CPU.
 std::string to_safetensors(const std::string& name, const at::Tensor& tensor,
                            const std::map<std::string, std::string>& metadata);
