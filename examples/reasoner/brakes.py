@@ -13,10 +13,9 @@ import argparse
 import json
 import math
 import pathlib
-import statistics
 import tempfile
 
-from exams import Exams, accuracy, add_options, against, in_parallel, interval, mean
+from exams import Exams, accuracy, add_options, against, in_parallel, mean
 
 # Settings tried on dev. Traces here are about 390 tokens (brief: 63); a line is about 40.
 GRIDS = {
@@ -87,8 +86,9 @@ def report(args):
         for line in sorted(part, key=lambda line: (line is not base, -line["n"], line["spec"])):
             gap = against(line, base)
             name = " ".join(map(str, [line["spec"], *line["extra"]])).replace("|", "\\|")
-            same = max((found for line_of in budgets if (found := frontier(line_of, mean(line)))), default=None)
-            same = None if line is base or habit == "brief" else same
+            same = None
+            if line is not base and habit == "thorough":
+                same = max((found for line_of in budgets if (found := frontier(line_of, mean(line)))), default=None)
             print(f"| `{name}` | {line['n']:,} | {100 * accuracy(line):.1f}% | {mean(line):.0f} | "
                   + ("| |" if line is base else f"{gap[0]:+.1f} ({gap[1]:+.1f} to {gap[2]:+.1f}) | {gap[3]:.0f}% |")
                   + (f" {100 * same:.1f}% |" if same is not None else " |"))
