@@ -1,100 +1,14 @@
 """The `pensive` command as a user types it. shell_test.py COMMAND MODEL [unittest arguments]"""
 import json
-import os
-import pathlib
-import pty
 import re
-import select
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-import unittest
 
-COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
-QUESTION = "57 + 23 * 11 - 48 + 19 * 37"
+from shell_door import COMMAND, MODEL, QUESTION, ShellTest, answer, main, run
 
 
-def run(*arguments, stdin="", check=True, env=None):
-    done = subprocess.run([COMMAND, *map(str, arguments)], input=stdin, capture_output=True,
-                          text=True, timeout=300, env={**os.environ, **(env or {})})
-    if check and done.returncode != 0:
-        raise AssertionError(f"{arguments} failed: {done.stderr}")
-    return done
-
-
-def answer(*arguments):
-    done = run("generate", "-m", MODEL, "--chat", QUESTION, "--device", "cpu", "--seed", 7,
-               "--temp", 0, "--json", *arguments)
-    return json.loads(done.stdout)
-
-
-class Terminal:
-    """The command on a terminal of its own."""
-
-    def __init__(self, *arguments):
-        self.text = ""
-        self.process, self.end = pty.fork()
-        if self.process == 0:
-            os.execv(COMMAND, [COMMAND, *map(str, arguments)])
-
-    def read(self):
-        ready, _, _ = select.select([self.end], [], [], 0.1)
-        try:
-            data = os.read(self.end, 65536) if ready else b""
-        except OSError:  # it has left
-            return False
-        self.text += data.decode(errors="replace")
-        return True
-
-    def until(self, pattern, seconds=120):
-        """What was printed up to and with the first match; it is used up."""
-        end = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.text, re.S)):
-            if time.monotonic() > end or not self.read():
-                raise AssertionError(f"expected {pattern!r}; found {self.text!r}")
-        taken, self.text = self.text[:found.end()], self.text[found.end():]
-        return taken
-
-    def type(self, text):
-        os.write(self.end, text.encode())
-
-    def wait(self, seconds=60):
-        end = time.monotonic() + seconds
-        while self.read():
-            if time.monotonic() > end:
-                raise AssertionError(f"expected the command to leave; found {self.text!r}")
-        self.process, left = 0, self.process
-        return os.waitpid(left, 0)[1]
-
-    def close(self):
-        if self.process:
-            os.kill(self.process, signal.SIGKILL)
-            os.waitpid(self.process, 0)
-        os.close(self.end)
-
-
-class Shell(unittest.TestCase):
-    def terminal(self, *arguments):
-        opened = Terminal(*arguments)
-        self.addCleanup(opened.close)
-        return opened
-
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = pathlib.Path(self.folder.name)
-
-    def tearDown(self):
-        self.folder.cleanup()
-
-    def refuses(self, *arguments, saying, env=None):
-        done = run(*arguments, check=False, env=env)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn(saying, done.stderr + done.stdout)
-        self.assertNotIn("Traceback", done.stderr)
-        self.assertGreater(done.returncode, 0, "must not die of a signal")
-
+class Shell(ShellTest):
     def test_info(self):
         text = run("info", "-m", MODEL).stdout
         self.assertIn("llama", text)
@@ -277,40 +191,6 @@ class Shell(unittest.TestCase):
         (model / "blobs" / "blob-model.safetensors").unlink()
         self.refuses(*at, "tiny-org/Tiny-1.5", env=env, saying="model.safetensors")
 
-    def test_chat_in_a_pipe(self):
-        out = run("chat", "-m", MODEL, "--device", "cpu", "--temp", 0, stdin=f"{QUESTION}\n\n/nothing\n/reset\n{QUESTION}")
-        whole = answer()
-        said = f"{whole['reasoning_content']}{whole['content']}\n"
-        self.assertEqual(out.stdout, f"{said}(a new conversation)\n{said}")
-        self.assertNotIn("> ", out.stdout)
-        self.assertIn("/nothing", out.stderr)
-
-    def test_chat_on_a_terminal(self):
-        chat = self.terminal("chat", "-m", MODEL, "--device", "cpu", "--temp", 0)
-        chat.until("/exit.*> ")
-        chat.type(QUESTION + " \\\n")
-        chat.until("… ")
-        chat.type("\n")
-        said = chat.until("\n> ")
-        self.assertIn("\033[2mSo", said)  # thinking is dim
-        self.assertTrue(said.endswith(f"\n\033[0m{answer()['content']}\r\n> "), said)
-        chat.type("\003")  # at the prompt: a hint, and the program stays
-        chat.until("/exit leaves.*> ")
-        chat.type("/reset\n")
-        chat.until("new conversation.*> ")
-        chat.type("/exit\n")
-        self.assertEqual(chat.wait(), 0)
-
-    def test_interrupting_stops_the_answer_only(self):
-        chat = self.terminal("chat", "-m", MODEL, "--device", "cpu", "--temp", 0, "--ignore-eos", "-n", 900)
-        chat.until("> ")
-        chat.type("1 + 2\n")
-        chat.until("So|=|\\d\\d")  # the answer has begun
-        chat.type("\003")
-        chat.until("cancelled.*> ")
-        chat.type("\004")
-        self.assertEqual(chat.wait(), 0)
-
     def test_what_is_asked_of_draws(self):
         whole = answer("--ignore-eos", "-n", 40)
         stops = [flag for digit in range(10) for flag in ("--stop", digit)]
@@ -441,6 +321,4 @@ class Shell(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not (MODEL / "model.safetensors").exists():
-        sys.exit(f"skipped: no model in {MODEL}")
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    main()

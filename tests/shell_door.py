@@ -1,0 +1,47 @@
+"""What the tests of the `pensive` command share. They are called with COMMAND MODEL [unittest arguments]."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
+QUESTION = "57 + 23 * 11 - 48 + 19 * 37"
+
+
+def run(*arguments, stdin="", check=True, env=None):
+    done = subprocess.run([COMMAND, *map(str, arguments)], input=stdin, capture_output=True,
+                          text=True, timeout=300, env={**os.environ, **(env or {})})
+    if check and done.returncode != 0:
+        raise AssertionError(f"{arguments} failed: {done.stderr}")
+    return done
+
+
+def answer(*arguments):
+    done = run("generate", "-m", MODEL, "--chat", QUESTION, "--device", "cpu", "--seed", 7,
+               "--temp", 0, "--json", *arguments)
+    return json.loads(done.stdout)
+
+
+class ShellTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name)
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def refuses(self, *arguments, saying, env=None):
+        done = run(*arguments, check=False, env=env)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(saying, done.stderr + done.stdout)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertGreater(done.returncode, 0, "must not die of a signal")
+
+
+def main():
+    if not (MODEL / "model.safetensors").exists():
+        sys.exit(f"skipped: no model in {MODEL}")
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
