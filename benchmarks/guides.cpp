@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 // bias or mask at every step: that is their work. `convergence` asks at every sentence end.
 constexpr const char* armed[] = {"budget:max=1000000",
                                  "prompt_budget:factor=100000",
-                                 "budget_forcing:max=1000000",
+                                 "budget_forcing:max=1000000,times=0",
                                  "continue:with=Wait",
                                  "switch_penalty:words=Wait",
                                  "ban:words=wait",

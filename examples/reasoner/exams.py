@@ -32,7 +32,7 @@ class Exams:
         if left < 1:
             return None
         samples = self.folder / f"{abs(hash(key))}.jsonl"
-        call = [self.args.command, "exam", self.folder / f"{part}.jsonl", "-m", HERE, "--system", habit, "--limit", n,
+        call = [self.args.command, "exam", self.folder / f"{part}.jsonl", "-m", self.args.model, "--system", habit, "--limit", n,
                 "--device", self.args.device, "--precision", self.args.precision, "--seed", 1, "--out", samples, "--json",
                 *extra, *(["--guide", spec] if spec != "none" else [])]
         try:
@@ -43,7 +43,7 @@ class Exams:
             print(f"{key}: {found.stderr.strip()[-300:]}", file=sys.stderr)
             return None
         rows = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda row: row["problem"])
-        line = {"key": key, "part": part, "n": n, "habit": habit, "spec": spec, "extra": list(extra),
+        line = {"key": key, "part": part, "n": n, "habit": habit, "spec": spec, "extra": list(map(str, extra)),
                 "right": "".join("1" if row["score"] else "0" for row in rows), "tokens": [row["tokens"] for row in rows]}
         with self.lock:
             self.done[key] = line
@@ -96,8 +96,9 @@ def interval(line):
     return 100 * right, 100 * (middle - half), 100 * (middle + half)
 
 
-def add_options(parser):
+def add_options(parser, with_out=True):
     """What every `run` takes."""
+    parser.add_argument("--model", default=HERE, type=pathlib.Path)
     parser.add_argument("--command", default=HERE.parents[1] / "build/release/bin/pensive", type=pathlib.Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="bfloat16")
@@ -105,4 +106,5 @@ def add_options(parser):
     parser.add_argument("--n", type=int, default=10000)
     parser.add_argument("--dev", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1e6)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    if with_out:
+        parser.add_argument("--out", type=pathlib.Path, required=True)
