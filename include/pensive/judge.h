@@ -40,10 +40,21 @@ class PENSIVE_EXPORT Judge {
 // closed or holds nothing is passed over. Nothing when none of these occurs. Linear time.
 PENSIVE_EXPORT std::optional<std::string> find_answer(std::string_view response);
 
-// Whether two answers are the same number, exactly: integers and decimals of any length, signs,
-// commas between thousands, leading and trailing zeros, a leading currency sign, a trailing percent
-// sign or full stop. Fractions a/b, of up to 1000 digits a side, are compared as rationals. Other
-// text is compared after trimming and folding case (of ASCII letters). Never approximate.
+// Whether two answers are the same, in LaTeX as models write it or in plain text. Symmetric, but
+// not transitive: 50% is 50 and 0.5. What counts, in the order it is tried:
+// * Plain numbers and fractions of any length, by their digits: 1,234.50 and 1234.5; never rounded.
+// * Values: mixed numbers, percents (also as their hundredth), powers of ten, 1.5e3, repeating
+//   decimals, roots, pi, functions, variables, i and e. Rational ones are compared exactly (at
+//   points of two prime fields of 62 bits), others at six fixed points within rounding errors.
+// * A currency or unit of measure beside a value is dropped, but two that are known and differ make
+//   two answers; nothing is converted, but degrees are radians too. \log is to the base of ten.
+// * Lists and sets in any order, \pm as two values, tuples and intervals with their brackets, x > 5
+// as
+//   an interval, unions, matrices, ratios, 52_8 (also without its base).
+// * Equations: "x = 5" is 5, "m + n = 7" is 7; two are the same where one is a multiple of the
+// other.
+// * A choice by its letter, (B) or \text{B}; other text without its case and mark-up.
+// Done in 10 ms whatever is sent: beyond 4 KB an answer is a plain number or text.
 PENSIVE_EXPORT bool same_answer(std::string_view a, std::string_view b);
 
 // 1 when the final answer of the response is the reference, else 0. The answer is searched in the

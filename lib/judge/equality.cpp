@@ -1,169 +1,171 @@
-// Whether two answers are the same: numbers by their digits, never through floating point.
+// Whether two answers are the same.
 #include <algorithm>
-#include <cstdint>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <vector>
 
+#include "judge/form.h"
+#include "judge/number.h"
 #include "judge/trim.h"
 #include "pensive/judge.h"
 
 namespace pensive {
 namespace {
 
-// digits x 10^-scale, normalised: no leading zeros, no trailing zeros after the point; 0 is "".
-struct Decimal {
-  std::string digits;
-  std::size_t scale = 0;
-  friend bool operator==(const Decimal&, const Decimal&) = default;
-};
+using Kind = Form::Kind;
 
-struct Number {
-  bool is_negative = false;
-  Decimal value;  // of a fraction: what stands above the line
-  std::optional<Decimal> below;
-};
-
-constexpr std::size_t most_fraction_digits = 1000;  // keeps products cheap whatever is sent in
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-bool drop_front(std::string_view& text, std::string_view front) {
-  if (!text.starts_with(front)) return false;
-  text = trimmed(text.substr(front.size()));
-  return true;
-}
-
-bool drop_back(std::string_view& text, std::string_view back) {
-  if (!text.ends_with(back)) return false;
-  text = trimmed(text.substr(0, text.size() - back.size()));
-  return true;
-}
-
-// The digits of "1,234,567" or "1234567"; nothing where the commas do not part thousands.
-std::optional<std::string> whole_digits(std::string_view text) {
-  std::string digits;
-  std::size_t since_comma = 0;
-  bool has_comma = false;
-  for (const char c : text) {
-    if (c == ',') {
-      const bool is_group = has_comma ? since_comma == 3 : since_comma >= 1 && since_comma <= 3;
-      if (!is_group) return std::nullopt;
-      has_comma = true;
-      since_comma = 0;
-    } else if (is_digit(c)) {
-      digits += c;
-      ++since_comma;
-    } else {
-      return std::nullopt;
-    }
-  }
-  if (has_comma && (since_comma != 3 || digits.front() == '0')) return std::nullopt;
-  return digits;
-}
-
-std::optional<Decimal> read_decimal(std::string_view text) {
-  const std::size_t point = text.find('.');
-  std::optional<std::string> whole = whole_digits(text.substr(0, point));
-  if (!whole) return std::nullopt;
-  const bool has_point = point != std::string_view::npos;
-  std::string_view after = has_point ? text.substr(point + 1) : "";
-  if (!std::all_of(after.begin(), after.end(), is_digit)) return std::nullopt;
-  if (after.empty() && (has_point || whole->empty())) return std::nullopt;
-  after = after.substr(0, after.find_last_not_of('0') + 1);
-  Decimal decimal{*whole + std::string(after), after.size()};
-  decimal.digits.erase(0, std::min(decimal.digits.find_first_not_of('0'), decimal.digits.size()));
-  return decimal;
-}
-
-std::optional<Number> read_number(std::string_view text) {
-  text = trimmed(text);
-  drop_back(text, ".");
-  if (drop_back(text, "%")) drop_back(text, "\\");
-  Number number;
-  const auto drop_sign = [&] {
-    const bool is_minus = drop_front(text, "-") || drop_front(text, "−");
-    number.is_negative = number.is_negative || is_minus;
-    return is_minus || drop_front(text, "+");
-  };
-  const bool has_sign = drop_sign();
-  for (const std::string_view currency : {"$", "\\$", "€", "£", "¥"})
-    if (drop_front(text, currency)) {
-      if (!has_sign) drop_sign();
-      break;
-    }
-  const std::size_t line = text.find('/');
-  const std::optional<Decimal> value = read_decimal(trimmed(text.substr(0, line)));
-  if (!value) return std::nullopt;
-  number.value = *value;
-  if (line != std::string_view::npos) {
-    number.below = read_decimal(trimmed(text.substr(line + 1)));
-    if (!number.below || number.below->digits.empty()) return std::nullopt;
-    for (const Decimal& side : {number.value, *number.below})
-      if (std::max(side.digits.size(), side.scale) > most_fraction_digits) return std::nullopt;
-  }
-  if (number.value.digits.empty()) number.is_negative = false;
-  return number;
-}
-
-// Nine digits to a limb, the lowest first.
-std::vector<std::uint64_t> limbs(std::string_view digits) {
-  std::vector<std::uint64_t> result;
-  while (!digits.empty()) {
-    const std::size_t size = std::min<std::size_t>(digits.size(), 9);
-    std::uint64_t limb = 0;
-    for (const char c : digits.substr(digits.size() - size)) limb = 10 * limb + (c - '0');
-    result.push_back(limb);
-    digits.remove_suffix(size);
-  }
-  return result;
-}
-
-// a x b x 10^zeros. The school's way: one of the two is short.
-std::vector<std::uint64_t> product(std::string_view a, std::string_view b, std::size_t zeros) {
-  constexpr std::uint64_t base = 1'000'000'000;
-  const std::vector<std::uint64_t> left = limbs(std::string(a) + std::string(zeros, '0'));
-  const std::vector<std::uint64_t> right = limbs(b);
-  std::vector<std::uint64_t> result(left.size() + right.size());
-  for (std::size_t j = 0; j < right.size(); ++j) {
-    std::uint64_t carry = 0;
-    for (std::size_t i = 0; i < left.size() || carry > 0; ++i) {
-      carry += result[i + j] + (i < left.size() ? left[i] * right[j] : 0);
-      result[i + j] = carry % base;
-      carry /= base;
-    }
-  }
-  while (!result.empty() && result.back() == 0) result.pop_back();
-  return result;
-}
-
-bool is_same(const Number& a, const Number& b) {
-  if (a.is_negative != b.is_negative) return false;
-  if (!a.below && !b.below) return a.value == b.value;
-  if (a.value.digits.empty() || b.value.digits.empty()) return a.value.digits == b.value.digits;
-  // a.value / a.below = b.value / b.below, multiplied out; the powers of ten go to one side.
-  const Decimal one{"1", 0};
-  const Decimal& below_a = a.below ? *a.below : one;
-  const Decimal& below_b = b.below ? *b.below : one;
-  const std::size_t left = a.value.scale + below_b.scale, right = b.value.scale + below_a.scale;
-  const std::size_t shared = std::min(left, right);
-  return product(a.value.digits, below_b.digits, right - shared) ==
-         product(b.value.digits, below_a.digits, left - shared);
-}
+// What bounds the work: longer answers are compared as numbers and as text only.
+constexpr std::size_t most_bytes = 4096, most_tokens = 600;
+constexpr int most_steps = 20'000;
 
 bool is_same_text(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return folded(x) == folded(y); });
 }
 
+bool are_same(const std::vector<Form>& a, const std::vector<Form>& b, int& steps) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (!is_same(a[i], b[i], steps)) return false;
+  return true;
+}
+
+// Every part of one is among those of the other.
+bool are_within(const std::vector<Form>& a, const std::vector<Form>& b, int& steps) {
+  return std::all_of(a.begin(), a.end(), [&](const Form& one) {
+    return std::any_of(b.begin(), b.end(),
+                       [&](const Form& other) { return is_same(one, other, steps); });
+  });
+}
+
+bool is_collection(const Form& form) { return form.kind == Kind::list || form.kind == Kind::set; }
+
+bool same_collections(const Form& a, const Form& b, int& steps) {
+  if (a.parts.empty() || b.parts.empty()) return a.parts.empty() && b.parts.empty();
+  return are_within(a.parts, b.parts, steps) && are_within(b.parts, a.parts, steps);
+}
+
+// 90 degrees are pi/2 (radians); 50% are 50 and 0.5, as benchmarks write both.
+bool same_values(const Form& a, const Form& b) {
+  if (!a.unit.empty() && !b.unit.empty() && a.unit != b.unit) return false;
+  if (is_same(a.samples, b.samples)) return true;
+  if (a.is_percent != b.is_percent) {
+    const Samples hundred = sample_number("100");
+    return a.is_percent ? is_same(quotient(a.samples, hundred), b.samples)
+                        : is_same(a.samples, quotient(b.samples, hundred));
+  }
+  if ((a.unit == "degree") == (b.unit == "degree")) return false;
+  const Form& degrees = a.unit == "degree" ? a : b;
+  const Form& radians = a.unit == "degree" ? b : a;
+  const Samples pi = sample({{Node{Op::pi}}, false});
+  return is_same(quotient(degrees.samples, sample_number("180")), quotient(radians.samples, pi));
+}
+
+// The side of an equation that answers, if one does: what a name is, or a sum of names, or the last
+// of numbers.
+const Form* answering_side(const Form& equation) {
+  if (equation.mark != "=") return nullptr;
+  const Form& left = equation.parts[0];
+  const Form& right = equation.parts[1];
+  if (left.is_of_names || left.kind == Kind::text) return &right;
+  if (right.is_name) return &left;
+  return left.kind == Kind::value && !left.samples.has_letters ? &right : nullptr;
+}
+
+// Whether two relations hold at the same points: their sides' differences are multiples of each
+// other; of an inequality positive ones.
+bool same_relations(const Form& a, const Form& b, int& steps) {
+  if (a.mark != b.mark || a.parts.size() != b.parts.size()) return false;
+  if (are_same(a.parts, b.parts, steps)) return true;
+  const auto is_value = [](const Form& part) { return part.kind == Kind::value; };
+  if (a.parts.size() != 2 || !std::all_of(a.parts.begin(), a.parts.end(), is_value) ||
+      !std::all_of(b.parts.begin(), b.parts.end(), is_value)) {
+    const Form* left = answering_side(a);
+    const Form* right = answering_side(b);
+    // "f(x) = x^2" and "y = x^2"; letters of their own are two answers.
+    const bool has_call = a.parts[0].text.size() > 1 || b.parts[0].text.size() > 1;
+    return left && right && has_call && is_same(*left, *right, steps);
+  }
+  const Samples left = difference(a.parts[0].samples, a.parts[1].samples);
+  const Samples right = difference(b.parts[0].samples, b.parts[1].samples);
+  if (is_zero(left) || is_zero(right)) return is_zero(left) && is_zero(right);
+  const Samples ratio = quotient(left, right);
+  if (varies(ratio)) return false;
+  if (!left.has_letters || !right.has_letters) return false;
+  return a.mark == "=" || a.mark == "!=" || has_sign(ratio, 1);
+}
+
+bool same_ratios(const Form& a, const Form& b, int& steps) {
+  if (are_same(a.parts, b.parts, steps)) return true;
+  if (a.parts.size() != b.parts.size() || (a.mark == "clock" && b.mark == "clock")) return false;
+  for (std::size_t i = 1; i < a.parts.size(); ++i)
+    if (!is_same(quotient(a.parts[0].samples, a.parts[i].samples),
+                 quotient(b.parts[0].samples, b.parts[i].samples)))
+      return false;
+  return true;
+}
+
+bool same_choices(const Form& a, const Form& b, int& steps) {
+  if (b.kind == Kind::choice && a.mark == b.mark) return true;
+  if (a.mark == b.text) return true;
+  return b.kind != Kind::choice && !a.parts.empty() && is_same(a.parts[0], b, steps);
+}
+
+// `a` is of a kind that may stand for one of another kind.
+bool is_same_across(const Form& a, const Form& b, int& steps) {
+  if (a.kind == Kind::choice) return same_choices(a, b, steps);
+  if (a.kind == Kind::relation && b.kind != Kind::relation) {
+    const Form* side = answering_side(a);
+    return side && is_same(*side, b, steps);
+  }
+  if (is_collection(a) && a.parts.size() == 1 && !is_collection(b))
+    return is_same(a.parts[0], b, steps);
+  // "1, 2" for the point (1, 2), in its order.
+  if (a.kind == Kind::list && b.kind == Kind::tuple)
+    return b.mark == "()" && are_same(a.parts, b.parts, steps);
+  if (a.kind == Kind::based && b.kind == Kind::value) return a.text == b.text;
+  if (a.kind == Kind::ratio && b.kind == Kind::value)
+    return a.parts.size() == 2 &&
+           is_same(quotient(a.parts[0].samples, a.parts[1].samples), b.samples);
+  return false;
+}
+
 }  // namespace
+
+bool is_same(const Form& a, const Form& b, int& steps) {
+  if (--steps < 0) return false;
+  if (a.text == b.text && a.mark == b.mark && a.kind == b.kind) return true;
+  if (is_collection(a) && is_collection(b)) return same_collections(a, b, steps);
+  if (a.kind != b.kind) return is_same_across(a, b, steps) || is_same_across(b, a, steps);
+  switch (a.kind) {
+    case Kind::value:
+      return same_values(a, b);
+    case Kind::tuple:
+    case Kind::matrix:
+      return a.mark == b.mark && are_same(a.parts, b.parts, steps);
+    case Kind::unite:
+      return same_collections(a, b, steps);
+    case Kind::relation:
+      return same_relations(a, b, steps);
+    case Kind::ratio:
+      return same_ratios(a, b, steps);
+    case Kind::choice:
+      return same_choices(a, b, steps);
+    default:
+      return false;
+  }
+}
 
 bool same_answer(std::string_view a, std::string_view b) {
   const std::optional<Number> left = read_number(a);
   const std::optional<Number> right = left ? read_number(b) : std::nullopt;
   if (left && right) return is_same(*left, *right);
-  return is_same_text(trimmed(a), trimmed(b));
+  a = trimmed(a);
+  b = trimmed(b);
+  if (is_same_text(a, b)) return true;
+  if (a.empty() || b.empty() || std::max(a.size(), b.size()) > most_bytes) return false;
+  const std::vector<Token> first = tokens_of(a), second = tokens_of(b);
+  if (first.empty() || second.empty() || std::max(first.size(), second.size()) > most_tokens)
+    return false;
+  int steps = most_steps;
+  return is_same(form_of(first), form_of(second), steps);
 }
 
 }  // namespace pensive

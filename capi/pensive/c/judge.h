@@ -70,7 +70,9 @@ PENSIVE_API int32_t pensive_sequence_score(const pensive_sequence* sequence,
 /* The final answer written in a text; `answer` receives null where none is written. */
 PENSIVE_API int32_t pensive_find_answer(const char* response, size_t size,
                                         PENSIVE_OWN char** answer, pensive_error** error);
-/* `same` receives 1 where two answers are the same number or text, else 0. Never approximate. */
+/* `same` receives 1 where two answers are the same, else 0: numbers of any length, LaTeX, units,
+ * lists, intervals, matrices, equations, expressions, choices, text (pensive/judge.h says what
+ * counts). Never more than 10 ms. */
 PENSIVE_API int32_t pensive_same_answer(const char* a, const char* b, int32_t* same,
                                         pensive_error** error);
 
