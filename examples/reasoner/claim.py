@@ -21,7 +21,8 @@ from exams import Exams, accuracy, add_options, against, in_parallel, interval, 
 BEST = 'continue:with="Wait, Alternatively, ",times=3'
 FIXED = ["none", *(f"continue:with=Wait,times={n}" for n in (1, 2, 3)), BEST]
 NAME = "continue"
-BUDGET = 160  # thinking tokens, closed at a line end: no rollout had a budget
+BUDGET = 160  # most thinking tokens; no rollout had a budget
+BUDGETED = ("--think-max", BUDGET)
 
 
 def learned(times):
@@ -64,11 +65,9 @@ def wanted(args, seed):
     """Every exam of one seed: problems, guide, further options."""
     row, twin = train(args, seed), random_twin(args, seed)
     few = max(args.n // 4, 1)
-    budget = ("--think-max", BUDGET)
     return [*((args.n, learned(times), ("--soft", row)) for times in (1, 2, 3)),
             *([(few, learned(1), ("--soft", twin))] if twin else []),
-            *((few, spec, budget) for spec in ("none", FIXED[1], BEST)),
-            *((few, learned(times), ("--soft", row, *budget)) for times in (1, 2))]
+            *((few, learned(times), ("--soft", row, *BUDGETED)) for times in (1, 2))]
 
 
 def run(args):
@@ -80,7 +79,9 @@ def run(args):
         for n, spec, extra in wanted(args, seed):
             exams.sit("test", n, spec, "brief", extra)
 
-    calls = [lambda spec=spec: exams.sit("test", args.n, spec, "brief") for spec in FIXED]
+    few = max(args.n // 4, 1)
+    calls = [*(lambda spec=spec: exams.sit("test", args.n, spec, "brief") for spec in FIXED),
+             *(lambda spec=spec: exams.sit("test", few, spec, "brief", BUDGETED) for spec in ("none", FIXED[1], BEST))]
     in_parallel([*(lambda seed=seed: one(seed) for seed in range(1, args.seeds + 1)), *calls], args.jobs)
 
 
