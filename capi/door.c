@@ -84,6 +84,8 @@ uint32_t pensive_struct_size(const char* name) {
                SIZE(pensive_problem),
                SIZE(pensive_response),
                SIZE(pensive_judge_callbacks),
+               SIZE(pensive_length_options),
+               SIZE(pensive_grader_callbacks),
                SIZE(pensive_problems),
                SIZE(pensive_prompting),
                SIZE(pensive_train_options),

@@ -210,6 +210,23 @@ CALL(judge_new_sum,
 CALL(judge_new,
      (const pensive_judge_callbacks* callbacks, pensive_judge** judge, pensive_error** error),
      (callbacks, judge, error))
+CALL(judge_new_correct_boxed, (pensive_judge * *judge, pensive_error** error), (judge, error))
+CALL(judge_new_token_price, (double per_token, pensive_judge** judge, pensive_error** error),
+     (per_token, judge, error))
+CALL(judge_new_lcpo_exact,
+     (const pensive_judge* inner, const pensive_length_options* options, pensive_judge** judge,
+      pensive_error** error),
+     (inner, options, judge, error))
+CALL(judge_new_lcpo_max,
+     (const pensive_judge* inner, const pensive_length_options* options, pensive_judge** judge,
+      pensive_error** error),
+     (inner, options, judge, error))
+CALL(judge_new_hybrid,
+     (const pensive_judge* inner, const pensive_grader_callbacks* grader, pensive_judge** judge,
+      pensive_error** error),
+     (inner, grader, judge, error))
+CALL(find_boxed, (const char* response, size_t size, char** answer, pensive_error** error),
+     (response, size, answer, error))
 DROP(judge_free, (pensive_judge * judge), (judge))
 CALL(sequence_score,
      (const pensive_sequence* sequence, const pensive_judge* judge, const char* question,

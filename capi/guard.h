@@ -95,6 +95,9 @@ inline constexpr std::uint32_t first_size<pensive_chat> = offsetof(pensive_chat,
 template <>
 inline constexpr std::uint32_t first_size<pensive_request> = offsetof(pensive_request, min_p);
 template <>
+inline constexpr std::uint32_t first_size<pensive_problems> = offsetof(pensive_problems,
+                                                                       target_tokens);
+template <>
 inline constexpr std::uint32_t first_size<pensive_trace> = offsetof(pensive_trace, top_tokens);
 template <>
 inline constexpr std::uint32_t first_size<pensive_trace_action> = offsetof(pensive_trace_action,

@@ -21,6 +21,12 @@ std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink);
 std::shared_ptr<User> prompting_in(const pensive_prompting* prompting,
                                    std::shared_ptr<const pensive::Tokenizer> tokenizer,
                                    pensive::PromptOf& prompt_of);
+// A problem as a callback sees it, for as long as both live.
+struct ProblemView {
+  explicit ProblemView(const pensive::Problem& problem);
+  std::vector<const char*> intermediates{};
+  pensive_problem value{};
+};
 // Events on their way out, one at a time.
 struct Events {
   std::vector<pensive::TextEvent> taken;

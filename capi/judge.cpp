@@ -13,8 +13,7 @@ class CallbackJudge final : public pensive::Judge {
       : callbacks_(callbacks), user_(std::move(user)) {}
 
   double score(const pensive::Problem& problem, const pensive::Response& response) const override {
-    const pensive_problem asked = {sizeof(pensive_problem), 0, problem.id.c_str(),
-                                   problem.question.c_str(), problem.reference.c_str()};
+    const ProblemView asked(problem);
     pensive_response said{};
     said.struct_size = sizeof said;
     said.is_truncated = response.is_truncated;
@@ -27,7 +26,7 @@ class CallbackJudge final : public pensive::Judge {
     said.think_tokens = response.think_tokens;
     said.answer_tokens = response.answer_tokens;
     double score = 0;
-    check_callback(callbacks_.score(user_->user, &asked, &said, &score), "score");
+    check_callback(callbacks_.score(user_->user, &asked.value, &said, &score), "score");
     return score;
   }
 
@@ -36,10 +35,78 @@ class CallbackJudge final : public pensive::Judge {
   std::shared_ptr<User> user_;
 };
 
+pensive::LengthOptions length_in(const pensive_length_options* options) {
+  const auto given = struct_in(options, "pensive_length_options");
+  const pensive::LengthOptions defaults;
+  return {given.target_tokens, number_or(given.per_token, defaults.per_token),
+          number_or(given.offset, defaults.offset)};
+}
+
 }  // namespace
+
+ProblemView::ProblemView(const pensive::Problem& problem) {
+  for (const std::string& one : problem.intermediates) intermediates.push_back(one.c_str());
+  value = {sizeof(pensive_problem),
+           0,
+           problem.id.c_str(),
+           problem.question.c_str(),
+           problem.reference.c_str(),
+           intermediates.data(),
+           intermediates.size(),
+           problem.target_tokens,
+           0};
+}
 
 int32_t judge_new_correct(pensive_judge** judge, pensive_error** error) {
   return guard(error, [&] { out(judge, "judge") = new pensive_judge{pensive::correct()}; });
+}
+
+int32_t judge_new_correct_boxed(pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    out(judge, "judge") = new pensive_judge{pensive::correct(pensive::Extraction::strict)};
+  });
+}
+
+int32_t judge_new_token_price(double per_token, pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    slot = new pensive_judge{pensive::token_price(per_token)};
+  });
+}
+
+int32_t judge_new_lcpo_exact(const pensive_judge* inner, const pensive_length_options* options,
+                             pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    slot = new pensive_judge{pensive::lcpo_exact(need(inner, "inner").value, length_in(options))};
+  });
+}
+
+int32_t judge_new_lcpo_max(const pensive_judge* inner, const pensive_length_options* options,
+                           pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    slot = new pensive_judge{pensive::lcpo_max(need(inner, "inner").value, length_in(options))};
+  });
+}
+
+int32_t judge_new_hybrid(const pensive_judge* inner, const pensive_grader_callbacks* grader,
+                         pensive_judge** judge, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(judge, "judge");
+    const auto& within = need(inner, "inner").value;
+    const auto given = struct_in(&need(grader, "grader"), "pensive_grader_callbacks");
+    check_zero(given.reserved, "pensive_grader_callbacks.reserved");
+    need(given.ask, "pensive_grader_callbacks.ask");
+    auto user = std::make_shared<User>(given.user, given.destroy);
+    const auto ask = [user, callback = given.ask](const std::string& prompt) -> std::string {
+      int32_t is_right = 0;
+      check_callback(callback(user->user, prompt.c_str(), prompt.size(), &is_right), "ask");
+      return flag_in(is_right, "is_right of ask") ? "True" : "False";
+    };
+    slot = new pensive_judge{pensive::hybrid(within, ask)};
+    user->is_ours = true;
+  });
 }
 
 int32_t judge_new_boxed(pensive_judge** judge, pensive_error** error) {
@@ -87,6 +154,15 @@ int32_t find_answer(const char* response, size_t size, char** answer, pensive_er
   return guard(error, [&] {
     out(answer, "answer");
     const auto found = pensive::find_answer(text_in(response, size, "response"));
+    if (found) text_out(answer, nullptr, *found);
+  });
+}
+
+int32_t find_boxed(const char* response, size_t size, char** answer, pensive_error** error) {
+  return guard(error, [&] {
+    out(answer, "answer");
+    const auto found =
+        pensive::find_answer(text_in(response, size, "response"), pensive::Extraction::strict);
     if (found) text_out(answer, nullptr, *found);
   });
 }

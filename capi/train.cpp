@@ -18,11 +18,10 @@ std::shared_ptr<User> prompting_in(const pensive_prompting* prompting,
   }
   auto user = std::make_shared<User>(given.user, given.destroy);
   prompt_of = [user, callback = given.prompt_of](const pensive::Problem& problem) {
-    const pensive_problem asked = {sizeof(pensive_problem), 0, problem.id.c_str(),
-                                   problem.question.c_str(), problem.reference.c_str()};
+    const ProblemView asked(problem);
     const int32_t* ids = nullptr;
     size_t count = 0;
-    check_callback(callback(user->user, &asked, &ids, &count), "prompt_of");
+    check_callback(callback(user->user, &asked.value, &ids, &count), "prompt_of");
     return copy_in(ids, count, "ids of prompt_of");
   };
   return user;
@@ -40,6 +39,7 @@ std::vector<pensive::Problem> problems_in(const pensive_problems* problems) {
     wanted.push_back({std::move(id),
                       std::string(text_in(questions[i], "pensive_problems.questions")),
                       std::string(text_in(references[i], "pensive_problems.references"))});
+    if (given.target_tokens) wanted.back().target_tokens = given.target_tokens[i];
   }
   return wanted;
 }

@@ -45,6 +45,13 @@ static void test_answers(void) {
   pensive_free(answer);
   CHECK_OK(pensive_find_answer("I do not know", PENSIVE_ZERO_TERMINATED, &answer, &error));
   CHECK(!answer);
+  CHECK_OK(pensive_find_boxed("the answer is 7", PENSIVE_ZERO_TERMINATED, &answer, &error));
+  CHECK(!answer);
+  CHECK_OK(pensive_find_boxed("so \\boxed{42}.", PENSIVE_ZERO_TERMINATED, &answer, &error));
+  CHECK(answer && strcmp(answer, "42") == 0);
+  pensive_free(answer);
+  CHECK_OK(pensive_same_answer("\\frac{1}{2}", "0.5", &same, &error));
+  CHECK(same == 1);
   CHECK_OK(pensive_same_answer("1,000.0", "1000", &same, &error));
   CHECK(same == 1);
   CHECK_OK(pensive_same_answer("41", "42", &same, &error));

@@ -384,6 +384,7 @@ int main(int argument_count, char** arguments) {
     test_generating(&world);
     test_forking(&world);
     test_engine(&world);
+    test_judges(&world);
     test_learning(&world);
   }
   close_world(&world);

@@ -60,6 +60,7 @@ int32_t* ask(const World* world, const char* question, size_t* count);
 
 void test_errors(const World* world);
 void test_engine(const World* world);
+void test_judges(const World* world);
 void test_learning(const World* world);
 
 #endif

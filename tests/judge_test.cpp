@@ -88,11 +88,43 @@ TEST(FindAnswer, ElseAfterTheLastPhrase) {
   });
 }
 
+TEST(FindAnswer, InBoxesOfOtherWritings) {
+  expect_found({
+      {"\\fbox{5}", "5"},
+      {"\\boxed {6}", "6"},
+      {"so $\\boxed 5$.", "5"},
+      {"so \\boxed -5.", "-5"},
+      {"\\boxed{1} or \\boxed 2, then", "2"},
+      {"\\boxed{1} in \\boxed form", "1"},
+      {"\\boxed{\\boxed 7}", "7"},
+      {"\\boxed", "nothing"},
+      {"\\boxed -", "nothing"},
+  });
+}
+
+TEST(FindAnswer, StrictlyInABoxOnly) {
+  for (const char* text : {"the answer is 1", "#### 1", "<answer>1</answer>", "\\boxed{", "1"})
+    EXPECT_EQ(find_answer(text, Extraction::strict), std::nullopt) << text;
+  EXPECT_EQ(find_answer("\\boxed{2} #### 1", Extraction::strict), "2");
+}
+
+TEST(FindAnswer, BesideMathematics) {
+  expect_found({
+      {"The answer is $\\frac{1}{2}$ because it is.", "\\frac{1}{2}"},
+      {"Final Answer: The final answer is $x=2.5$. I hope it is correct.", "x=2.5"},
+      {"the answer is \\(3\\) apples", "3"},
+      {"the answer is $5 and not $6", "$5 and not $6"},
+      {"the answer is $5", "$5"},
+  });
+}
+
 TEST(FindAnswer, StaysLinearWhateverIsSent) {
   constexpr int many = 200'000;
   EXPECT_EQ(found(repeated("{", many) + "\\boxed{5}" + repeated("}", many)), "5");
   EXPECT_EQ(found(repeated("\\boxed{", many) + "5" + repeated("}", many)), "5");
   EXPECT_EQ(found(repeated("\\boxed{", many)), "nothing");
+  EXPECT_EQ(found(repeated("\\boxed 5", many)), "5");
+  EXPECT_EQ(found(repeated("\\boxed", many) + repeated(" ", many)), "nothing");
   EXPECT_EQ(found(repeated("\\boxed{}", many)), "nothing");
   EXPECT_EQ(found(repeated("\\", many) + repeated("}", many)), "nothing");
   EXPECT_EQ(found(repeated("<answer>", many)), "nothing");
@@ -136,6 +168,20 @@ TEST(Correct, ReadsTheWholeTextWhereNoAnswerWasOpened) {
 TEST(Correct, AnswersThatAreNoNumbersAreComparedAsText) {
   EXPECT_EQ(correct()->score({"p", "?", "Paris"}, answered("paris")), 1);
   EXPECT_EQ(correct()->score({"p", "?", "Paris"}, answered("London")), 0);
+}
+
+TEST(Correct, StrictlyAsksForABox) {
+  const auto judge = correct(Extraction::strict);
+  EXPECT_EQ(judge->score(forty_two, answered("\\boxed{42}")), 1);
+  EXPECT_EQ(judge->score(forty_two, answered("42")), 0);
+  EXPECT_EQ(judge->score(forty_two, answered("the answer is 42")), 0);
+}
+
+TEST(FinalAnswer, IsWhatCorrectLooksAt) {
+  EXPECT_EQ(final_answer(answered("12\n\n42\n")), "42");
+  EXPECT_EQ(final_answer(answered("12\n\n42\n"), Extraction::strict), std::nullopt);
+  EXPECT_EQ(final_answer(answered(" ")), "1</think>");  // of the text: nothing was answered
+  EXPECT_EQ(final_answer(Response{}), std::nullopt);
 }
 
 TEST(Boxed, AsksForABoxWithSomethingInIt) {

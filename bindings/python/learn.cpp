@@ -1,4 +1,4 @@
-// Judges, the trainer, the exam.
+// The trainer, the exam.
 #include <optional>
 
 #include "bind.h"
@@ -8,20 +8,7 @@ namespace bind {
 namespace {
 
 using pensive::Problem;
-using pensive::Response;
 using pensive::TokenId;
-
-class PythonJudge final : public pensive::Judge {
- public:
-  explicit PythonJudge(const py::object& callable) : callable_(callable) {}
-  double score(const Problem& problem, const Response& response) const override {
-    const py::gil_scoped_acquire lock;
-    return py::cast<double>(callable_.get()(problem, response));
-  }
-
- private:
-  Kept callable_;
-};
 
 // The trainer borrows the engine, which must outlive it.
 struct TrainerHandle {
@@ -154,12 +141,6 @@ void add_results(py::module_& module) {
 
 }  // namespace
 
-std::shared_ptr<const pensive::Judge> judge_of(const py::object& judge) {
-  if (py::isinstance<JudgeHandle>(judge)) return py::cast<const JudgeHandle&>(judge).judge;
-  if (!PyCallable_Check(judge.ptr())) refuse("a judge or a callable", shown(judge), "judge");
-  return std::make_shared<PythonJudge>(judge);
-}
-
 pensive::PromptOf prompt_of(const py::object& system, const py::object& callable,
                             std::shared_ptr<const pensive::Tokenizer> tokenizer) {
   if (!system.is_none() && !callable.is_none()) refuse("system or prompt_of", "both", "prompt_of");
@@ -170,54 +151,6 @@ pensive::PromptOf prompt_of(const py::object& system, const py::object& callable
     const py::gil_scoped_acquire lock;
     return py::cast<std::vector<TokenId>>(kept.get()(problem));
   };
-}
-
-void add_judge(py::module_& module) {
-  py::class_<Problem>(module, "Problem", "A question and its right answer.")
-      .def(py::init([](std::string question, std::string reference, std::string id) {
-             return Problem{std::move(id), std::move(question), std::move(reference)};
-           }),
-           py::arg("question"), py::arg("reference"), py::arg("id") = "")
-      .def_readonly("id", &Problem::id)
-      .def_readonly("question", &Problem::question)
-      .def_readonly("reference", &Problem::reference)
-      .def("__repr__", [](const Problem& problem) {
-        return "Problem(" + shown(text_of(problem.question)) + ", " +
-               shown(text_of(problem.reference)) + ")";
-      });
-  py::class_<Response>(module, "Response", "What a judge sees of a finished sequence.")
-      .def_property_readonly("text", [](const Response& self) { return text_of(self.text); })
-      .def_property_readonly("thinking",
-                             [](const Response& self) { return text_of(self.thinking); })
-      .def_property_readonly("answer", [](const Response& self) { return text_of(self.answer); })
-      .def_readonly("think_tokens", &Response::think_tokens)
-      .def_readonly("answer_tokens", &Response::answer_tokens)
-      .def_readonly("is_truncated", &Response::is_truncated);
-  py::class_<JudgeHandle>(module, "Judge", "Gives a response a number; call it to ask.")
-      .def(
-          "__call__",
-          [](const JudgeHandle& self, const Problem& problem, const Response& response) {
-            const py::gil_scoped_release unlock;
-            return self.judge->score(problem, response);
-          },
-          py::arg("problem"), py::arg("response"));
-  module.def(
-      "correct", [] { return JudgeHandle{pensive::correct()}; },
-      "1 when the final answer is the reference, else 0.");
-  module.def(
-      "boxed", [] { return JudgeHandle{pensive::boxed()}; },
-      "1 when the response holds a \\boxed answer, else 0.");
-  module.def(
-      "sum_judges",
-      [](const py::object& first, const py::object& second, double weight) {
-        return JudgeHandle{pensive::sum(judge_of(first), judge_of(second), weight)};
-      },
-      py::arg("first"), py::arg("second"), py::arg("weight") = 1.0,
-      "The first plus `weight` times the second.");
-  module.def("find_answer", &pensive::find_answer, py::arg("response"),
-             "The final answer written in a text, or None.");
-  module.def("same_answer", &pensive::same_answer, py::arg("a"), py::arg("b"),
-             "Whether two answers are the same number or text, exactly.");
 }
 
 void add_train(py::module_& module) {

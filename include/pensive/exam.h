@@ -33,8 +33,7 @@ struct ExamSample {
   int tokens = 0;           // decoded after the prompt: forced, taken back, probes, all
   double first_answer = 1;  // where the first answer segment opens, share of the response
   StopReason stopped = StopReason::running;
-  // What it votes for in majority_at_k(): find_answer() of its answer, or that whole; without an
-  // answer segment find_answer() of the text, or nothing.
+  // What it votes for in majority_at_k(): final_answer() of the response, or nothing.
   std::string answer{};
   int think_tokens = 0;  // kept, markers not counted
   int answer_tokens = 0;

@@ -22,13 +22,6 @@ double first_answer(const Trace& trace) {
   return opened < 0 ? 1.0 : static_cast<double>(opened) / kept;
 }
 
-// What a majority counts: the answer that correct() would look at.
-std::string voted(const Response& response) {
-  const bool has_answer = !response.answer.empty();
-  return find_answer(has_answer ? response.answer : response.text)
-      .value_or(has_answer ? response.answer : std::string());
-}
-
 class Exam {
  public:
   Exam(Engine& engine, std::span<const Problem> problems, const Judge& judge,
@@ -151,7 +144,7 @@ class Exam {
         .tokens = trace.decoded_tokens(),
         .first_answer = first_answer(trace),
         .stopped = trace.stopped,
-        .answer = voted(response),
+        .answer = final_answer(response).value_or(""),
         .think_tokens = response.think_tokens,
         .answer_tokens = response.answer_tokens,
         .probe_tokens = trace.probe_tokens,

@@ -1,10 +1,7 @@
-// Where the final answer of a text stands, and the judges made of it.
+// Where the final answer of a text stands.
 #include <algorithm>
-#include <cmath>
-#include <utility>
 #include <vector>
 
-#include "base/inside.h"
 #include "judge/trim.h"
 #include "pensive/judge.h"
 
@@ -13,9 +10,36 @@ namespace {
 
 constexpr std::size_t nowhere = std::string_view::npos;
 
-// The last \boxed{…} to open, of those that are closed and hold something. One pass with a stack.
+// Where a box's content begins after \boxed or \fbox: at its brace, or at a number that follows.
+struct Opening {
+  std::size_t size = 0;  // of the command and what stands before the content; 0: no box
+  bool has_brace = false;
+};
+
+Opening box_at(std::string_view text) {
+  for (const std::string_view command : {"\\boxed", "\\fbox"}) {
+    if (!text.starts_with(command)) continue;
+    const std::size_t at = text.find_first_not_of(" \t\n", command.size());
+    if (at == nowhere) return {};
+    if (text[at] == '{') return {at + 1, true};
+    const std::size_t sign = text[at] == '-' || text[at] == '+' ? 1 : 0;
+    const bool is_number =
+        at + sign < text.size() && text[at + sign] >= '0' && text[at + sign] <= '9';
+    if (is_number) return {at, false};
+  }
+  return {};
+}
+
+// "5" of "5$, which": a number without braces ends where words and mathematics do.
+std::string_view bare_number(std::string_view text) {
+  text = text.substr(0, text.find_first_of(" \t\n$\\{}"));
+  while (!text.empty() && std::string_view(".,;:!?)").find(text.back()) != nowhere)
+    text.remove_suffix(1);
+  return text;
+}
+
+// The last box to open, of those that are closed and hold something. One pass with a stack.
 std::optional<std::string_view> find_boxed(std::string_view text) {
-  constexpr std::string_view boxed = "\\boxed{";
   struct Brace {
     std::size_t inside;  // where its content begins
     bool is_box;
@@ -25,10 +49,15 @@ std::optional<std::string_view> find_boxed(std::string_view text) {
   std::size_t best_at = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\') {
-      if (text.substr(i).starts_with(boxed)) {
-        i += boxed.size() - 1;
+      const Opening box = box_at(text.substr(i));
+      if (box.has_brace) {
+        i += box.size - 1;
         open.push_back({i + 1, true});
-      } else if (!text.substr(i + 1).starts_with(boxed)) {
+      } else if (box.size > 0) {
+        best = bare_number(text.substr(i + box.size));
+        best_at = i + box.size;
+        i += box.size - 1;
+      } else if (box_at(text.substr(i + 1)).size == 0) {
         ++i;  // an escaped brace is a sign, not a bracket
       }
     } else if (text[i] == '{') {
@@ -91,6 +120,17 @@ std::string_view without_lead(std::string_view text) {
   return text;
 }
 
+// The inside of mathematics that a text begins with; a dollar before a number may be a currency.
+std::string_view leading_mathematics(std::string_view text) {
+  const bool is_bracket = text.starts_with("\\(");
+  if (!is_bracket && !text.starts_with('$')) return {};
+  const std::size_t begin = is_bracket ? 2 : 1;
+  std::size_t end = text.find(is_bracket ? "\\)" : "$", begin);
+  while (!is_bracket && end != nowhere && text[end - 1] == '\\') end = text.find('$', end + 1);
+  if (end == nowhere || end == begin || (!is_bracket && text[end - 1] == ' ')) return {};
+  return text.substr(begin, end - begin);
+}
+
 // What stands after one of the phrases: to the end of the sentence, without the mark-up around it.
 std::string_view stated(std::string_view rest) {
   if (!rest.empty() && is_letter(rest[0])) return {};  // "final answers"
@@ -102,10 +142,8 @@ std::string_view stated(std::string_view rest) {
   }
   rest = trimmed(rest.substr(0, end));
   while (rest.ends_with('*')) rest = trimmed(rest.substr(0, rest.size() - 1));
-  if (rest.size() > 2 && rest.starts_with('$') && rest.ends_with('$'))
-    return trimmed(rest.substr(1, rest.size() - 2));
-  if (rest.size() > 4 && rest.starts_with("\\(") && rest.ends_with("\\)"))
-    return trimmed(rest.substr(2, rest.size() - 4));
+  const std::string_view inside = trimmed(leading_mathematics(rest));
+  if (!inside.empty()) return inside;
   return rest;
 }
 
@@ -131,55 +169,22 @@ std::string_view last_line(std::string_view text) {
   return end == nowhere ? text : trimmed(text.substr(end + 1));
 }
 
-class Correct final : public Judge {
- public:
-  double score(const Problem& problem, const Response& response) const override {
-    const bool has_answer = !trimmed(response.answer).empty();
-    std::optional<std::string> answer = find_answer(has_answer ? response.answer : response.text);
-    if (!answer && has_answer) answer = std::string(last_line(response.answer));
-    return answer && same_answer(*answer, problem.reference) ? 1 : 0;
-  }
-};
-
-class Boxed final : public Judge {
- public:
-  double score(const Problem&, const Response& response) const override {
-    return find_boxed(response.text) ? 1 : 0;
-  }
-};
-
-class Sum final : public Judge {
- public:
-  Sum(std::shared_ptr<const Judge> first, std::shared_ptr<const Judge> second, double weight)
-      : first_(std::move(first)), second_(std::move(second)), weight_(weight) {}
-
-  double score(const Problem& problem, const Response& response) const override {
-    return first_->score(problem, response) + weight_ * second_->score(problem, response);
-  }
-
- private:
-  std::shared_ptr<const Judge> first_, second_;
-  double weight_;
-};
-
 }  // namespace
 
-std::optional<std::string> find_answer(std::string_view response) {
-  for (const auto find : {find_boxed, find_tagged, find_hashed, find_stated})
+std::optional<std::string> find_answer(std::string_view response, Extraction extraction) {
+  if (const auto found = find_boxed(response)) return std::string(*found);
+  if (extraction == Extraction::strict) return std::nullopt;
+  for (const auto find : {find_tagged, find_hashed, find_stated})
     if (const auto found = find(response)) return std::string(*found);
   return std::nullopt;
 }
 
-std::shared_ptr<const Judge> correct() { return std::make_shared<Correct>(); }
-std::shared_ptr<const Judge> boxed() { return std::make_shared<Boxed>(); }
-
-std::shared_ptr<const Judge> sum(std::shared_ptr<const Judge> first,
-                                 std::shared_ptr<const Judge> second, double weight) {
-  require(first && second, ErrorCode::invalid_argument, "two judges", "none in place of one",
-          "sum");
-  require(std::isfinite(weight), ErrorCode::invalid_argument, "a finite weight",
-          fmt::format("{}", weight), "sum");
-  return std::make_shared<Sum>(std::move(first), std::move(second), weight);
+std::optional<std::string> final_answer(const Response& response, Extraction extraction) {
+  const bool has_answer = !trimmed(response.answer).empty();
+  auto answer = find_answer(has_answer ? response.answer : response.text, extraction);
+  if (!answer && has_answer && extraction == Extraction::lenient)
+    answer = std::string(last_line(response.answer));
+  return answer;
 }
 
 }  // namespace pensive

@@ -121,15 +121,6 @@ void measure_terms(const Thinking& thinking, const MeasureOptions& options, Meas
 }
 
 // As correct() finds it.
-std::optional<std::string> final_answer_of(const Trace& trace, const Tokenizer& tokenizer) {
-  const Response response = respond(trace, tokenizer);
-  const std::string_view answer = trimmed(response.answer);
-  if (answer.empty()) return find_answer(response.text);
-  if (auto found = find_answer(answer)) return found;
-  const std::size_t line = answer.rfind('\n');
-  return std::string(line == std::string_view::npos ? answer : trimmed(answer.substr(line + 1)));
-}
-
 void measure_answers(const Thinking& thinking, const MeasureOptions& options, Measures& measures) {
   std::string_view rest = thinking.text;
   while (!rest.empty()) {

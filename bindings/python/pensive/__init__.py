@@ -63,11 +63,16 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     continue_thinking,
     correct,
     examine,
+    final_answer,
     find_answer,
     find_markers,
+    grading_prompt,
     guide,
     guides,
+    hybrid,
     is_sentence_end,
+    lcpo_exact,
+    lcpo_max,
     load_exam,
     load_problems,
     load_traces,
@@ -80,6 +85,7 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     same_answer,
     save_traces,
     sum_judges,
+    token_price,
 )
 
 

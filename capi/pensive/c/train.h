@@ -12,7 +12,7 @@ extern "C" {
 /* One thread at a time, the one that steps the engine. Keeps its engine, rows and judge alive. */
 typedef struct pensive_trainer pensive_trainer;
 
-/* Problems as arrays of `count` texts: to pass a part of them, move the three pointers. */
+/* Problems as arrays of `count` texts: to pass a part of them, move the pointers. */
 typedef struct pensive_problems {
   uint32_t struct_size;
   uint32_t reserved;      /* 0 */
@@ -20,9 +20,11 @@ typedef struct pensive_problems {
   const char* const* questions;
   const char* const* references;
   size_t count;
+  const int32_t*
+      target_tokens; /* null: nothing is asked of the length; else as in pensive_problem */
 } pensive_problems;
 #define PENSIVE_PROBLEMS_INIT \
-  { sizeof(pensive_problems), 0, NULL, NULL, NULL, 0 }
+  { sizeof(pensive_problems), 0, NULL, NULL, NULL, 0, NULL }
 
 /* How a problem becomes a prompt: the chat template over `system` (null: no system message) and the
  * question; or, where `prompt_of` is given, what it returns: ids that stay the callback's and are
