@@ -248,6 +248,11 @@ CALL(trainer_step,
       pensive_error** error),
      (trainer, problems, report, error))
 TELL(int32_t, trainer_steps_done, (const pensive_trainer* trainer), (trainer), 0)
+TELL(int32_t, trainer_has_stopped, (const pensive_trainer* trainer), (trainer), 0)
+CALL(trainer_pass_rates,
+     (pensive_trainer * trainer, const pensive_problems* problems, const pensive_judge* judge,
+      double* rates, pensive_error** error),
+     (trainer, problems, judge, rates, error))
 CALL(trainer_save_checkpoint,
      (const pensive_trainer* trainer, const char* file, pensive_error** error),
      (trainer, file, error))

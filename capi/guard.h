@@ -102,6 +102,12 @@ inline constexpr std::uint32_t first_size<pensive_trace> = offsetof(pensive_trac
 template <>
 inline constexpr std::uint32_t first_size<pensive_trace_action> = offsetof(pensive_trace_action,
                                                                            draws);
+template <>
+inline constexpr std::uint32_t first_size<pensive_train_options> = offsetof(pensive_train_options,
+                                                                            reward_names);
+template <>
+inline constexpr std::uint32_t first_size<pensive_train_report> = offsetof(pensive_train_report,
+                                                                           judge_seconds);
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

@@ -44,6 +44,64 @@ std::vector<pensive::Problem> problems_in(const pensive_problems* problems) {
   return wanted;
 }
 
+static std::vector<pensive::Reward> rewards_in(const pensive_train_options& given,
+                                               const pensive_judge* judge) {
+  if (given.reward_count == 0 && judge) return {{"reward", judge->value, 1}};
+  if (given.reward_count == 0) return pensive::paper_rewards();
+  if (judge) refuse("a judge or rewards", "both", "pensive_train_options.reward_judges");
+  if (given.reward_count > PENSIVE_MAX_REWARDS)
+    refuse("at most 8 rewards", std::to_string(given.reward_count),
+           "pensive_train_options.reward_count");
+  const auto names = array_in(given.reward_names, given.reward_count, "reward_names");
+  const auto judges = array_in(given.reward_judges, given.reward_count, "reward_judges");
+  std::vector<pensive::Reward> rewards;
+  for (size_t i = 0; i < given.reward_count; ++i)
+    rewards.push_back({std::string(text_in(names[i], "reward_names")),
+                       need(judges[i], "reward_judges").value,
+                       given.reward_weights ? given.reward_weights[i] : 1});
+  return rewards;
+}
+
+template <typename Choice>
+static Choice choice_of(int32_t value, Choice last, const char* name) {
+  return static_cast<Choice>(choice_in(value, static_cast<int32_t>(last), name));
+}
+
+static pensive::TrainOptions options_in(const pensive_train_options& given) {
+  pensive::TrainOptions wanted;
+  wanted.rollout = request_in(given.rollout);
+  wanted.branch =
+      choice_of(given.branch, pensive::Branch::at_soft_token, "pensive_train_options.branch");
+  wanted.advantage_scale = choice_of(given.advantage_scale, pensive::AdvantageScale::none,
+                                     "pensive_train_options.advantage_scale");
+  wanted.denominator = choice_of(given.denominator, pensive::Denominator::constant,
+                                 "pensive_train_options.denominator");
+  wanted.rate_unit =
+      choice_of(given.rate_unit, pensive::RateUnit::start_rms, "pensive_train_options.rate_unit");
+  wanted.truncated =
+      choice_of(given.truncated, pensive::Truncated::masked, "pensive_train_options.truncated");
+  for (const auto* guide : array_in(given.one_of, given.one_of_count, "one_of"))
+    wanted.one_of.push_back(need(guide, "pensive_train_options.one_of").value);
+  wanted.group_size = number_or(given.group_size, wanted.group_size);
+  wanted.learning_rate = number_or(given.learning_rate, wanted.learning_rate);
+  wanted.clip = number_or(given.clip, wanted.clip);
+  wanted.clip_high = given.clip_high;
+  wanted.max_importance_weight = given.max_importance_weight;
+  wanted.kl = given.kl;
+  wanted.pull = given.pull;
+  wanted.max_gradient_norm = given.max_gradient_norm;
+  wanted.max_row_norm = given.max_row_norm;
+  wanted.max_row_distance = given.max_row_distance;
+  wanted.stop_errors = given.stop_errors < 0 ? 0 : number_or(given.stop_errors, wanted.stop_errors);
+  wanted.constant_tokens = given.constant_tokens;
+  wanted.answer_tokens = given.answer_tokens;
+  wanted.seed = given.seed;
+  wanted.total_steps = given.total_steps;
+  wanted.inner_steps = number_or(given.inner_steps, wanted.inner_steps);
+  wanted.max_batch_tokens = number_or(given.max_batch_tokens, wanted.max_batch_tokens);
+  return wanted;
+}
+
 int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
                     const pensive_judge* judge, const pensive_train_options* options,
                     pensive_trainer** trainer, pensive_error** error) {
@@ -51,22 +109,11 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
     auto*& slot = out(trainer, "trainer");
     const auto value = need(engine, "engine").value;
     const auto given = struct_in(options, "pensive_train_options");
-    pensive::TrainOptions wanted;
-    wanted.rollout = request_in(given.rollout);
+    auto rewards = rewards_in(given, judge);
+    pensive::TrainOptions wanted = options_in(given);
     const auto user = prompting_in(given.prompting, value->model()->tokenizer(), wanted.prompt_of);
-    if (given.branch != PENSIVE_BRANCH_AT_PROMPT && given.branch != PENSIVE_BRANCH_AT_SOFT_TOKEN)
-      refuse("a pensive_branch", std::to_string(given.branch), "pensive_train_options.branch");
-    wanted.branch = static_cast<pensive::Branch>(given.branch);
-    wanted.group_size = number_or(given.group_size, wanted.group_size);
-    wanted.learning_rate = number_or(given.learning_rate, wanted.learning_rate);
-    wanted.clip = number_or(given.clip, wanted.clip);
-    wanted.max_gradient_norm = given.max_gradient_norm;
-    wanted.seed = given.seed;
-    wanted.total_steps = given.total_steps;
-    wanted.inner_steps = number_or(given.inner_steps, wanted.inner_steps);
-    wanted.max_batch_tokens = number_or(given.max_batch_tokens, wanted.max_batch_tokens);
-    slot = new pensive_trainer{value, pensive::Trainer(*value, need(soft, "soft").value, row,
-                                                       need(judge, "judge").value, wanted)};
+    slot = new pensive_trainer{
+        value, pensive::Trainer(*value, need(soft, "soft").value, row, std::move(rewards), wanted)};
     if (user) user->is_ours = true;
   });
 }
@@ -97,12 +144,37 @@ int32_t trainer_step(pensive_trainer* trainer, const pensive_problems* problems,
     to.max_logprob_gap = from.max_logprob_gap;
     to.rollout_seconds = from.rollout_seconds;
     to.update_seconds = from.update_seconds;
+    to.judge_seconds = from.judge_seconds;
+    std::ranges::copy(from.mean_parts, to.mean_parts);
+    to.truncated_share = from.truncated_share;
+    to.entropy_nats = from.entropy_nats;
+    to.kl_nats = from.kl_nats;
+    to.mean_weight = from.mean_weight;
+    to.learning_rate = from.learning_rate;
+    to.part_count = static_cast<int32_t>(from.mean_parts.size());
+    to.best_step = from.best_step;
+    to.has_stopped = from.has_stopped ? 1 : 0;
     struct_out(report, to, "pensive_train_report");
   });
 }
 
 int32_t trainer_steps_done(const pensive_trainer* trainer) {
   return trainer ? trainer->value.steps_done() : 0;
+}
+
+int32_t trainer_has_stopped(const pensive_trainer* trainer) {
+  return trainer && trainer->value.has_stopped() ? 1 : 0;
+}
+
+int32_t trainer_pass_rates(pensive_trainer* trainer, const pensive_problems* problems,
+                           const pensive_judge* judge, double* rates, pensive_error** error) {
+  return guard(error, [&] {
+    const pensive_trainer& value = need(trainer, "trainer");
+    need(rates, "rates");
+    const auto wanted = problems_in(problems);
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
+    std::ranges::copy(value.value.pass_rates(wanted, *need(judge, "judge").value), rates);
+  });
 }
 
 int32_t trainer_save_checkpoint(const pensive_trainer* trainer, const char* file,

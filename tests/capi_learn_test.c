@@ -141,6 +141,73 @@ static pensive_train_options training(const World* world, pensive_request* rollo
   return options;
 }
 
+/* Every option at once, and rewards by name. */
+static void test_options(const World* world, const pensive_problems* problems) {
+  Judged judged = {0, NULL};
+  pensive_judge* even = judge_of(score_even, &judged);
+  pensive_judge* boxed = NULL;
+  CHECK_OK(pensive_judge_new_boxed(&boxed, &error));
+  pensive_request rollout = PENSIVE_REQUEST_INIT;
+  pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
+  pensive_guide* guide = NULL;
+  pensive_train_options options = training(world, &rollout, &prompting, &guide);
+  const char* const names[] = {"even", "boxed"};
+  const pensive_judge* const judges[] = {even, boxed};
+  const double weights[] = {0.5, 2};
+  rollout.guides = NULL;
+  rollout.guide_count = 0;
+  options.one_of = &guide;
+  options.one_of_count = 1;
+  options.reward_names = names;
+  options.reward_judges = judges;
+  options.reward_weights = weights;
+  options.reward_count = 2;
+  options.clip_high = 0.3;
+  options.max_importance_weight = 2;
+  options.kl = 0.1;
+  options.pull = 0.1;
+  options.max_row_distance = 0.125;
+  options.stop_errors = -1;
+  options.learning_rate = 1;
+  options.inner_steps = 2;
+  options.advantage_scale = PENSIVE_SCALE_NONE;
+  options.denominator = PENSIVE_DENOMINATOR_CONSTANT;
+  options.constant_tokens = 50;
+  options.rate_unit = PENSIVE_RATE_START_RMS;
+  options.truncated = PENSIVE_TRUNCATED_MASKED;
+  options.answer_tokens = 20;
+  pensive_trainer* trainer = NULL;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "both",
+              pensive_trainer_new(world->engine, world->soft, world->row, even, &options, &trainer,
+                                  &error));
+  options.denominator = 3;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "denominator",
+              pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                                  &error));
+  options.denominator = PENSIVE_DENOMINATOR_CONSTANT;
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                               &error));
+  judged.trainer = trainer;
+  double rates[3] = {-1, -1, -1};
+  CHECK_OK(pensive_trainer_pass_rates(trainer, problems, even, rates, &error));
+  CHECK(judged.asked == 12 && rates[0] >= 0 && rates[2] >= 0 && rates[2] <= 1);
+  pensive_train_report report = PENSIVE_TRAIN_REPORT_INIT;
+  CHECK_OK(pensive_trainer_step(trainer, problems, &report, &error));
+  CHECK(report.part_count == 2 && report.learning_rate > 0 && report.mean_weight > 0);
+  const double parts = 0.5 * report.mean_parts[0] + 2 * report.mean_parts[1];
+  CHECK(report.mean_reward > parts - 1e-9 && report.mean_reward < parts + 1e-9);
+  CHECK(report.row_distance <= 0.1250001 && report.has_stopped == 0 && report.judge_seconds > 0);
+  CHECK(pensive_trainer_has_stopped(trainer) == 0 && pensive_trainer_has_stopped(NULL) == 0);
+  pensive_trainer_free(trainer);
+  options.reward_count = 0; /* the paper's */
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                               &error));
+  pensive_trainer_free(trainer);
+  pensive_guide_free(guide);
+  pensive_judge_free(even);
+  pensive_judge_free(boxed);
+}
+
 static void test_training(const World* world, const pensive_problems* problems) {
   Judged judged = {0, NULL};
   pensive_judge* judge = judge_of(score_even, &judged);
@@ -277,6 +344,7 @@ void test_learning(const World* world) {
   problems.questions = questions;
   problems.references = references;
   problems.count = 3;
+  test_options(world, &problems);
   test_training(world, &problems);
   test_exam(world, &problems);
 

@@ -2,7 +2,7 @@
 
     python tests/make_gradient.py
 
-For two of the checkpoints of tests/data/models: samples in which an embedding that the model does
+For a checkpoint of every family in tests/data/models: samples in which an embedding that the model does
 not have is fed in places, the clipped loss over the tokens drawn behind it, and its gradient by
 PyTorch's own backward through the whole sequences. Needs torch and transformers.
 """
@@ -66,7 +66,9 @@ def record(name, seed):
 def main():
     out = HERE / "data/train/gradient.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    cases = [record("plain", 1), record("tied_llama3", 2)]
+    names = ("plain", "tied_llama3", "llama_yarn", "llama_biased", "mistral_default",
+             "qwen2_default", "qwen3_default", "qwen3_linear")
+    cases = [record(name, seed) for seed, name in enumerate(names, 1)]
     out.write_text(json.dumps({"temperature": TEMPERATURE, "clip": CLIP,
                                "denominator": DENOMINATOR, "cases": cases}, indent=1) + "\n")
 

@@ -137,7 +137,7 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
     EXPECT_EQ(trainer.steps_done(), 1);
   };
   using enum ErrorCode;
-  expect_refused("\"pensive_training\": 1", "\"pensive_training\": 9", unsupported);
+  expect_refused("\"pensive_training\": 2", "\"pensive_training\": 9", unsupported);
   expect_refused("\"steps\": 1", "\"steps\": -1", corrupt_file);
   expect_refused("\"steps\": 1", "\"steps\": \"1\"", corrupt_file);
   expect_refused("\"updates\": 1", "\"updates\": 0", corrupt_file);

@@ -29,7 +29,7 @@ TEST_P(TrainFamilies, SuffixGradientsEqualWholeOnes) {
                               .rows = rows,
                               .row = soft,
                               .temperature = 0.8,
-                              .denominator = 7};
+                              .loss = {.denominator = 7}};
   const SuffixResult found = suffix_backward(setting, suffixes, [](int) { return std::nullopt; });
   const testing::WholeResult expected = testing::whole_backward(setting, suffixes);
   EXPECT_NEAR(found.loss, expected.loss, 1e-9);

@@ -26,7 +26,7 @@ Suffix read_sample(const Json& json) {
 void expect_recorded(DeviceKind device) {
   const std::string file = testing::data("train/gradient.json").string();
   const Json record = parse_json(read_text(file), file);
-  ASSERT_EQ(record.at("cases").size(), 2u);
+  ASSERT_EQ(record.at("cases").size(), 8u);
   for (const Json& one : record.at("cases")) {
     const auto model = Model::load(testing::data("models") / one.at("model").get<std::string>(),
                                    {.device = {device}, .precision = Precision::float32});
@@ -38,8 +38,9 @@ void expect_recorded(DeviceKind device) {
                          .rows = at::tensor(row).to(model->parts().device, at::kFloat).unsqueeze(0),
                          .row = model->vocab_size(),
                          .temperature = record.at("temperature"),
-                         .clip = record.at("clip"),
-                         .denominator = record.at("denominator")},
+                         .loss = {.clip_low = record.at("clip"),
+                                  .clip_high = record.at("clip"),
+                                  .denominator = record.at("denominator")}},
                         suffixes, [](int) { return std::nullopt; });
     EXPECT_NEAR(found.loss, one.at("loss").get<double>(), 1e-5);
     const auto expected = one.at("gradient").get<std::vector<double>>();

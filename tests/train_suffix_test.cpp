@@ -35,8 +35,11 @@ std::vector<Suffix> samples() {
 }
 
 SuffixSetting setting_of(const Decoder& decoder, const at::Tensor& rows) {
-  return {
-      .decoder = decoder, .rows = rows, .row = tiny_soft, .temperature = 0.8, .denominator = 31};
+  return {.decoder = decoder,
+          .rows = rows,
+          .row = tiny_soft,
+          .temperature = 0.8,
+          .loss = {.denominator = 31}};
 }
 
 double relative_gap(const std::vector<double>& found, const at::Tensor& expected) {
@@ -50,6 +53,10 @@ void expect_equal(const SuffixSetting& setting, std::span<const Suffix> suffixes
   const testing::WholeResult slow = whole_backward(setting, suffixes);
   EXPECT_LT(relative_gap(fast.gradient, slow.gradient), within);
   EXPECT_NEAR(fast.loss, slow.loss, within * 10);
+  const auto count = static_cast<double>(fast.targets);
+  EXPECT_NEAR(fast.entropy, slow.entropy, within * 20 * count);
+  EXPECT_NEAR(fast.kl, slow.kl, within * 20 * count);
+  EXPECT_NEAR(fast.weight, slow.weight, within * 20 * count);
   ASSERT_EQ(fast.logprobs.size(), slow.logprobs.size());
   for (std::size_t s = 0; s < suffixes.size(); ++s)
     EXPECT_THAT(fast.logprobs[s],
@@ -76,6 +83,41 @@ TEST(SuffixBackward, EqualsTheWholeBackwardWithClippedRatios) {
   const SuffixResult clipped = suffix_backward(setting, suffixes, no_prefix);
   EXPECT_GT(clipped.clipped, 0);
   EXPECT_LT(clipped.clipped, clipped.targets);
+}
+
+// Asymmetric clip, importance weights and KL, with chunks and batches that cut suffixes apart.
+TEST(SuffixBackward, EqualsTheWholeBackwardWithEveryTerm) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  setting.loss = {
+      .clip_low = 0.1, .clip_high = 0.3, .max_weight = 1.5, .kl = 0.2, .denominator = 31};
+  std::vector<Suffix> suffixes = samples();
+  at::Tensor other_rows = setting.rows.clone();
+  other_rows.select(0, 1).add_(0.05);
+  const auto start = suffix_logprobs(setting_of(decoder, other_rows), suffixes, no_prefix);
+  const SuffixResult now = suffix_backward(setting_of(decoder, setting.rows), suffixes, no_prefix);
+  const auto again = suffix_logprobs(setting, suffixes, no_prefix);
+  for (std::size_t s = 0; s < suffixes.size(); ++s)
+    EXPECT_THAT(again[s], ::testing::Pointwise(::testing::DoubleNear(1e-12), now.logprobs[s]));
+  std::mt19937 random(4);
+  std::normal_distribution<> noise(0, 0.3);
+  for (std::size_t s = 0; s < suffixes.size(); ++s) {
+    suffixes[s].start_logprobs = start[s];
+    for (std::size_t t = 0; t < suffixes[s].targets.size(); ++t) {
+      suffixes[s].old_logprobs.push_back(now.logprobs[s][t] + noise(random));
+      suffixes[s].targets[t].drawn_logprob =
+          static_cast<float>(suffixes[s].old_logprobs[t] + noise(random));
+    }
+  }
+  expect_equal(setting, suffixes, no_prefix, 1e-9);
+  setting.max_batch_tokens = 8;
+  setting.max_logits = 3 * testing::decoder_vocab;
+  expect_equal(setting, suffixes, no_prefix, 1e-9);
+  const SuffixResult found = suffix_backward(setting, suffixes, no_prefix);
+  EXPECT_GT(found.kl, 0);
+  EXPECT_NE(found.weight, static_cast<double>(found.targets));
+  EXPECT_GT(found.entropy, 0);
+  EXPECT_LT(found.entropy, static_cast<double>(found.targets) * std::log(testing::decoder_vocab));
 }
 
 TEST(SuffixBackward, EqualsFiniteDifferences) {
@@ -145,6 +187,21 @@ TEST(SuffixBackward, TakesPrefixesFromACache) {
   };
   expect_equal(setting, suffixes, from_cache, 1e-9);
   EXPECT_EQ(asked, 4) << "the sample that begins with the soft token has no prefix";
+}
+
+// Samples that part at the soft token have one prefix, the very same tensors.
+TEST(SuffixBackward, SharesThePrefixOfForks) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  const std::vector<Suffix> forks = {sample("p1 p2 p3 s4 s9 x5 f51 s6 s7 s8 s9", 0.9),
+                                     sample("p1 p2 p3 s4 s9 x5 f51 s11", -0.3),
+                                     sample("p1 p2 p3 s4 s9 x5 f51 s6 s6 x5 f51 s9 s12 s30", -0.6)};
+  const at::Tensor embeddings = decoder.embed(at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 9}));
+  Recording recording;
+  decoder.forward(embeddings, at::arange(5), recording, Arithmetic::fast);
+  const CachedPrefix shared = recording.prefix(5);
+  expect_equal(
+      setting, forks, [&](int) { return std::optional(shared); }, 1e-9);
 }
 
 TEST(SuffixBackward, IsCloseInFloat32AndBfloat16) {

@@ -25,7 +25,7 @@ void expect_near(const at::Tensor& found, const std::vector<double>& expected, d
 TEST(Advantages, AreScaledByTheUnbiasedDeviationOfEachGroup) {
   const at::Tensor rewards = doubles({1, 0, 0, 1, 1, 1, 1, 1, 0.5, 2, 1, 0}).view({3, 4});
   expect_near(
-      advantages(rewards),
+      advantages(rewards, AdvantageScale::group),
       {0.8658754297607016, -0.8658754297607016, -0.8658754297607016, 0.8658754297607016, 0, 0, 0, 0,
        -0.43910361027740374, 1.3173108308322112, 0.1463678700924679, -1.0245750906472755},
       1e-14);
@@ -34,14 +34,18 @@ TEST(Advantages, AreScaledByTheUnbiasedDeviationOfEachGroup) {
 TEST(Advantages, AreExactlyZeroWithoutSpread) {
   // 0.1 thirteen times: its mean is not 0.1 in floating point.
   const at::Tensor same = at::full({1, 13}, 0.1, at::kDouble);
-  EXPECT_EQ(advantages(same).abs().max().item<double>(), 0);
-  EXPECT_EQ(advantages(doubles({3}).view({1, 1})).item<double>(), 0);
+  using enum AdvantageScale;
+  for (const AdvantageScale scale : {group, batch, none}) {
+    EXPECT_EQ(advantages(same, scale).abs().max().item<double>(), 0);
+    EXPECT_EQ(advantages(doubles({3}).view({1, 1}), scale).item<double>(), 0);
+  }
 }
 
 TEST(GrpoLoss, ClipsAsTheReferenceDoes) {
   const at::Tensor logprobs = doubles({-1.0, -0.5, -2.0, -0.1, -3.0}).requires_grad_(true);
   const at::Tensor old = doubles({-1.0, -1.0, -1.5, -0.2, -2.0});
-  const Loss loss = grpo_loss(logprobs, old, doubles({1, 1, -1, -2, 0.5}), 0.2, 7);
+  const Loss loss =
+      grpo_loss({logprobs, old, doubles({1, 1, -1, -2, 0.5}), {}, {}}, {.denominator = 7});
   EXPECT_NEAR(loss.loss.item<double>(), 0.08948601650936773, 1e-15);
   EXPECT_EQ(loss.clipped.item<std::int64_t>(), 2);
   loss.loss.backward();
@@ -51,7 +55,8 @@ TEST(GrpoLoss, ClipsAsTheReferenceDoes) {
 
 TEST(GrpoLoss, OfTheFirstInnerStepIsThePolicyGradient) {
   const at::Tensor logprobs = doubles({-1.0, -2.0}).requires_grad_(true);
-  grpo_loss(logprobs, logprobs.detach(), doubles({0.5, -3}), 0.2, 10).loss.backward();
+  grpo_loss({logprobs, logprobs.detach(), doubles({0.5, -3}), {}, {}}, {.denominator = 10})
+      .loss.backward();
   expect_near(logprobs.grad(), {-0.05, 0.3}, 1e-15);
 }
 

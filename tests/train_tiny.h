@@ -87,6 +87,7 @@ inline Trace make_trace(const std::string& words) {
 struct WholeResult {
   at::Tensor gradient;  // [width]
   double loss = 0;
+  double entropy = 0, kl = 0, weight = 0;  // sums over targets
   std::vector<std::vector<double>> logprobs;
 };
 
@@ -118,18 +119,30 @@ inline WholeResult whole_backward(const SuffixSetting& setting, std::span<const 
       const double now = logprob.item<double>();
       const double old = suffix.old_logprobs.empty() ? now : suffix.old_logprobs[t];
       const double ratio = std::exp(now - old);
-      const bool is_cut =
-          suffix.advantage > 0 ? ratio > 1 + setting.clip : ratio < 1 - setting.clip;
+      const LossSetting& terms = setting.loss;
+      const double edge = suffix.advantage > 0 ? 1 + terms.clip_high : 1 - terms.clip_low;
+      const bool is_cut = suffix.advantage > 0 ? ratio > edge : ratio < edge;
+      const double weight = terms.max_weight > 0
+                                ? std::min(std::exp(old - target.drawn_logprob), terms.max_weight)
+                                : 1;
+      result.weight += weight;
       if (is_cut)
-        loss =
-            loss - suffix.advantage * (suffix.advantage > 0 ? 1 + setting.clip : 1 - setting.clip);
+        loss = loss - weight * suffix.advantage * edge;
       else
-        loss = loss - (logprob - old).exp() * suffix.advantage;
+        loss = loss - weight * (logprob - old).exp() * suffix.advantage;
+      if (terms.kl > 0) {
+        const at::Tensor ahead = suffix.start_logprobs[t] - logprob;
+        const at::Tensor k3 = ahead.exp() - 1 - ahead;
+        result.kl += k3.item<double>();
+        loss = loss + terms.kl * k3;
+      }
+      const at::Tensor all = logprobs[suffix.begins + target.position].detach();
+      result.entropy -= (all.exp() * all).sum().item<double>();
       found.push_back(now);
     }
     result.logprobs.push_back(found);
   }
-  loss = loss / setting.denominator;
+  loss = loss / setting.loss.denominator;
   loss.backward();
   result.loss = loss.item<double>();
   result.gradient = row.grad().to(at::kCPU, at::kDouble);

@@ -1,51 +1,52 @@
+// `pensive train`: a row learned by GRPO, kept at every step.
 #include "pensive/train.h"
 
 #include <fmt/core.h>
 
-#include <algorithm>
+#include <filesystem>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "pensive/exam.h"
-#include "shell.h"
+#include "train_flags.h"
 
 namespace pensive::shell {
 namespace {
 
-struct Flags {
-  ModelFlags model;
-  RequestFlags request;
-  ProblemFields fields;
-  TrainOptions train;
-  std::string file, out, checkpoint, log, name = "continue", start = "Wait";
-  int steps = 40;
-  int prompts = 24;
-  int save_every = 10;
-  bool resume = false;
-};
+using Json = nlohmann::ordered_json;
 
-nlohmann::ordered_json to_json(const TrainReport& report) {
+Json to_json(const TrainReport& report, std::span<const Reward> rewards) {
+  Json parts;
+  for (std::size_t i = 0; i < rewards.size(); ++i) parts[rewards[i].name] = report.mean_parts[i];
   return {{"step", report.step},
           {"mean_reward", report.mean_reward},
+          {"rewards", parts},
           {"mean_tokens", report.mean_tokens},
+          {"truncated_share", report.truncated_share},
           {"spread_share", report.spread_share},
           {"loss", report.loss},
           {"gradient_norm", report.gradient_norm},
+          {"entropy_nats", report.entropy_nats},
+          {"kl_nats", report.kl_nats},
           {"clip_share", report.clip_share},
+          {"mean_weight", report.mean_weight},
+          {"learning_rate", report.learning_rate},
           {"row_norm", report.row_norm},
           {"row_distance", report.row_distance},
           {"mean_logprob_gap", report.mean_logprob_gap},
           {"max_logprob_gap", report.max_logprob_gap},
           {"rollout_seconds", report.rollout_seconds},
-          {"update_seconds", report.update_seconds}};
+          {"judge_seconds", report.judge_seconds},
+          {"update_seconds", report.update_seconds},
+          {"best_step", report.best_step},
+          {"has_stopped", report.has_stopped}};
 }
 
 // The problems of step `step`: a fresh shuffle each time the file is used up, so that a resumed run
 // sees what the undisturbed one would have.
 std::vector<Problem> problems_of_step(const std::vector<Problem>& all, int step,
-                                      const Flags& flags) {
+                                      const TrainFlags& flags) {
   std::vector<Problem> chosen;
   const std::size_t n = all.size();
   const std::size_t first =
@@ -56,7 +57,7 @@ std::vector<Problem> problems_of_step(const std::vector<Problem>& all, int step,
     if (shuffled != i / n) {
       shuffled = i / n;
       for (std::size_t k = 0; k < n; ++k) order[k] = k;
-      std::mt19937_64 random(flags.train.seed * 1000003 + shuffled);
+      std::mt19937_64 random(flags.request.seed.value_or(0) * 1000003 + shuffled);
       for (std::size_t k = n; k > 1; --k) std::swap(order[k - 1], order[random() % k]);
     }
     chosen.push_back(all[order[i % n]]);
@@ -67,7 +68,7 @@ std::vector<Problem> problems_of_step(const std::vector<Problem>& all, int step,
 // Whatever ends the run, what was learned so far is kept.
 class Keeper {
  public:
-  Keeper(const Trainer& trainer, const Flags& flags)
+  Keeper(const Trainer& trainer, const TrainFlags& flags)
       : trainer_(trainer), flags_(flags), saved_(trainer.steps_done()) {}
   ~Keeper() {
     try {
@@ -84,32 +85,73 @@ class Keeper {
 
  private:
   const Trainer& trainer_;
-  const Flags& flags_;
+  const TrainFlags& flags_;
   int saved_;
 };
 
-void run_steps(Trainer& trainer, const std::vector<Problem>& problems, const Flags& flags) {
-  std::ofstream log;
-  if (!flags.log.empty()) {
-    log.open(flags.log, flags.resume ? std::ios::app : std::ios::trunc);
-    if (!log)
-      throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.log + ")");
+// The steps as JSON lines. Of a run that is resumed, those stay that its checkpoint has.
+class Log {
+ public:
+  Log(const std::string& file, bool resume, int steps_done) : file_(file) {
+    if (file.empty()) return;
+    std::string kept;
+    std::ifstream before(file);
+    std::string line;
+    while (resume && std::getline(before, line) && !before.eof()) {
+      const auto entry = Json::parse(line, nullptr, false);
+      if (!entry.is_object() || entry.value("step", 0) < 1 || entry.value("step", 0) > steps_done)
+        break;
+      kept += line + "\n";
+    }
+    before.close();
+    out_.open(file, std::ios::trunc);
+    write(kept);
   }
+  void add(const Json& entry) {
+    if (!file_.empty()) write(entry.dump() + "\n");
+  }
+
+ private:
+  void write(const std::string& text) {
+    out_ << text << std::flush;
+    if (!out_)
+      throw Error(ErrorCode::io,
+                  "expected a file with room to write to; found none (" + file_ + ")");
+  }
+  std::string file_;
+  std::ofstream out_;
+};
+
+void run_steps(Trainer& trainer, const std::vector<Problem>& problems,
+               std::span<const Reward> rewards, const TrainFlags& flags) {
+  Log log(flags.log, flags.resume, trainer.steps_done());
   Keeper keeper(trainer, flags);
   Progress progress("train", flags.steps);
-  catch_interrupt();
   progress.update(trainer.steps_done());
-  while (trainer.steps_done() < flags.steps && !was_interrupted()) {
+  while (trainer.steps_done() < flags.steps && !trainer.has_stopped() && !was_interrupted()) {
     const auto report = trainer.step(problems_of_step(problems, trainer.steps_done(), flags));
-    if (log.is_open()) log << to_json(report).dump() << std::endl;
+    log.add(to_json(report, rewards));
     progress.update(report.step, fmt::format("reward {:.3f}  tokens {:.0f}", report.mean_reward,
                                              report.mean_tokens));
     if (report.step % flags.save_every == 0) keeper.save();
   }
 }
 
-void train(Flags& flags) {
-  const auto problems = load_problems(flags.file, flags.fields);
+// Nothing that is there already gets lost by a mistake.
+void check_places(const TrainFlags& flags) {
+  if (flags.resume || flags.overwrite) return;
+  for (const std::string& file : {flags.out, flags.checkpoint, flags.log, flags.rates})
+    if (std::filesystem::is_regular_file(file))
+      throw Error(ErrorCode::invalid_argument,
+                  "expected a file that does not exist yet (--resume goes on from a checkpoint, "
+                  "--overwrite takes its place); found one (" +
+                      file + ")");
+}
+
+void train(TrainFlags& flags) {
+  const std::vector<Reward> rewards = flags.rewards();
+  check_places(flags);
+  auto problems = load_problems(flags.file, flags.fields);
   if (problems.empty()) {
     throw Error(ErrorCode::invalid_argument, "expected problems; found none (" + flags.file + ")");
   }
@@ -122,24 +164,28 @@ void train(Flags& flags) {
     row = soft->add(flags.name, word(*model, *soft, flags.start));
   }
   Engine engine(model, flags.model.engine_options(soft));
-  flags.request.steering.continue_with = flags.name;
-  flags.train.rollout = flags.request.request(*model, *soft);
-  flags.train.prompt_of = chat_prompt(model->tokenizer(), flags.request.system);
-  flags.train.total_steps = flags.steps;
-  flags.train.seed = flags.request.seed.value_or(0);
-  Trainer trainer(engine, soft, row, correct(), flags.train);
+  Trainer trainer(engine, soft, row, rewards, flags.options(*model, *soft));
+  catch_interrupt();
+  // Before the checkpoint's row is there: rates are those of the row that training starts from.
+  if (!flags.pass_rate.empty()) problems = keep_by_rate(trainer, problems, flags);
   if (flags.resume) trainer.resume(flags.checkpoint);
-  soft->save(flags.out);  // a place that cannot be written is found before the work, not after it
-  run_steps(trainer, problems, flags);
-  const nlohmann::ordered_json record = {
+  // Places that cannot be written are found before the work, and a run that is killed in its first
+  // step can be resumed.
+  if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
+  soft->save(flags.out);
+  run_steps(trainer, problems, rewards, flags);
+  const Json record = {
       {"steps", trainer.steps_done()},
       {"prompts", flags.prompts},
       {"group_size", flags.train.group_size},
       {"branch", flags.train.branch == Branch::at_prompt ? "prompt" : "soft-token"},
+      {"reward", flags.reward},
       {"learning_rate", flags.train.learning_rate},
-      {"seed", flags.train.seed},
+      {"seed", flags.request.seed.value_or(0)},
       {"start", flags.start}};
   soft->save(flags.out, record.dump());
+  if (trainer.has_stopped())
+    fmt::print(stderr, "the reward had fallen (--stop-errors): this is the best row of the run\n");
   fmt::print(stderr, "{} step(s) done; '{}' is in {}\n", trainer.steps_done(), flags.name,
              flags.out);
 }
@@ -147,49 +193,9 @@ void train(Flags& flags) {
 }  // namespace
 
 void add_train(CLI::App& app) {
-  auto flags = std::make_shared<Flags>();
-  flags->request.temperature = 1.0f;
-  flags->request.top_p = 1.0f;
-  flags->request.top_k = 0;
+  auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = app.add_subcommand("train", "learn one continue-thinking word by GRPO");
-  flags->model.add_to(*command);
-  command->add_option("file", flags->file, "problems, one JSON object a line")->required();
-  command->add_option("-o,--out", flags->out, "where the row goes (.safetensors)")->required();
-  command->add_option("--name", flags->name, "the row's name")->capture_default_str();
-  command->add_option("--start", flags->start, "the word whose embedding it starts from")
-      ->capture_default_str();
-  command->add_option("--steps", flags->steps)->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--prompts", flags->prompts, "problems a step")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--group", flags->train.group_size, "samples a problem")
-      ->check(CLI::Range(2, 1024))
-      ->capture_default_str();
-  const std::map<std::string, Branch> branches = {{"prompt", Branch::at_prompt},
-                                                  {"soft-token", Branch::at_soft_token}};
-  command
-      ->add_option(
-          "--branch", flags->train.branch,
-          "where the samples of a problem part: prompt, or soft-token (cheaper, less noisy)")
-      ->transform(CLI::CheckedTransformer(branches).description(""))
-      ->default_str("prompt");
-  command->add_option("--lr", flags->train.learning_rate, "Adam's rate on the row")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--inner-steps", flags->train.inner_steps, "updates from one set of rollouts")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  auto* checkpoint =
-      command->add_option("--checkpoint", flags->checkpoint, "keep the state here while training");
-  command->add_option("--save-every", flags->save_every, "steps between checkpoints")
-      ->check(CLI::PositiveNumber)
-      ->needs(checkpoint)
-      ->capture_default_str();
-  command->add_flag("--resume", flags->resume, "go on from --checkpoint")->needs(checkpoint);
-  command->add_option("--log", flags->log, "write every step as a JSON line");
-  add_fields(*command, flags->fields);
-  flags->request.add_to(*command);
-  command->remove_option(command->get_option("--continue"));  // it is what is being learned
+  flags->add_to(*command);
   command->callback([flags] { train(*flags); });
 }
 

@@ -24,39 +24,116 @@ enum class Branch : std::uint8_t {
   at_soft_token  // one sample goes on to its first soft token, and is forked there
 };
 
-struct TrainOptions {
-  // Temperature, limits and guides of the rollouts; each problem supplies the prompt. Top-k and
-  // top-p must be off, and guides may neither bias nor mask a draw: the loss is that of the whole
-  // distribution.
-  Request rollout{};
-  PromptOf prompt_of{};  // empty: chat_prompt(tokenizer)
-  int group_size = 16;   // samples a problem
-  Branch branch = Branch::at_prompt;
-  double learning_rate =
-      0.02;             // Adam's, on the row itself; a step moves it by about rate x sqrt(width)
-  int total_steps = 0;  // cosine decay to 0 over this many steps; 0 keeps the rate
-  double clip = 0.2;
-  int inner_steps = 1;           // mu: updates from one set of rollouts
-  double max_gradient_norm = 0;  // 0: not clipped
-  std::uint64_t seed = 0;
-  int max_batch_tokens =
-      16384;  // padded suffix positions in one backward; lower it for less memory
+// What a reward less its group's mean is divided by, plus 1e-4. TRL calls it scale_rewards.
+enum class AdvantageScale : std::uint8_t {
+  group,  // the standard deviation of the group's rewards, with n - 1
+  batch,  // that of all rewards of the step
+  none    // 1, exactly (Dr. GRPO, arXiv 2503.20783)
 };
 
+// What the sum over tokens is divided by; groups without spread are always counted. The whole
+// step's, however it is cut into batches.
+enum class Denominator : std::uint8_t {
+  drawn_tokens,   // all that were drawn after the prompts: TRL's loss "dapo"
+  suffix_tokens,  // of these, those that the loss may depend on: drawn after the first soft token
+  constant        // samples times constant_tokens: TRL's loss "dr_grpo"
+};
+
+enum class RateUnit : std::uint8_t {
+  absolute,
+  start_rms  // the root of the mean square of the row's numbers when training began
+};
+
+// Samples that a limit ended.
+enum class Truncated : std::uint8_t {
+  judged,  // as any other
+  zero,    // have the reward 0 whatever the judges would say
+  masked   // judged, and in the group's mean and deviation, but without a loss of their own
+};
+
+// One term of the reward. Reports tell its mean without the weight.
+struct Reward {
+  std::string name;
+  std::shared_ptr<const Judge> judge;
+  double weight = 1;
+};
+// The paper's: boxed() and correct(), 1 each.
+PENSIVE_EXPORT std::vector<Reward> paper_rewards();
+
+struct TrainOptions {
+  // Temperature (unset: the paper's 0.9), limits and guides of the rollouts; each problem supplies
+  // the prompt. Top-k, top-p, min-p, penalties, biases and masks must be off, and guides may
+  // neither bias nor mask a draw: the loss is that of the whole distribution.
+  Request rollout{};
+  PromptOf prompt_of{};  // empty: chat_prompt(tokenizer)
+  // Each problem's samples get one of these in front of rollout.guides, all equally likely, such as
+  // continue_thinking() once, twice and three times. Empty: none.
+  std::vector<std::shared_ptr<const Guide>> one_of{};
+  // So many of rollout.max_new_tokens are kept for the answer: when the others are used up, the
+  // thinking is closed wherever it stands. 0: none. The paper kept 1,024.
+  int answer_tokens = 0;
+  Truncated truncated = Truncated::judged;
+  int group_size = 16;  // samples a problem
+  Branch branch = Branch::at_prompt;
+
+  AdvantageScale advantage_scale = AdvantageScale::group;
+  Denominator denominator = Denominator::drawn_tokens;
+  int constant_tokens = 0;  // of Denominator::constant; 0: rollout.max_new_tokens
+  double clip = 0.2;        // ratios below 1 - clip earn nothing more
+  double clip_high = 0;     // likewise above 1 + clip_high; 0: as clip
+  int inner_steps = 1;      // mu: updates from one set of rollouts
+  // Each token's loss is weighted by min(p_trainer / p_engine, this), both before the first update;
+  // 0: not at all. TRL's cap is 2.
+  double max_importance_weight = 0;
+  // beta: adds it times KL(row || the row when training began) by the k3 estimate of the drawn
+  // tokens, exp(d) - d - 1 with d = logprob(then) - logprob(now). Costs one more forward a step.
+  double kl = 0;
+  double pull = 0;  // adds it times half the squared distance from where the row started
+
+  // Adam's, on the row itself; a step moves it by about rate x sqrt(width).
+  double learning_rate = 0.02;
+  RateUnit rate_unit = RateUnit::absolute;
+  int total_steps = 0;           // cosine decay to 0 over this many steps; 0 keeps the rate
+  double max_gradient_norm = 0;  // 0: not clipped
+  // After an update the row is drawn back to this norm, or to this distance from where it started.
+  // At most one of the two; 0: no bound.
+  double max_row_norm = 0;
+  double max_row_distance = 0;
+  // Stops where the mean reward of the last four steps is this many standard errors (of the
+  // difference, over problems) below that of the first four; the row is then the best one of the
+  // run: that before the last of the four steps with the highest mean. 0: never stops.
+  double stop_errors = 3;
+
+  std::uint64_t seed = 0;
+  // Padded suffix positions in one backward; lower it for less memory.
+  int max_batch_tokens = 16384;
+};
+
+// Of suffix tokens, those that went through the backward are meant: drawn after the first soft
+// token of a sample with an advantage (with kl, of any sample).
 struct TrainReport {
   int step = 0;  // counted from 1
   double mean_reward = 0;
-  double mean_tokens = 0;   // decoded after the prompt
-  double spread_share = 0;  // groups whose rewards differ; the others teach nothing
-  double loss = 0;          // of the suffix tokens, at the first inner step
-  double gradient_norm = 0;
-  double clip_share = 0;  // suffix tokens whose ratio was clipped, last inner step
+  std::vector<double> mean_parts;  // of each Reward, in order
+  double mean_tokens = 0;          // decoded after the prompt
+  double truncated_share = 0;      // samples that a limit ended
+  double spread_share = 0;         // groups whose rewards differ; the others teach nothing
+  double loss = 0;                 // at the first inner step, as are the next two
+  double gradient_norm = 0;        // before it is clipped
+  double entropy_nats = 0;         // of a suffix token's distribution at the rollout's temperature
+  double kl_nats = 0;              // k3 of a suffix token; 0 where TrainOptions::kl is 0
+  double clip_share = 0;           // suffix tokens whose ratio was clipped, last inner step
+  double mean_weight = 1;          // of a suffix token: see max_importance_weight
+  double learning_rate = 0;        // that of this step, in absolute numbers
   double row_norm = 0;
   double row_distance = 0;      // from where the row started
-  double mean_logprob_gap = 0;  // |engine - trainer| over sampled suffix tokens, nats
+  double mean_logprob_gap = 0;  // |engine - trainer| over suffix tokens, nats
   double max_logprob_gap = 0;
   double rollout_seconds = 0;
+  double judge_seconds = 0;
   double update_seconds = 0;
+  bool has_stopped = false;  // see stop_errors: this step did not update, the row is the best one
+  int best_step = 0;         // whose rollouts were by the best row so far; 0: not known yet
 };
 
 // One thread at a time, the one that steps the engine.
@@ -65,18 +142,29 @@ class PENSIVE_EXPORT Trainer {
   // `row` is the id of the soft row to improve; the engine must have been made with `soft`.
   // The rollout's guides are expected to feed it. The engine must outlive the trainer. Throws
   // invalid_argument or unsupported.
+  Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row, std::vector<Reward> rewards,
+          const TrainOptions& options);
+  // One reward, named "reward".
   Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
           std::shared_ptr<const Judge> judge, const TrainOptions& options);
   ~Trainer();
 
   // Rolls out, judges, and updates the row once (inner_steps times). A step in which no group has
-  // spread moves nothing, except that the schedule advances. On an Error nothing has changed.
+  // spread moves nothing, except that the schedule advances. On an Error nothing has changed. After
+  // a step that has stopped, throws invalid_argument.
   TrainReport step(std::span<const Problem> problems);
   int steps_done() const noexcept;
+  bool has_stopped() const noexcept;
 
-  // Row, optimizer state and step count, written aside and renamed. resume() throws
+  // The mean score of group_size samples of each problem, with the row as it is: with correct(),
+  // how often each is solved, to leave out before training what is solved always or never. Changes
+  // nothing; draws of their own.
+  std::vector<double> pass_rates(std::span<const Problem> problems, const Judge& judge) const;
+
+  // Row, optimizer state, rewards so far and step count, written aside and renamed. resume() throws
   // invalid_argument for a checkpoint of another model, row or setting, naming both values; guides
-  // are compared by name, prompt_of by the prompt it makes of one problem of the last step.
+  // are compared by name, prompt_of by the prompt it makes of one problem of the last step. Where
+  // arithmetic is row-invariant, a resumed run has the bits of an undisturbed one.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

@@ -96,7 +96,8 @@ namespace {
 // A new file under a name nobody else has, removed again unless keep() was called.
 class Draft {
  public:
-  explicit Draft(const std::filesystem::path& target) : file_(create(target, path_)) {}
+  explicit Draft(const std::filesystem::path& target)
+      : target_(target), file_(create(target, path_)) {}
   ~Draft() {
     if (!path_.empty()) ::unlink(path_.c_str());
   }
@@ -106,15 +107,15 @@ class Draft {
     while (!content.empty()) {
       const ssize_t written = ::write(number(), content.data(), content.size());
       if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail_system("a file that can be written", errno, path_);
+      if (written < 0) fail_system("a file that can be written", errno, target_);
       content.remove_prefix(static_cast<std::size_t>(written));
     }
-    if (::fsync(number()) != 0) fail_system("a disk that keeps what is written", errno, path_);
+    if (::fsync(number()) != 0) fail_system("a disk that keeps what is written", errno, target_);
   }
 
-  void keep(const std::filesystem::path& target) {
-    if (::rename(path_.c_str(), target.c_str()) != 0)
-      fail_system("a file that can be replaced", errno, target);
+  void keep() {
+    if (::rename(path_.c_str(), target_.c_str()) != 0)
+      fail_system("a file that can be replaced", errno, target_);
     path_.clear();
   }
 
@@ -132,6 +133,7 @@ class Draft {
     fail(ErrorCode::io, "a free name for a draft", "none", target.string());
   }
 
+  std::filesystem::path target_;
   std::filesystem::path path_;  // before file_: create() fills it
   Descriptor file_;
 };
@@ -158,7 +160,7 @@ void write_whole(const std::filesystem::path& path, std::string_view content) {
   // A wish: some file systems have no modes.
   if (is_there) ::fchmod(draft.number(), before.st_mode & 07777);
   draft.write(content);
-  draft.keep(target);
+  draft.keep();
   // The name is part of the folder, which has to reach the disk too.
   const std::filesystem::path parent = target.has_parent_path() ? target.parent_path() : ".";
   const Descriptor folder(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

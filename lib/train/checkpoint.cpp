@@ -4,17 +4,15 @@
 #include <cmath>
 
 #include "kernels/kernels.h"
+#include "train/numbers.h"
 #include "train/parts.h"
 
 namespace pensive {
-namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr std::int64_t format_version = 1;
 
-std::vector<double> read_numbers(const Json& object, std::string_view key, std::size_t count,
-                                 std::string_view where) {
-  const Json list = member<Json>(object, key, where);
+std::vector<double> to_numbers(const Json& list, std::size_t count, std::string_view key,
+                               std::string_view where) {
   const std::string expected = fmt::format("{} finite numbers in \"{}\"", count, key);
   require(list.is_array(), ErrorCode::corrupt_file, expected, list.type_name(), where);
   require(list.size() == count, ErrorCode::corrupt_file, expected, fmt::format("{}", list.size()),
@@ -28,6 +26,11 @@ std::vector<double> read_numbers(const Json& object, std::string_view key, std::
   return numbers;
 }
 
+std::vector<double> read_numbers(const Json& object, std::string_view key, std::size_t count,
+                                 std::string_view where) {
+  return to_numbers(member<Json>(object, key, where), count, key, where);
+}
+
 int read_count(const Json& object, std::string_view key, std::string_view where) {
   const auto count = member<std::int64_t>(object, key, where);
   require(count >= 0 && count <= (1 << 30), ErrorCode::corrupt_file,
@@ -38,6 +41,10 @@ int read_count(const Json& object, std::string_view key, std::string_view where)
 std::vector<float> to_floats(const std::vector<double>& values) {
   return {values.begin(), values.end()};
 }
+
+namespace {
+
+constexpr std::int64_t format_version = 2;
 
 // Both directions: a setting that only one of the two has differs too.
 void compare_settings(const Json& mine, const Json& found, std::string_view where) {
@@ -56,10 +63,23 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
 
 std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
 
-std::string guides_of(const Request& request) {
+std::string names_of(std::span<const std::shared_ptr<const Guide>> guides) {
   std::vector<std::string_view> names;
-  for (const auto& guide : request.guides) names.push_back(guide->name());
+  for (const auto& guide : guides) names.push_back(guide->name());
   return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string rewards_of(std::span<const Reward> rewards) {
+  std::vector<std::string> terms;
+  for (const Reward& reward : rewards)
+    terms.push_back(fmt::format("{} {}", reward.weight, reward.name));
+  return fmt::format("{}", fmt::join(terms, ", "));
+}
+
+// What a choice is called, by its place.
+template <class Choice>
+std::string word(Choice choice, std::initializer_list<std::string_view> words) {
+  return std::string(words.begin()[static_cast<std::size_t>(choice)]);
 }
 
 std::string markers_of(const Request& request) {
@@ -107,26 +127,43 @@ std::optional<Problem> read_example(const Json& json, const PromptOf& prompt_of,
 }  // namespace
 
 Json Trainer::Parts::settings() const {
+  const TrainOptions& o = options;
+  const Request& r = o.rollout;
   // Text, since 64-bit numbers do not survive every JSON reader.
-  return {
-      {"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
-      {"row", soft->name(row)},
-      {"group_size", fmt::format("{}", options.group_size)},
-      {"branch", options.branch == Branch::at_prompt ? "at prompt" : "at soft token"},
-      {"learning_rate", fmt::format("{}", options.learning_rate)},
-      {"total_steps", fmt::format("{}", options.total_steps)},
-      {"clip", fmt::format("{}", options.clip)},
-      {"inner_steps", fmt::format("{}", options.inner_steps)},
-      {"max_gradient_norm", fmt::format("{}", options.max_gradient_norm)},
-      {"temperature", fmt::format("{}", temperature)},
-      {"max_new_tokens", fmt::format("{}", options.rollout.max_new_tokens)},
-      {"guides", guides_of(options.rollout)},
-      {"markers", markers_of(options.rollout)},
-      {"closing", join(options.rollout.closing)},
-      {"begins_in", options.rollout.begins_in ? to_string(*options.rollout.begins_in) : "unset"},
-      {"extra_stop_tokens", join(options.rollout.extra_stop_tokens)},
-      {"ignore_end_tokens", fmt::format("{}", options.rollout.ignore_end_tokens)},
-      {"seed", fmt::format("{}", options.seed)}};
+  const auto text = [](const auto& value) { return fmt::format("{}", value); };
+  return {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+          {"row", soft->name(row)},
+          {"rewards", rewards_of(rewards)},
+          {"truncated", word(o.truncated, {"judged", "zero", "masked"})},
+          {"group_size", text(o.group_size)},
+          {"branch", word(o.branch, {"at prompt", "at soft token"})},
+          {"advantage_scale", word(o.advantage_scale, {"group", "batch", "none"})},
+          {"denominator", word(o.denominator, {"drawn tokens", "suffix tokens", "constant"})},
+          {"constant_tokens", text(o.constant_tokens)},
+          {"clip", text(o.clip)},
+          {"clip_high", text(o.clip_high)},
+          {"inner_steps", text(o.inner_steps)},
+          {"max_importance_weight", text(o.max_importance_weight)},
+          {"kl", text(o.kl)},
+          {"pull", text(o.pull)},
+          {"learning_rate", text(o.learning_rate)},
+          {"rate_unit", word(o.rate_unit, {"absolute", "start rms"})},
+          {"total_steps", text(o.total_steps)},
+          {"max_gradient_norm", text(o.max_gradient_norm)},
+          {"max_row_norm", text(o.max_row_norm)},
+          {"max_row_distance", text(o.max_row_distance)},
+          {"stop_errors", text(o.stop_errors)},
+          {"temperature", text(static_cast<float>(temperature))},
+          {"max_new_tokens", text(r.max_new_tokens)},
+          {"answer_tokens", text(o.answer_tokens)},
+          {"guides", names_of(r.guides)},
+          {"one_of", names_of(o.one_of)},
+          {"markers", markers_of(r)},
+          {"closing", join(r.closing)},
+          {"begins_in", r.begins_in ? to_string(*r.begins_in) : "unset"},
+          {"extra_stop_tokens", join(r.extra_stop_tokens)},
+          {"ignore_end_tokens", text(r.ignore_end_tokens)},
+          {"seed", text(o.seed)}};
 }
 
 void Trainer::save_checkpoint(const std::filesystem::path& file) const {
@@ -138,7 +175,8 @@ void Trainer::save_checkpoint(const std::filesystem::path& file) const {
                      {"row", parts_->soft->row(parts_->row)},
                      {"started", parts_->started},
                      {"first_moment", parts_->adam.first},
-                     {"second_moment", parts_->adam.second}};
+                     {"second_moment", parts_->adam.second},
+                     {"watch", parts_->watch.write()}};
   write_whole(file, json.dump(1) + "\n");
 }
 
@@ -161,11 +199,13 @@ void Trainer::resume(const std::filesystem::path& file) {
   const std::size_t moments = adam.updates > 0 ? width : 0;
   adam.first = read_numbers(json, "first_moment", moments, where);
   adam.second = read_numbers(json, "second_moment", moments, where);
+  Watch watch = Watch::read(member<Json>(json, "watch", where), width, where);
   const std::vector<float> values = to_floats(read_numbers(json, "row", width, where));
 
   parts_->soft->set_row(parts_->row, values);  // the last that can throw
   parts_->started = std::move(started);
   parts_->adam = std::move(adam);
+  parts_->watch = std::move(watch);
   parts_->steps = steps;
   parts_->example = std::move(example);
 }

@@ -8,24 +8,36 @@
 
 namespace pensive {
 
-at::Tensor advantages(const at::Tensor& rewards) {
+at::Tensor advantages(const at::Tensor& rewards, AdvantageScale scale) {
   if (rewards.size(1) < 2) return at::zeros_like(rewards);
-  const at::Tensor centred = rewards - rewards.mean(1, true);
-  const at::Tensor spread = rewards.std(at::OptionalIntArrayRef({1}), /*correction=*/1, true);
+  at::Tensor gains = rewards - rewards.mean(1, true);
+  if (scale == AdvantageScale::group)
+    gains = gains / (rewards.std(at::OptionalIntArrayRef({1}), /*correction=*/1, true) + 1e-4);
+  if (scale == AdvantageScale::batch)
+    gains = gains / (rewards.std(at::OptionalIntArrayRef({0, 1}), /*correction=*/1, true) + 1e-4);
   // Exact equality, not a small deviation: rounding of the mean alone must not teach anything.
   const at::Tensor differs = rewards.amax(1, true) > rewards.amin(1, true);
-  return at::where(differs, centred / (spread + 1e-4), at::zeros_like(centred));
+  return at::where(differs, gains, at::zeros_like(gains));
 }
 
-Loss grpo_loss(const at::Tensor& logprobs, const at::Tensor& old_logprobs,
-               const at::Tensor& advantages, double clip, double denominator) {
-  const at::Tensor ratio = (logprobs - old_logprobs).exp();
-  const at::Tensor clamped = ratio.clamp(1 - clip, 1 + clip);
-  const at::Tensor gain = at::minimum(ratio * advantages, clamped * advantages);
+Loss grpo_loss(const LossTokens& tokens, const LossSetting& setting) {
+  const double low = 1 - setting.clip_low, high = 1 + setting.clip_high;
+  const at::Tensor& gains = tokens.advantages;
+  const at::Tensor ratio = (tokens.logprobs - tokens.old_logprobs).exp();
+  at::Tensor loss = -at::minimum(ratio * gains, ratio.clamp(low, high) * gains);
   const at::Tensor fixed = ratio.detach();
-  const at::Tensor cut =
-      ((fixed > 1 + clip) & (advantages > 0)) | ((fixed < 1 - clip) & (advantages < 0));
-  return {-gain.sum() / denominator, cut.sum()};
+  const at::Tensor cut = ((fixed > high) & (gains > 0)) | ((fixed < low) & (gains < 0));
+  at::Tensor weight = at::ones_like(fixed), kl = at::zeros_like(fixed);
+  if (setting.max_weight > 0) {
+    weight = (tokens.old_logprobs - tokens.drawn_logprobs).exp().clamp_max(setting.max_weight);
+    loss = loss * weight;
+  }
+  if (setting.kl > 0) {
+    const at::Tensor d = tokens.start_logprobs - tokens.logprobs;
+    kl = d.exp() - d - 1;
+    loss = loss + setting.kl * kl;
+  }
+  return {loss.sum() / setting.denominator, cut.sum(), weight.sum(), kl.detach().sum()};
 }
 
 std::optional<Suffix> find_suffix(const Trace& trace, TokenId row) {

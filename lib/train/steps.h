@@ -12,21 +12,40 @@
 #include "engine/access.h"
 #include "model/decoder.h"
 #include "pensive/trace.h"
+#include "pensive/train.h"
 
 namespace pensive {
 
-// (r - mean) / (standard deviation + 1e-4) in each group, the deviation with n - 1; zeros where
-// all of a group's rewards are equal. rewards float64 [problems, group]; -> likewise.
-at::Tensor advantages(const at::Tensor& rewards);
+// (r - mean of the group) / (standard deviation + 1e-4), the deviation with n - 1; zeros in groups
+// whose rewards are all equal. rewards float64 [problems, group]; -> likewise.
+at::Tensor advantages(const at::Tensor& rewards, AdvantageScale scale);
 
+// The clipped loss of tokens, and what is added to it.
+struct LossSetting {
+  double clip_low = 0.2;   // ratios are cut at 1 - clip_low
+  double clip_high = 0.2;  // and at 1 + clip_high
+  double max_weight = 0;   // cap of the importance weights; 0: they are all 1
+  double kl = 0;           // beta
+  double denominator = 1;
+};
+// All [tokens]. Everything but `logprobs` is constant.
+struct LossTokens {
+  at::Tensor logprobs;
+  at::Tensor old_logprobs;  // before the first inner step
+  at::Tensor advantages;
+  at::Tensor drawn_logprobs;  // the engine's; asked for where max_weight > 0
+  at::Tensor start_logprobs;  // under the row when training began; asked for where kl > 0
+};
 struct Loss {
   at::Tensor loss;     // a scalar, differentiable in logprobs
   at::Tensor clipped;  // int64 scalar: tokens whose gradient the clip cut off
+  at::Tensor weight;   // scalar: sum of the importance weights
+  at::Tensor kl;       // scalar: sum of the k3 estimates
 };
-// -sum(min(ratio * advantage, clamp(ratio, 1 -/+ clip) * advantage)) / denominator with
-// ratio = exp(logprobs - old_logprobs). All [tokens]; old_logprobs and advantages are constants.
-Loss grpo_loss(const at::Tensor& logprobs, const at::Tensor& old_logprobs,
-               const at::Tensor& advantages, double clip, double denominator);
+// sum(-w min(ratio A, clamp(ratio, 1 - clip_low, 1 + clip_high) A) + kl k3) / denominator with
+//   ratio = exp(logprobs - old_logprobs), w = min(exp(old_logprobs - drawn_logprobs), max_weight),
+//   k3 = exp(d) - d - 1, d = start_logprobs - logprobs.
+Loss grpo_loss(const LossTokens& tokens, const LossSetting& setting);
 
 // One drawn token whose probability depends on the row.
 struct Target {
@@ -42,7 +61,8 @@ struct Suffix {
   int begins = 0;  // index of the first soft token: everything before it is constant
   std::vector<Target> targets;
   double advantage = 0;
-  std::vector<double> old_logprobs;  // one a target; empty: the present ones
+  std::vector<double> old_logprobs;    // one a target; empty: the present ones
+  std::vector<double> start_logprobs;  // likewise, under the row when training began; with kl only
 
   int length() const noexcept { return static_cast<int>(tokens.size()) - begins; }
 };
@@ -59,8 +79,7 @@ struct SuffixSetting {
   at::Tensor rows;  // [soft rows, width] on the model's device, in its precision
   TokenId row = 0;  // the id that is trained
   double temperature = 1;
-  double clip = 0.2;
-  double denominator = 1;
+  LossSetting loss{};
   int max_batch_tokens = 16384;
   // Logits that exist at once, in one chunk of the head.
   std::int64_t max_logits = std::int64_t{1} << 24;
@@ -71,6 +90,9 @@ struct SuffixResult {
   double loss = 0;
   std::int64_t targets = 0;
   std::int64_t clipped = 0;
+  double entropy = 0;  // sums over targets, in nats
+  double kl = 0;
+  double weight = 0;
   std::vector<std::vector<double>> logprobs;  // of each suffix's targets, before the update
 };
 
@@ -81,6 +103,11 @@ using PrefixOf = std::function<std::optional<CachedPrefix>(int suffix)>;
 // inference modes and leaves the caller's as they were.
 SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                              const PrefixOf& prefix_of);
+
+// Only the logprobs, by a forward without gradient.
+std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
+                                                 std::span<const Suffix> suffixes,
+                                                 const PrefixOf& prefix_of);
 
 // Which suffixes go through the model together: alike in length, at most `max_batch_tokens` padded
 // suffix positions and four times as many prefix positions, but always at least one.

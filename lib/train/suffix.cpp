@@ -66,6 +66,15 @@ at::Tensor to_device(const std::vector<std::int64_t>& values, at::Device device)
   return at::tensor(values, at::kLong).to(device);
 }
 
+// Undefined where there are none.
+at::Tensor to_device(const std::vector<double>& values, at::Device device) {
+  return values.empty() ? at::Tensor() : at::tensor(values, at::kDouble).to(device);
+}
+
+void append(std::vector<double>& all, const std::vector<double>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
 // Embeddings of ids that may be soft; -> [tokens, width], made here: a leaf may be made of it.
 at::Tensor embed(const SuffixSetting& setting, std::vector<std::int64_t> ids) {
   const std::int64_t vocab = setting.decoder.config().vocab_size;
@@ -106,7 +115,8 @@ struct Batch {
   at::Tensor mask;                        // [suffixes, 1, group * length, prefix + length]
   at::Tensor soft_rows;                   // int64: rows that hold the trained token
   at::Tensor target_rows, target_tokens;  // int64 [targets]
-  at::Tensor advantages, old_logprobs;    // float64 [targets]; old_logprobs may be undefined
+  // float64 [targets]; undefined where the suffixes have none
+  at::Tensor advantages, drawn_logprobs, old_logprobs, start_logprobs;
 };
 
 void fill_prefixes(Batch& batch, const SuffixSetting& setting, std::span<const Suffix> suffixes,
@@ -162,7 +172,7 @@ Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   }
   const std::int64_t last_position = setting.decoder.config().max_positions - 1;
   std::vector<std::int64_t> ids, positions, soft_rows, target_rows, target_tokens;
-  std::vector<double> advantages, old_logprobs;
+  std::vector<double> advantages, drawn_logprobs, old_logprobs, start_logprobs;
   for (const int s : members) {
     const Suffix& suffix = suffixes[s];
     const auto first_row = static_cast<std::int64_t>(ids.size());
@@ -170,8 +180,10 @@ Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
       target_rows.push_back(first_row + target.position);
       target_tokens.push_back(target.token);
       advantages.push_back(suffix.advantage);
+      drawn_logprobs.push_back(target.drawn_logprob);
     }
-    old_logprobs.insert(old_logprobs.end(), suffix.old_logprobs.begin(), suffix.old_logprobs.end());
+    append(old_logprobs, suffix.old_logprobs);
+    append(start_logprobs, suffix.start_logprobs);
     for (std::int64_t r = 0; r < batch.length; ++r) {
       const TokenId id = r < suffix.length() ? suffix.tokens[suffix.begins + r] : 0;
       if (id == setting.row) soft_rows.push_back(first_row + r);
@@ -185,8 +197,10 @@ Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   batch.soft_rows = to_device(soft_rows, device);
   batch.target_rows = to_device(target_rows, device);
   batch.target_tokens = to_device(target_tokens, device);
-  batch.advantages = at::tensor(advantages, at::kDouble).to(device);
-  if (!old_logprobs.empty()) batch.old_logprobs = at::tensor(old_logprobs, at::kDouble).to(device);
+  batch.advantages = to_device(advantages, device);
+  batch.drawn_logprobs = to_device(drawn_logprobs, device);
+  batch.old_logprobs = to_device(old_logprobs, device);
+  batch.start_logprobs = to_device(start_logprobs, device);
   fill_prefixes(batch, setting, suffixes, prefix_of);
   batch.mask = make_mask(batch, setting, suffixes);
   return batch;
@@ -196,9 +210,18 @@ Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
 struct HeadResult {
   at::Tensor gradient;  // of the loss in the hidden states [targets, width]
   at::Tensor logprobs;  // [targets]
-  double loss = 0;
-  std::int64_t clipped = 0;
+  at::Tensor sums;      // float64 [5]: loss, clipped targets, entropy, KL, weights
 };
+
+// Of one chunk of targets, differentiable in `hidden`; -> [targets, vocabulary].
+at::Tensor head_logprobs(const SuffixSetting& setting, const at::Tensor& hidden) {
+  return at::log_softmax(setting.decoder.head(hidden, Arithmetic::fast) / setting.temperature, -1);
+}
+
+// [targets]
+at::Tensor pick(const at::Tensor& logprobs, const at::Tensor& tokens) {
+  return logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1);
+}
 
 // The head and the loss in chunks, each backward at once: the loss is a sum over targets, so only
 // the gradient in the hidden states has to outlive a chunk.
@@ -206,39 +229,59 @@ HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
                          const at::Tensor& hidden) {  // [targets, width], detached
   const std::int64_t vocab = setting.decoder.config().vocab_size;
   const std::int64_t chunk = std::max<std::int64_t>(1, setting.max_logits / vocab);
-  std::vector<at::Tensor> gradients, logprobs, losses, clipped;
+  std::vector<at::Tensor> gradients, logprobs;
+  at::Tensor sums = at::zeros({5}, hidden.options().dtype(at::kDouble));
   for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
     const std::int64_t to = std::min(from + chunk, hidden.size(0));
     const at::Tensor leaf = hidden.slice(0, from, to).detach().requires_grad_(true);
-    const at::Tensor logits = setting.decoder.head(leaf, Arithmetic::fast) / setting.temperature;
-    const at::Tensor logprob = at::log_softmax(logits, -1)
-                                   .gather(1, batch.target_tokens.slice(0, from, to).unsqueeze(1))
-                                   .squeeze(1);
-    const auto same_type = [&](const at::Tensor& x) {
-      return x.slice(0, from, to).to(logprob.dtype());
+    const at::Tensor all = head_logprobs(setting, leaf);
+    const at::Tensor logprob = pick(all, batch.target_tokens.slice(0, from, to));
+    const auto part = [&](const at::Tensor& x) {
+      return x.defined() ? x.slice(0, from, to).to(logprob.dtype()) : x;
     };
-    const at::Tensor old =
-        batch.old_logprobs.defined() ? same_type(batch.old_logprobs) : logprob.detach();
+    const at::Tensor now = logprob.detach();
     const Loss loss =
-        grpo_loss(logprob, old, same_type(batch.advantages), setting.clip, setting.denominator);
+        grpo_loss({.logprobs = logprob,
+                   .old_logprobs = batch.old_logprobs.defined() ? part(batch.old_logprobs) : now,
+                   .advantages = part(batch.advantages),
+                   .drawn_logprobs = part(batch.drawn_logprobs),
+                   .start_logprobs = part(batch.start_logprobs)},
+                  setting.loss);
     loss.loss.backward();
     gradients.push_back(leaf.grad());
-    logprobs.push_back(logprob.detach());
-    losses.push_back(loss.loss.detach());
-    clipped.push_back(loss.clipped);
+    logprobs.push_back(now);
+    const at::Tensor fixed = all.detach();
+    const at::Tensor entropy = -(fixed.exp() * fixed).sum();
+    const auto exact = [](const at::Tensor& x) { return x.detach().to(at::kDouble); };
+    sums += at::stack({exact(loss.loss), exact(loss.clipped), exact(entropy), exact(loss.kl),
+                       exact(loss.weight)});
   }
-  return {at::cat(gradients), at::cat(logprobs),
-          at::stack(losses).to(at::kDouble).sum().item<double>(),
-          at::stack(clipped).sum().item<std::int64_t>()};
+  return {at::cat(gradients), at::cat(logprobs), sums};
 }
 
-void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, Batch batch,
-              SuffixResult& result) {
-  const at::Tensor leaf = batch.embeddings.requires_grad_(true);
+// Hands a batch's logprobs out, suffix by suffix.
+void scatter(const Batch& batch, std::span<const Suffix> suffixes, const at::Tensor& found,
+             std::vector<std::vector<double>>& logprobs) {
+  const at::Tensor flat = found.to(at::kCPU, at::kDouble).contiguous();
+  const double* next = flat.const_data_ptr<double>();
+  for (const int s : batch.suffixes) {
+    const auto count = static_cast<std::ptrdiff_t>(suffixes[s].targets.size());
+    logprobs[s].assign(next, next + count);
+    next += count;
+  }
+}
+
+// [targets, width], differentiable in `embeddings`.
+at::Tensor forward(const SuffixSetting& setting, const Batch& batch, const at::Tensor& embeddings) {
   SuffixAttention attention(batch.keys, batch.values, batch.mask);
-  const at::Tensor hidden =
-      setting.decoder.forward(leaf, batch.positions, attention, Arithmetic::fast)
-          .index_select(0, batch.target_rows);
+  return setting.decoder.forward(embeddings, batch.positions, attention, Arithmetic::fast)
+      .index_select(0, batch.target_rows);
+}
+
+void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, const Batch& batch,
+              SuffixResult& result) {
+  const at::Tensor leaf = batch.embeddings.detach().requires_grad_(true);
+  const at::Tensor hidden = forward(setting, batch, leaf);
   const HeadResult head = head_backward(setting, batch, hidden.detach());
   hidden.backward(head.gradient);
 
@@ -247,16 +290,15 @@ void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, Ba
       leaf.grad().index_select(0, batch.soft_rows).to(at::kCPU, at::kDouble).sum(0);
   const double* values = sum.const_data_ptr<double>();
   for (std::size_t i = 0; i < result.gradient.size(); ++i) result.gradient[i] += values[i];
-  result.loss += head.loss;
-  result.clipped += head.clipped;
+  const at::Tensor sums = head.sums.to(at::kCPU);
+  const double* total = sums.const_data_ptr<double>();
+  result.loss += total[0];
+  result.clipped += static_cast<std::int64_t>(total[1]);
+  result.entropy += total[2];
+  result.kl += total[3];
+  result.weight += total[4];
   result.targets += batch.target_rows.size(0);
-  const at::Tensor logprobs = head.logprobs.to(at::kCPU, at::kDouble).contiguous();
-  const double* next = logprobs.const_data_ptr<double>();
-  for (const int s : batch.suffixes) {
-    const auto count = static_cast<std::ptrdiff_t>(suffixes[s].targets.size());
-    result.logprobs[s].assign(next, next + count);
-    next += count;
-  }
+  scatter(batch, suffixes, head.logprobs, result.logprobs);
 }
 
 }  // namespace
@@ -298,6 +340,28 @@ SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffi
   for (const std::vector<int>& members : plan_batches(suffixes, setting.max_batch_tokens))
     backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of), result);
   return result;
+}
+
+std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
+                                                 std::span<const Suffix> suffixes,
+                                                 const PrefixOf& prefix_of) {
+  const c10::InferenceMode no_inference(false);
+  const c10::NoGradGuard no_gradient;
+  std::vector<std::vector<double>> logprobs(suffixes.size());
+  const std::int64_t chunk =
+      std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
+  for (const std::vector<int>& members : plan_batches(suffixes, setting.max_batch_tokens)) {
+    const Batch batch = make_batch(setting, suffixes, members, prefix_of);
+    const at::Tensor hidden = forward(setting, batch, batch.embeddings);
+    std::vector<at::Tensor> found;
+    for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
+      const std::int64_t to = std::min(from + chunk, hidden.size(0));
+      found.push_back(pick(head_logprobs(setting, hidden.slice(0, from, to)),
+                           batch.target_tokens.slice(0, from, to)));
+    }
+    scatter(batch, suffixes, at::cat(found), logprobs);
+  }
+  return logprobs;
 }
 
 }  // namespace pensive

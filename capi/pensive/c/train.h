@@ -48,11 +48,41 @@ typedef enum pensive_branch {
   PENSIVE_BRANCH_AT_SOFT_TOKEN = 1
 } pensive_branch;
 
-/* Members that are 0 mean the number named. */
+/* What a reward less its group's mean is divided by, plus 1e-4; none: nothing. */
+typedef enum pensive_advantage_scale {
+  PENSIVE_SCALE_GROUP = 0, /* the standard deviation of the group's rewards, with n - 1 */
+  PENSIVE_SCALE_BATCH = 1, /* that of all rewards of the step */
+  PENSIVE_SCALE_NONE = 2
+} pensive_advantage_scale;
+
+/* What the sum over tokens is divided by; groups without spread are always counted. */
+typedef enum pensive_denominator {
+  PENSIVE_DENOMINATOR_DRAWN_TOKENS = 0,  /* all that were drawn: TRL's loss "dapo" */
+  PENSIVE_DENOMINATOR_SUFFIX_TOKENS = 1, /* those drawn after the first soft token */
+  PENSIVE_DENOMINATOR_CONSTANT = 2       /* samples x constant_tokens: TRL's "dr_grpo" */
+} pensive_denominator;
+
+typedef enum pensive_rate_unit {
+  PENSIVE_RATE_ABSOLUTE = 0,
+  PENSIVE_RATE_START_RMS = 1 /* multiples of the start row's root mean square */
+} pensive_rate_unit;
+
+/* Samples that a limit ended: judged as any other; with the reward 0; or judged and counted in
+ * their group, but without a loss of their own. */
+typedef enum pensive_truncated {
+  PENSIVE_TRUNCATED_JUDGED = 0,
+  PENSIVE_TRUNCATED_ZERO = 1,
+  PENSIVE_TRUNCATED_MASKED = 2
+} pensive_truncated;
+
+#define PENSIVE_MAX_REWARDS 8
+
+/* Members that are 0 mean the number named, or that the thing named is not done. include/pensive/
+ * train.h tells more of each. */
 typedef struct pensive_train_options {
   uint32_t struct_size;
   int32_t group_size;                 /* samples a problem; 16 */
-  const pensive_request* rollout;     /* temperature, limits, guides; no prompt; null: defaults */
+  const pensive_request* rollout;     /* temperature (0.9), limits, guides; no prompt; or null */
   const pensive_prompting* prompting; /* null: the chat template over the question */
   double learning_rate;               /* Adam's, on the row itself; 0.02 */
   double clip;                        /* 0.2 */
@@ -62,12 +92,38 @@ typedef struct pensive_train_options {
   int32_t inner_steps;      /* updates from one set of rollouts; 1 */
   int32_t max_batch_tokens; /* padded positions in one backward; 16384 */
   int32_t branch;           /* a pensive_branch */
+  /* Rewards besides a single judge: names that differ, judges, weights (null: 1 each); at most
+   * PENSIVE_MAX_REWARDS. */
+  const char* const* reward_names;
+  const pensive_judge* const* reward_judges;
+  const double* reward_weights;
+  size_t reward_count;
+  const pensive_guide* const*
+      one_of; /* each problem's samples get one of these beside the others */
+  size_t one_of_count;
+  double clip_high;             /* as clip */
+  double max_importance_weight; /* tokens are not weighted; TRL's cap is 2 */
+  double kl;                    /* beta: no KL with the start row */
+  double pull;                  /* no L2 pull to the start row */
+  double max_row_norm;          /* no bound; */
+  double max_row_distance;      /* at most one of these two */
+  double stop_errors;           /* 3; below 0: never stops for a fallen reward */
+  int32_t advantage_scale;      /* a pensive_advantage_scale */
+  int32_t denominator;          /* a pensive_denominator */
+  int32_t constant_tokens;      /* rollout->max_new_tokens */
+  int32_t rate_unit;            /* a pensive_rate_unit */
+  int32_t truncated;            /* a pensive_truncated */
+  int32_t answer_tokens;        /* no tokens are kept for the answer */
 } pensive_train_options;
-#define PENSIVE_TRAIN_OPTIONS_INIT \
-  { sizeof(pensive_train_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define PENSIVE_TRAIN_OPTIONS_INIT                                                             \
+  {                                                                                            \
+    sizeof(pensive_train_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, \
+        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                         \
+  }
 
 /* `row` is the id of the soft row to improve; the engine must have been made with `soft`. The
- * rollout's guides are expected to feed it. */
+ * rollout's guides are expected to feed it. `judge` is the reward where the options name none; null
+ * then too: the paper's, boxed and correct. */
 PENSIVE_API int32_t pensive_trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
                                         const pensive_judge* judge,
                                         const pensive_train_options* options,
@@ -75,6 +131,7 @@ PENSIVE_API int32_t pensive_trainer_new(pensive_engine* engine, pensive_soft* so
                                         pensive_error** error);
 PENSIVE_API void pensive_trainer_free(pensive_trainer* trainer);
 
+/* Suffix tokens are those that went through the backward. */
 typedef struct pensive_train_report {
   uint32_t struct_size;
   int32_t step; /* counted from 1 */
@@ -86,18 +143,41 @@ typedef struct pensive_train_report {
   double clip_share; /* suffix tokens whose ratio was clipped, last inner step */
   double row_norm;
   double row_distance;     /* from where the row started */
-  double mean_logprob_gap; /* |engine - trainer| over sampled suffix tokens, nats */
+  double mean_logprob_gap; /* |engine - trainer| over suffix tokens, nats */
   double max_logprob_gap;
   double rollout_seconds;
   double update_seconds;
+  double judge_seconds;
+  double mean_parts[PENSIVE_MAX_REWARDS]; /* of each reward, unweighted */
+  double truncated_share;                 /* samples that a limit ended */
+  double entropy_nats;                    /* of a suffix token's distribution */
+  double kl_nats;                         /* of a suffix token; 0 without options.kl */
+  double mean_weight;                     /* importance weight of a suffix token */
+  double learning_rate;                   /* of this step, absolute */
+  int32_t part_count;                     /* of mean_parts */
+  int32_t best_step;   /* whose rollouts were by the best row so far; 0: not known yet */
+  int32_t has_stopped; /* 1: the reward had fallen; no update, the row is the best one */
+  int32_t reserved;    /* 0 */
 } pensive_train_report;
-#define PENSIVE_TRAIN_REPORT_INIT \
-  { sizeof(pensive_train_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define PENSIVE_TRAIN_REPORT_INIT                                                                  \
+  {                                                                                                \
+    sizeof(pensive_train_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, 0, 0, \
+        0, 0, 0                                                                                    \
+  }
 
 /* Rolls out, judges, and updates the row once. `report` may be null. On failure nothing changed. */
 PENSIVE_API int32_t pensive_trainer_step(pensive_trainer* trainer, const pensive_problems* problems,
                                          pensive_train_report* report, pensive_error** error);
 PENSIVE_API int32_t pensive_trainer_steps_done(const pensive_trainer* trainer); /* 0 for null */
+/* 1 after a step that has stopped: no other can be done. 0 for null. */
+PENSIVE_API int32_t pensive_trainer_has_stopped(const pensive_trainer* trainer);
+
+/* Fills `rates`, one a problem, with the mean score of group_size samples of it, with the row as it
+ * is: to leave out beforehand what is solved always or never. Changes nothing. */
+PENSIVE_API int32_t pensive_trainer_pass_rates(pensive_trainer* trainer,
+                                               const pensive_problems* problems,
+                                               const pensive_judge* judge, double* rates,
+                                               pensive_error** error);
 
 /* Row, optimizer state and step count; whole, or not there. Resuming refuses a checkpoint of
  * another model, row or setting, naming both values. */
