@@ -1,4 +1,4 @@
-// The trainer, the exam.
+// The exam, and how problems become prompts.
 #include <optional>
 
 #include "bind.h"
@@ -9,62 +9,6 @@ namespace {
 
 using pensive::Problem;
 using pensive::TokenId;
-
-// The trainer borrows the engine, which must outlive it.
-struct TrainerHandle {
-  std::shared_ptr<pensive::Engine> engine;
-  pensive::Trainer trainer;
-};
-
-pensive::Branch branch_of(const std::string& name) {
-  if (name == "prompt") return pensive::Branch::at_prompt;
-  if (name != "soft_token") refuse("'prompt' or 'soft_token'", name, "branch");
-  return pensive::Branch::at_soft_token;
-}
-
-std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<pensive::Engine> engine,
-                                            std::shared_ptr<pensive::SoftVocab> soft, TokenId row,
-                                            const py::object& judge, const py::kwargs& fields) {
-  pensive::TrainOptions options;
-  py::object system = py::none();
-  py::object prompt = py::none();
-  for (const auto& [key, item] : fields) {
-    const auto name = py::cast<std::string>(key);
-    const auto value = py::reinterpret_borrow<py::object>(item);
-    if (value.is_none()) continue;
-    if (name == "rollout")
-      options.rollout = request_of(value);
-    else if (name == "system")
-      system = value;
-    else if (name == "prompt_of")
-      prompt = value;
-    else if (name == "group_size")
-      options.group_size = py::cast<int>(value);
-    else if (name == "branch")
-      options.branch = branch_of(py::cast<std::string>(value));
-    else if (name == "learning_rate")
-      options.learning_rate = py::cast<double>(value);
-    else if (name == "total_steps")
-      options.total_steps = py::cast<int>(value);
-    else if (name == "clip")
-      options.clip = py::cast<double>(value);
-    else if (name == "inner_steps")
-      options.inner_steps = py::cast<int>(value);
-    else if (name == "max_gradient_norm")
-      options.max_gradient_norm = py::cast<double>(value);
-    else if (name == "seed")
-      options.seed = py::cast<std::uint64_t>(value);
-    else if (name == "max_batch_tokens")
-      options.max_batch_tokens = py::cast<int>(value);
-    else
-      refuse("an option of trainers", name, "Trainer");
-  }
-  options.prompt_of = prompt_of(system, prompt, engine->model()->tokenizer());
-  pensive::Engine& borrowed = *engine;
-  return std::shared_ptr<TrainerHandle>(new TrainerHandle{
-      std::move(engine),
-      pensive::Trainer(borrowed, std::move(soft), row, judge_of(judge), options)});
-}
 
 pensive::ExamResult examine(pensive::Engine& engine, const std::vector<Problem>& problems,
                             const py::object& judge, const py::object& request, int samples,
@@ -151,52 +95,6 @@ pensive::PromptOf prompt_of(const py::object& system, const py::object& callable
     const py::gil_scoped_acquire lock;
     return py::cast<std::vector<TokenId>>(kept.get()(problem));
   };
-}
-
-void add_train(py::module_& module) {
-  using Report = pensive::TrainReport;
-  py::class_<Report>(module, "TrainReport", "What one training step did.")
-      .def_readonly("step", &Report::step)
-      .def_readonly("mean_reward", &Report::mean_reward)
-      .def_readonly("mean_tokens", &Report::mean_tokens)
-      .def_readonly("spread_share", &Report::spread_share)
-      .def_readonly("loss", &Report::loss)
-      .def_readonly("gradient_norm", &Report::gradient_norm)
-      .def_readonly("clip_share", &Report::clip_share)
-      .def_readonly("row_norm", &Report::row_norm)
-      .def_readonly("row_distance", &Report::row_distance)
-      .def_readonly("mean_logprob_gap", &Report::mean_logprob_gap)
-      .def_readonly("max_logprob_gap", &Report::max_logprob_gap)
-      .def_readonly("rollout_seconds", &Report::rollout_seconds)
-      .def_readonly("update_seconds", &Report::update_seconds);
-  py::class_<TrainerHandle, std::shared_ptr<TrainerHandle>>(
-      module, "Trainer", "Improves one soft row by reinforcement; the model never changes.")
-      .def(py::init(&make_trainer), py::arg("engine").none(false), py::arg("soft").none(false),
-           py::arg("row"), py::arg("judge"))
-      .def(
-          "step",
-          [](TrainerHandle& self, const std::vector<Problem>& problems) {
-            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
-            const py::gil_scoped_release unlock;
-            return self.trainer.step(problems);
-          },
-          py::arg("problems"), "Rolls out, judges, and updates the row once.")
-      .def_property_readonly("steps_done",
-                             [](const TrainerHandle& self) { return self.trainer.steps_done(); })
-      .def(
-          "save_checkpoint",
-          [](const TrainerHandle& self, const std::filesystem::path& path) {
-            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
-            self.trainer.save_checkpoint(path);
-          },
-          py::arg("path"))
-      .def(
-          "resume",
-          [](TrainerHandle& self, const std::filesystem::path& path) {
-            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
-            self.trainer.resume(path);
-          },
-          py::arg("path"));
 }
 
 void add_exam(py::module_& module) {

@@ -84,6 +84,38 @@ class Learn(unittest.TestCase):
         with self.assertRaises(pensive.Error):
             pensive.Trainer(engine, soft, row + 1, judge)
 
+    def test_what_a_trainer_may_be_told(self):
+        soft, row, engine = self.make()
+        problems = [pensive.Problem("12 + 3 * 4", "24", "a"), pensive.Problem("7 * 8", "56", "b")]
+
+        def even(problem, response):
+            return float(response.think_tokens % 2)
+
+        options = dict(rollout=dict(max_new_tokens=160), group_size=4, seed=5,
+                       one_of=[pensive.continue_thinking([row], times=n) for n in (1, 2)],
+                       answer_tokens=40, truncated="masked", advantage_scale="batch",
+                       denominator="constant", constant_tokens=100, clip=0.1, clip_high=0.3,
+                       inner_steps=2, max_importance_weight=2, kl=0.1, pull=0.1, learning_rate=0.5,
+                       rate_unit="start_rms", max_row_distance=0.2, stop_errors=2)
+        trainer = pensive.Trainer(engine, soft, row, {"even": (even, 0.5), "boxed": pensive.boxed()},
+                                  **options)
+        rates = trainer.pass_rates(problems, even)
+        self.assertEqual(len(rates), 2)
+        self.assertTrue(all(rate * 4 in range(5) for rate in rates))
+        report = trainer.step(problems)
+        self.assertEqual(len(report.mean_parts), 2)
+        self.assertAlmostEqual(report.mean_reward, 0.5 * report.mean_parts[0] + report.mean_parts[1])
+        self.assertLessEqual(report.row_distance, 0.2 + 1e-6)
+        self.assertGreater(report.learning_rate, 0)
+        self.assertGreater(report.entropy_nats, 0)
+        self.assertGreater(report.judge_seconds, 0)
+        self.assertFalse(report.has_stopped or trainer.has_stopped)
+        pensive.Trainer(engine, soft, row)  # the paper's rewards
+        for wrong in (dict(denominator="tokens"), dict(truncated="maybe"), dict(clip_high=-1),
+                      dict(rate_unit="rms"), dict(advantage_scale="std"), dict(kl=-1)):
+            with self.assertRaises(pensive.Error):
+                pensive.Trainer(engine, soft, row, even, **wrong)
+
     def test_export_reads_as_any_checkpoint(self):
         soft, row, _ = self.make()
         exported = soft.export_token(row, self.path / "exported", token="<again>")

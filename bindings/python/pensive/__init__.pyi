@@ -528,17 +528,26 @@ def same_answer(a: str, b: str) -> bool: ...
 class TrainReport:
     step: int
     mean_reward: float
+    mean_parts: list[float]
     mean_tokens: float
+    truncated_share: float
     spread_share: float
     loss: float
     gradient_norm: float
+    entropy_nats: float
+    kl_nats: float
     clip_share: float
+    mean_weight: float
+    learning_rate: float
     row_norm: float
     row_distance: float
     mean_logprob_gap: float
     max_logprob_gap: float
     rollout_seconds: float
+    judge_seconds: float
     update_seconds: float
+    has_stopped: bool
+    best_step: int
 
 class Trainer:
     def __init__(
@@ -546,24 +555,42 @@ class Trainer:
         engine: Engine,
         soft: SoftVocab,
         row: int,
-        judge: AnyJudge,
+        # None: the paper's, boxed and correct. A dict: each reward's judge, or judge and weight.
+        judge: AnyJudge | Mapping[str, AnyJudge | tuple[AnyJudge, float]] | None = None,
         *,
         rollout: Request | Mapping[str, Any] | None = None,
+        one_of: Iterable[BuiltinGuide | Guide] | None = None,
+        answer_tokens: int = 0,
+        truncated: Literal["judged", "zero", "masked"] = "judged",
         system: str | None = None,
         prompt_of: Callable[[Problem], Ids] | None = None,
         group_size: int = 16,
         branch: Literal["prompt", "soft_token"] = "prompt",
-        learning_rate: float = 0.02,
-        total_steps: int = 0,
+        advantage_scale: Literal["group", "batch", "none"] = "group",
+        denominator: Literal["drawn_tokens", "suffix_tokens", "constant"] = "drawn_tokens",
+        constant_tokens: int = 0,
         clip: float = 0.2,
+        clip_high: float = 0.0,
         inner_steps: int = 1,
+        max_importance_weight: float = 0.0,
+        kl: float = 0.0,
+        pull: float = 0.0,
+        learning_rate: float = 0.02,
+        rate_unit: Literal["absolute", "start_rms"] = "absolute",
+        total_steps: int = 0,
         max_gradient_norm: float = 0.0,
+        max_row_norm: float = 0.0,
+        max_row_distance: float = 0.0,
+        stop_errors: float = 3.0,
         seed: int = 0,
         max_batch_tokens: int = 16384,
     ) -> None: ...
     def step(self, problems: list[Problem]) -> TrainReport: ...
     @property
     def steps_done(self) -> int: ...
+    @property
+    def has_stopped(self) -> bool: ...
+    def pass_rates(self, problems: list[Problem], judge: AnyJudge) -> list[float]: ...
     def save_checkpoint(self, path: Path) -> None: ...
     def resume(self, path: Path) -> None: ...
 
