@@ -249,6 +249,15 @@ TEST(SuffixBackward, EqualsTheWholeBackwardOnCuda) {
     const Decoder decoder = tiny_decoder(scalar, at::kCUDA);
     expect_equal(setting_of(decoder, tiny_rows(scalar, at::kCUDA)), samples(), no_prefix, within);
   }
+  const Decoder exact = tiny_decoder(at::kDouble);
+  const at::Tensor expected =
+      whole_backward(setting_of(exact, tiny_rows(at::kDouble)), samples()).gradient;
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {  // another attention
+    const Decoder decoder = tiny_decoder(scalar, at::kCUDA);
+    const SuffixResult found =
+        suffix_backward(setting_of(decoder, tiny_rows(scalar, at::kCUDA)), samples(), no_prefix);
+    EXPECT_LT(relative_gap(found.gradient, expected), 0.1) << scalar;
+  }
 }
 
 }  // namespace

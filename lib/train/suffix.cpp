@@ -35,14 +35,26 @@ class SuffixAttention final : public Attention {
                      1)
           .transpose(1, 2);  // [suffixes, kv_heads, prefix + suffix, head_dim]
     };
-    const at::Tensor mixed = at::scaled_dot_product_attention(
-        q, joined(prefix_keys_, keys), joined(prefix_values_, values), mask_);
+    const at::Tensor mixed = mix(q, joined(prefix_keys_, keys), joined(prefix_values_, values));
     return mixed.reshape({suffixes, kv_heads, group, length, head_dim})
         .permute({0, 3, 1, 2, 4})
         .reshape({suffixes * length, kv_heads * group, head_dim});
   }
 
  private:
+  // In the brief precisions libtorch would choose cuDNN, which builds a plan for every new shape,
+  // and every batch has one: ten times the time of all the rest.
+  at::Tensor mix(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
+    const bool is_brief =
+        queries.scalar_type() == at::kBFloat16 || queries.scalar_type() == at::kHalf;
+    if (!queries.is_cuda() || !is_brief || queries.size(3) % 8 != 0)
+      return at::scaled_dot_product_attention(queries, keys, values, mask_);
+    const at::Tensor bias =
+        mask_.expand({queries.size(0), queries.size(1), queries.size(2), keys.size(2)});
+    return std::get<0>(at::_scaled_dot_product_efficient_attention(
+        queries, keys, values, bias, /*compute_log_sumexp=*/at::GradMode::is_enabled()));
+  }
+
   at::Tensor prefix_keys_, prefix_values_, mask_;
 };
 
@@ -137,7 +149,8 @@ void fill_prefixes(Batch& batch, const SuffixSetting& setting, std::span<const S
   }
 }
 
-// A padding row sees what a real row in its place would see: never nothing, so never NaN.
+// A padding row sees what a real row in its place would see: never nothing, so never NaN. Rows lie
+// a multiple of 16 numbers apart, as CUDA's attention needs them.
 at::Tensor make_mask(const Batch& batch, const SuffixSetting& setting,
                      std::span<const Suffix> suffixes) {
   const auto options = setting.rows.options().requires_grad(false);
@@ -157,7 +170,9 @@ at::Tensor make_mask(const Batch& batch, const SuffixSetting& setting,
           .view({1, 1, batch.length, batch.length})
           .expand({count, group, batch.length, batch.length});
   const at::Tensor hidden = at::cat({hidden_prefix, hidden_suffix}, 3);
-  return at::zeros(hidden.sizes(), options)
+  const std::int64_t keys = hidden.size(3);
+  return at::zeros({count, group, batch.length, (keys + 15) / 16 * 16}, options)
+      .narrow(3, 0, keys)
       .masked_fill_(hidden, -std::numeric_limits<double>::infinity())
       .view({count, 1, group * batch.length, batch.prefix_length + batch.length});
 }
