@@ -124,7 +124,9 @@ void TrainFlags::add_to(CLI::App& app) {
   app.add_option("--name", name, "the row's name")->capture_default_str();
   app.add_option("--start", start, "the word whose embedding it starts from")
       ->capture_default_str();
-  app.add_option("--reward", reward, "boxed, correct, or a sum of them such as correct+0.5*boxed")
+  app.add_option("--reward", reward,
+                 "boxed, correct, strict (correct in a box) or price (-1 a token), or a sum of "
+                 "them such as correct+0.001*price")
       ->capture_default_str();
   app.add_option("--steps", steps)->check(CLI::PositiveNumber)->capture_default_str();
   add_samples(app, *this);
@@ -138,8 +140,11 @@ void TrainFlags::add_to(CLI::App& app) {
 }
 
 std::vector<Reward> TrainFlags::rewards() const {
-  const std::map<std::string, std::shared_ptr<const Judge> (*)()> known = {{"boxed", &boxed},
-                                                                           {"correct", &correct}};
+  const std::map<std::string, std::shared_ptr<const Judge>> known = {
+      {"boxed", boxed()},
+      {"correct", correct()},
+      {"strict", correct(Extraction::strict)},
+      {"price", token_price(1)}};
   std::vector<Reward> all;
   for (const std::string& term : CLI::detail::split(reward, '+')) {
     const std::size_t star = term.find('*');
@@ -150,10 +155,10 @@ std::vector<Reward> TrainFlags::rewards() const {
     const auto judge = known.find(name);
     if (!is_number || judge == known.end())
       throw Error(ErrorCode::invalid_argument,
-                  "expected boxed or correct, each with a weight such as 0.5*boxed or without; "
-                  "found '" +
+                  "expected boxed, correct, strict or price, each with a weight such as 0.5*boxed "
+                  "or without; found '" +
                       term + "' (--reward)");
-    all.push_back({name, judge->second(), weight});
+    all.push_back({name, judge->second, weight});
   }
   return all;
 }
