@@ -7,6 +7,7 @@ struct pensive_problem_file {
   std::vector<const char*> ids{};
   std::vector<const char*> questions{};
   std::vector<const char*> references{};
+  std::vector<std::string> broken{};
 };
 
 struct pensive_exam {
@@ -21,13 +22,18 @@ int32_t problem_file_load(const char* file, const pensive_problem_fields* fields
     auto*& slot = out(problems, "problems");
     const auto given = struct_in(fields, "pensive_problem_fields");
     check_zero(given.reserved, "pensive_problem_fields.reserved");
+    check_zero(given.reserved2, "pensive_problem_fields.reserved2");
+    const bool skips = flag_in(given.skip_broken, "pensive_problem_fields.skip_broken");
     pensive::ProblemFields wanted;
+    if (given.kind) wanted = pensive::problem_fields(given.kind);
     if (given.question) wanted.question = given.question;
     if (given.answer) wanted.answer = given.answer;
     if (given.id) wanted.id = given.id;
     if (given.answer_after) wanted.answer_after = given.answer_after;
+    if (given.body) wanted.body = given.body;
     auto read = std::make_unique<pensive_problem_file>();
-    read->problems = pensive::load_problems(text_in(file, "file"), wanted);
+    read->problems =
+        pensive::load_problems(text_in(file, "file"), wanted, skips ? &read->broken : nullptr);
     for (const pensive::Problem& problem : read->problems) {
       read->ids.push_back(problem.id.c_str());
       read->questions.push_back(problem.question.c_str());
@@ -48,6 +54,15 @@ int32_t problem_file_get(const pensive_problem_file* file, pensive_problems* pro
     to.count = from.problems.size();
     struct_out(problems, to, "pensive_problems");
   });
+}
+
+int32_t problem_file_broken(const pensive_problem_file* file) {
+  return file ? static_cast<int32_t>(file->broken.size()) : 0;
+}
+
+const char* problem_file_broken_why(const pensive_problem_file* file, int32_t index) {
+  if (index < 0 || index >= problem_file_broken(file)) return nullptr;
+  return file->broken[static_cast<std::size_t>(index)].c_str();
 }
 
 void problem_file_free(pensive_problem_file* file) { delete file; }
@@ -105,6 +120,15 @@ int32_t exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
     to.mean_probe_tokens = from.mean_probe_tokens;
     to.seconds_p50 = from.seconds_p50;
     to.seconds_p95 = from.seconds_p95;
+    to.mean_first_partial = from.mean_first_partial;
+    to.mean_first_correct = from.mean_first_correct;
+    to.strict_accuracy = from.strict_accuracy;
+    to.strict_low = from.strict_low;
+    to.strict_high = from.strict_high;
+    to.boxed_share = from.boxed_share;
+    to.mean_flops = from.mean_flops;
+    to.tokens_low = from.tokens_low;
+    to.tokens_high = from.tokens_high;
     struct_out(result, to, "pensive_exam_result");
   });
 }
@@ -128,6 +152,11 @@ int32_t exam_get_sample(const pensive_exam* exam, int32_t index, pensive_exam_sa
     to.probe_tokens = from.probe_tokens;
     to.seconds = from.seconds;
     to.answer = from.answer.c_str();
+    to.first_partial = from.first_partial;
+    to.first_correct = from.first_correct;
+    to.strict_score = from.strict_score;
+    to.flops = from.flops;
+    to.is_boxed = from.is_boxed ? 1 : 0;
     struct_out(sample, to, "pensive_exam_sample");
   });
 }
@@ -151,10 +180,35 @@ int32_t exam_majority_at_k(const pensive_exam* exam, int32_t k, pensive_exam_sha
                [&] { share_out(pensive::majority_at_k(need(exam, "exam").value, k), share); });
 }
 
+int32_t exam_scaling(const pensive_exam* const* runs, size_t count, const double* least,
+                     const double* most, pensive_exam_scaling_result* result,
+                     pensive_error** error) {
+  return guard(error, [&] {
+    std::vector<pensive::ExamResult> results;
+    for (const pensive_exam* run : array_in(runs, count, "runs"))
+      results.push_back(need(run, "runs").value);
+    if (!least != !most) refuse("both bounds or none", "one", "argument least");
+    std::vector<pensive::TokenRange> ranges;
+    for (std::size_t i = 0; least && i < count; ++i) ranges.push_back({least[i], most[i]});
+    const pensive::Scaling from = pensive::scaling(results, ranges);
+    pensive_exam_scaling_result to{};
+    to.control = from.control;
+    to.slope = from.slope;
+    to.performance = from.performance;
+    struct_out(result, to, "pensive_exam_scaling_result");
+  });
+}
+
 int32_t exam_compare(const pensive_exam* a, const pensive_exam* b,
                      pensive_exam_difference* difference, pensive_error** error) {
+  return exam_compare_at(a, b, 0.95, difference, error);
+}
+
+int32_t exam_compare_at(const pensive_exam* a, const pensive_exam* b, double confidence,
+                        pensive_exam_difference* difference, pensive_error** error) {
   return guard(error, [&] {
-    const pensive::Paired from = pensive::compare(need(a, "a").value, need(b, "b").value);
+    const pensive::Paired from =
+        pensive::compare(need(a, "a").value, need(b, "b").value, confidence);
     pensive_exam_difference to{};
     to.difference = from.difference;
     to.low = from.low;
@@ -166,6 +220,7 @@ int32_t exam_compare(const pensive_exam* a, const pensive_exam* b,
     to.p_value = from.p_value;
     to.improved = from.improved;
     to.worsened = from.worsened;
+    to.detectable = from.detectable;
     struct_out(difference, to, "pensive_exam_difference");
   });
 }

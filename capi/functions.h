@@ -267,6 +267,9 @@ CALL(problem_file_load,
 CALL(problem_file_get,
      (const pensive_problem_file* file, pensive_problems* problems, pensive_error** error),
      (file, problems, error))
+TELL(int32_t, problem_file_broken, (const pensive_problem_file* file), (file), 0)
+TELL(const char*, problem_file_broken_why, (const pensive_problem_file* file, int32_t index),
+     (file, index), NULL)
 DROP(problem_file_free, (pensive_problem_file * file), (file))
 CALL(exam_run,
      (pensive_engine * engine, const pensive_problems* problems, const pensive_judge* judge,
@@ -287,7 +290,15 @@ CALL(exam_pass_at_k,
 CALL(exam_majority_at_k,
      (const pensive_exam* exam, int32_t k, pensive_exam_share* share, pensive_error** error),
      (exam, k, share, error))
+CALL(exam_scaling,
+     (const pensive_exam* const* runs, size_t count, const double* least, const double* most,
+      pensive_exam_scaling_result* result, pensive_error** error),
+     (runs, count, least, most, result, error))
 CALL(exam_compare,
      (const pensive_exam* a, const pensive_exam* b, pensive_exam_difference* difference,
       pensive_error** error),
      (a, b, difference, error))
+CALL(exam_compare_at,
+     (const pensive_exam* a, const pensive_exam* b, double confidence,
+      pensive_exam_difference* difference, pensive_error** error),
+     (a, b, confidence, difference, error))

@@ -108,6 +108,18 @@ inline constexpr std::uint32_t first_size<pensive_train_options> = offsetof(pens
 template <>
 inline constexpr std::uint32_t first_size<pensive_train_report> = offsetof(pensive_train_report,
                                                                            judge_seconds);
+template <>
+inline constexpr std::uint32_t first_size<pensive_problem_fields> = offsetof(pensive_problem_fields,
+                                                                             body);
+template <>
+inline constexpr std::uint32_t first_size<pensive_exam_result> = offsetof(pensive_exam_result,
+                                                                          mean_first_partial);
+template <>
+inline constexpr std::uint32_t first_size<pensive_exam_sample> = offsetof(pensive_exam_sample,
+                                                                          first_partial);
+template <>
+inline constexpr std::uint32_t first_size<pensive_exam_difference> =
+    offsetof(pensive_exam_difference, detectable);
 
 void check_size(std::uint32_t found, std::uint32_t least, const char* name);
 void check_tail(const void* given, std::size_t from, std::size_t size, const char* name);

@@ -300,6 +300,12 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   CHECK_OK(pensive_exam_compare(exam, exam, &difference, &error));
   CHECK(difference.difference == 0 && difference.token_difference == 0);
   CHECK(difference.p_value == 1 && difference.improved == 0 && difference.worsened == 0);
+  const double high = difference.high;
+  CHECK(high > 0 && difference.detectable > high);
+  CHECK_OK(pensive_exam_compare_at(exam, exam, 0.99, &difference, &error));
+  CHECK(difference.high > high);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "confidence",
+              pensive_exam_compare_at(exam, exam, 1, &difference, &error));
   CHECK(sample.answer && sample.seconds > 0 && sample.think_tokens + sample.answer_tokens > 0);
   pensive_exam_share share = PENSIVE_EXAM_SHARE_INIT;
   CHECK_OK(pensive_exam_pass_at_k(exam, 1, &share, &error));
@@ -307,6 +313,18 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   CHECK_OK(pensive_exam_majority_at_k(exam, 2, &share, &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "at least 3 samples",
               pensive_exam_pass_at_k(exam, 3, &share, &error));
+
+  CHECK(sample.flops > 0 && result.mean_flops > 0 && sample.first_correct <= 1);
+  CHECK(sample.is_boxed == 0 && result.strict_accuracy == 0 && result.boxed_share == 0);
+  pensive_exam_scaling_result scaling = PENSIVE_EXAM_SCALING_RESULT_INIT;
+  const pensive_exam* const runs[] = {exam, exam};
+  const double least[] = {0, 0}, most[] = {64, 0};
+  CHECK_OK(pensive_exam_scaling(runs, 2, NULL, NULL, &scaling, &error));
+  CHECK(scaling.control != scaling.control && scaling.performance == result.accuracy);
+  CHECK_OK(pensive_exam_scaling(runs, 2, least, most, &scaling, &error));
+  CHECK(scaling.control == 0.5 && scaling.slope == 0);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "both bounds",
+              pensive_exam_scaling(runs, 2, least, NULL, &scaling, &error));
 
   char samples_file[320];
   snprintf(samples_file, sizeof samples_file, "%s/samples.jsonl", world->folder);
@@ -335,7 +353,36 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   pensive_judge_free(judge);
 }
 
+static void test_problem_kinds(const World* world) {
+  char path[320];
+  snprintf(path, sizeof path, "%s/svamp.json", world->folder);
+  FILE* out = fopen(path, "w");
+  CHECK(out != NULL);
+  fputs("[{\"ID\": \"c-1\", \"Body\": \"A\", \"Question\": \"B?\", \"Answer\": 1.0}, {\"ID\": 2}]",
+        out);
+  fclose(out);
+  pensive_problem_file* file = NULL;
+  pensive_problem_fields fields = PENSIVE_PROBLEM_FIELDS_INIT;
+  fields.kind = "auto";
+  CHECK_FAILS(PENSIVE_CORRUPT_FILE, "entry 2",
+              pensive_problem_file_load(path, &fields, &file, &error));
+  fields.skip_broken = 1;
+  fields.kind = "svamp";
+  CHECK_OK(pensive_problem_file_load(path, &fields, &file, &error));
+  pensive_problems problems = PENSIVE_PROBLEMS_INIT;
+  CHECK_OK(pensive_problem_file_get(file, &problems, &error));
+  CHECK(problems.count == 1 && strcmp(problems.questions[0], "A. B?") == 0);
+  CHECK(strcmp(problems.ids[0], "c-1") == 0 && strcmp(problems.references[0], "1.0") == 0);
+  CHECK(pensive_problem_file_broken(file) == 1 && !pensive_problem_file_broken_why(file, 1));
+  CHECK(strstr(pensive_problem_file_broken_why(file, 0), "entry 2") != NULL);
+  pensive_problem_file_free(file);
+  fields.kind = "swamp";
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "svamp",
+              pensive_problem_file_load(path, &fields, &file, &error));
+}
+
 void test_learning(const World* world) {
+  test_problem_kinds(world);
   test_answers();
   test_rows(world);
   const char* const questions[] = {"12 + 3 * 4", "7 * 8 - 5", "20 + 22"};

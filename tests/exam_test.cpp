@@ -160,7 +160,11 @@ TEST(TQuantile, FollowsTheTables) {
   EXPECT_NEAR(t_quantile(5), 2.571, 3e-3);
   EXPECT_NEAR(t_quantile(10), 2.228, 1e-3);
   EXPECT_NEAR(t_quantile(30), 2.042, 1e-3);
-  EXPECT_NEAR(t_quantile(2000), 1.961, 1e-3);
+  EXPECT_NEAR(t_quantile(2000), 1.961151, 1e-6);
+  EXPECT_NEAR(t_quantile(1, 0.5), 1, 1e-9);
+  EXPECT_NEAR(t_quantile(10, 0.99), 3.169273, 1e-6);
+  EXPECT_NEAR(t_quantile(10, 0.998), 4.143700, 1e-6);
+  EXPECT_NEAR(t_quantile(3, 0.999), 12.92398, 1e-5);
 }
 
 const std::vector<std::vector<double>> arm_a = {{1, 0}, {0, 0}, {1, 1}, {0, 1}, {0, 0}, {1, 0}};
@@ -178,12 +182,29 @@ TEST(Compare, PairsByProblem) {
   EXPECT_EQ(paired.errors_high, 1) << "nobody removes more than all errors";
 }
 
-TEST(Compare, OfAnArmWithItselfIsNothing) {
+TEST(Compare, OfAnArmWithItselfIsNothingThatSoFewProblemsCouldShow) {
   const Paired paired = compare(result_of(arm_a), result_of(arm_a));
   EXPECT_EQ(paired.difference, 0);
-  EXPECT_EQ(paired.low, 0);
-  EXPECT_EQ(paired.high, 0);
+  const double squared = t_quantile(5) * t_quantile(5);
+  EXPECT_NEAR(paired.high, squared / (6 + squared), 1e-12);
+  EXPECT_EQ(paired.low, -paired.high);
+  EXPECT_GT(paired.detectable, paired.high);
   EXPECT_EQ(paired.errors_removed, 0);
+  const Paired all = compare(result_of({{0}, {0}, {0}}), result_of({{1}, {1}, {1}}));
+  EXPECT_EQ(all.difference, 1);
+  EXPECT_EQ(all.high, 1);
+  EXPECT_LT(all.low, 1);
+}
+
+TEST(Compare, IsAsSureAsItIsAsked) {
+  const Paired usual = compare(result_of(arm_a), result_of(arm_b));
+  const Paired sure = compare(result_of(arm_a), result_of(arm_b), 0.99);
+  constexpr double error = 0.21408720964441885;
+  EXPECT_NEAR(usual.detectable, (t_quantile(5) + 0.8416212) * error, 1e-6);
+  EXPECT_NEAR(sure.low, 0.25 - 4.0321430 * error, 1e-6);
+  EXPECT_NEAR(sure.detectable, (4.0321430 + 0.8416212) * error, 1e-6);
+  EXPECT_EQ(sure.p_value, usual.p_value);
+  EXPECT_THROW(compare(result_of(arm_a), result_of(arm_b), 1), Error);
 }
 
 TEST(Compare, IsDefinedWhereThereIsLittleToGoBy) {

@@ -48,6 +48,11 @@ void add_results(py::module_& module) {
       .def_readonly("answer_tokens", &ExamSample::answer_tokens)
       .def_readonly("probe_tokens", &ExamSample::probe_tokens)
       .def_readonly("seconds", &ExamSample::seconds)
+      .def_readonly("first_partial", &ExamSample::first_partial)
+      .def_readonly("first_correct", &ExamSample::first_correct)
+      .def_readonly("strict_score", &ExamSample::strict_score)
+      .def_readonly("is_boxed", &ExamSample::is_boxed)
+      .def_readonly("flops", &ExamSample::flops)
       .def_property_readonly("stopped", [](const ExamSample& sample) {
         return std::string(pensive::to_string(sample.stopped));
       });
@@ -65,7 +70,20 @@ void add_results(py::module_& module) {
       .def_readonly("mean_answer_tokens", &ExamResult::mean_answer_tokens)
       .def_readonly("mean_probe_tokens", &ExamResult::mean_probe_tokens)
       .def_readonly("seconds_p50", &ExamResult::seconds_p50)
-      .def_readonly("seconds_p95", &ExamResult::seconds_p95);
+      .def_readonly("seconds_p95", &ExamResult::seconds_p95)
+      .def_readonly("mean_first_partial", &ExamResult::mean_first_partial)
+      .def_readonly("mean_first_correct", &ExamResult::mean_first_correct)
+      .def_readonly("strict_accuracy", &ExamResult::strict_accuracy)
+      .def_readonly("strict_low", &ExamResult::strict_low)
+      .def_readonly("strict_high", &ExamResult::strict_high)
+      .def_readonly("boxed_share", &ExamResult::boxed_share)
+      .def_readonly("mean_flops", &ExamResult::mean_flops)
+      .def_readonly("tokens_low", &ExamResult::tokens_low)
+      .def_readonly("tokens_high", &ExamResult::tokens_high);
+  py::class_<pensive::Scaling>(module, "Scaling", "s1's measures of a way to think longer.")
+      .def_readonly("control", &pensive::Scaling::control)
+      .def_readonly("slope", &pensive::Scaling::slope)
+      .def_readonly("performance", &pensive::Scaling::performance);
   py::class_<pensive::Share>(module, "Share", "A share with its 95% interval over problems.")
       .def_readonly("value", &pensive::Share::value)
       .def_readonly("low", &pensive::Share::low)
@@ -80,7 +98,8 @@ void add_results(py::module_& module) {
       .def_readonly("errors_high", &Paired::errors_high)
       .def_readonly("p_value", &Paired::p_value)
       .def_readonly("improved", &Paired::improved)
-      .def_readonly("worsened", &Paired::worsened);
+      .def_readonly("worsened", &Paired::worsened)
+      .def_readonly("detectable", &Paired::detectable);
 }
 
 }  // namespace
@@ -101,13 +120,26 @@ void add_exam(py::module_& module) {
   add_results(module);
   module.def(
       "load_problems",
-      [](const std::filesystem::path& path, const std::string& question, const std::string& answer,
-         const std::string& id, const std::string& answer_after) {
-        return pensive::load_problems(path, {question, answer, id, answer_after});
+      [](const std::filesystem::path& path, const std::string& kind,
+         const std::optional<std::string>& question, const std::optional<std::string>& answer,
+         const std::optional<std::string>& id, const std::optional<std::string>& answer_after,
+         const std::optional<std::string>& body, const py::object& broken) {
+        pensive::ProblemFields fields = pensive::problem_fields(kind);
+        for (const auto& [name, given] :
+             {std::pair(&fields.question, &question), std::pair(&fields.answer, &answer),
+              std::pair(&fields.id, &id), std::pair(&fields.answer_after, &answer_after),
+              std::pair(&fields.body, &body)})
+          if (*given) *name = **given;
+        std::vector<std::string> why;
+        auto problems = pensive::load_problems(path, fields, broken.is_none() ? nullptr : &why);
+        for (const std::string& one : why) py::cast<py::list>(broken).append(text_of(one));
+        return problems;
       },
-      py::arg("path"), py::kw_only(), py::arg("question") = "question",
-      py::arg("answer") = "answer", py::arg("id") = "id", py::arg("answer_after") = "",
-      "Reads JSON lines; the arguments name the fields.");
+      py::arg("path"), py::kw_only(), py::arg("kind") = "plain", py::arg("question") = py::none(),
+      py::arg("answer") = py::none(), py::arg("id") = py::none(),
+      py::arg("answer_after") = py::none(), py::arg("body") = py::none(),
+      py::arg("broken") = py::none(),
+      "Reads JSON lines or one array; `kind` or the other arguments name the fields.");
   module.def("examine", &examine, py::arg("engine"), py::arg("problems"), py::arg("judge"),
              py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
              py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),
@@ -120,7 +152,19 @@ void add_exam(py::module_& module) {
              "The chance that one of k samples is right.");
   module.def("majority_at_k", &pensive::majority_at_k, py::arg("result"), py::arg("k"),
              "The chance that the answer most of k samples give is right.");
-  module.def("compare", &pensive::compare, py::arg("a"), py::arg("b"),
+  module.def("summarized", &pensive::summarized, py::arg("samples"), py::arg("problems"),
+             "The result of these samples alone, such as the long ones of another result.");
+  module.def(
+      "scaling",
+      [](const std::vector<pensive::ExamResult>& runs,
+         const std::vector<std::pair<double, double>>& ranges) {
+        std::vector<pensive::TokenRange> asked;
+        for (const auto& [least, most] : ranges) asked.push_back({least, most});
+        return pensive::scaling(runs, asked);
+      },
+      py::arg("runs"), py::arg("ranges") = py::tuple(),
+      "s1's control, scaling and performance of runs with different budgets.");
+  module.def("compare", &pensive::compare, py::arg("a"), py::arg("b"), py::arg("confidence") = 0.95,
              "Two arms over the same problems, paired.");
 }
 

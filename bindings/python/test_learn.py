@@ -144,6 +144,9 @@ class Learn(unittest.TestCase):
                                  request={"max_new_tokens": 100}, system="brief")
         paired = pensive.compare(first, second)
         self.assertAlmostEqual(paired.difference, 1.0 - first.accuracy)
+        sure = pensive.compare(first, second, confidence=0.99)
+        self.assertLess(sure.low, paired.low)
+        self.assertGreater(sure.detectable, paired.detectable)
         self.assertEqual(paired.improved + paired.worsened > 0, paired.p_value < 1)
         again = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
                                 seed=1, samples_file=self.path / "samples.jsonl", resume=True)
@@ -158,6 +161,29 @@ class Learn(unittest.TestCase):
             pensive.pass_at_k(first, 3)
         with self.assertRaises(pensive.Error):
             pensive.load_problems(REASONER / "config.json")
+        self.assertTrue(all(s.flops > 0 and s.first_correct <= 1 for s in first.samples))
+        self.assertGreater(first.mean_flops, 0)
+        self.assertEqual((first.strict_accuracy, first.boxed_share), (0, 0))
+        long = pensive.summarized([s for s in first.samples if s.tokens > first.mean_tokens], 20)
+        self.assertTrue(first.tokens_low < first.mean_tokens < first.tokens_high < long.mean_tokens)
+        scaling = pensive.scaling([second, first], [(0, 1000), (0, 1)])
+        self.assertEqual((scaling.control, scaling.performance), (.5, 1))
+        longer = first.mean_think_tokens - second.mean_think_tokens
+        self.assertAlmostEqual(scaling.slope, (first.accuracy - 1) / longer)
+
+    def test_problem_kinds(self):
+        path, broken = self.path / "problems.jsonl", []
+        path.write_text('{"question": "a", "answer": "so\\n#### 7"}\n{"question": 1}\n')
+        with self.assertRaisesRegex(pensive.Error, "line 2"):
+            pensive.load_problems(path, kind="auto")
+        for kind in ("auto", "gsm8k"):
+            problem, = pensive.load_problems(path, kind=kind, broken=broken)
+            self.assertEqual((problem.question, problem.reference, problem.id), ("a", "7", "1"))
+        self.assertEqual(len(broken), 2)
+        self.assertIn("line 2", broken[0])
+        path.write_text('[{"why": "b", "so": 3}]')
+        problem, = pensive.load_problems(path, question="why", answer="so", id="")
+        self.assertEqual((problem.question, problem.reference), ("b", "3"))
 
 
 if __name__ == "__main__":

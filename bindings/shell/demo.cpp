@@ -6,6 +6,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "demo.h"
+#include "exam_page.h"
 #include "pensive/exam.h"
 #include "pensive/train.h"
 #include "shell.h"
@@ -23,7 +25,7 @@ struct Flags {
   int problems = 400, side_problems = 200, steps = 40, prompts = 24, group = 8;
   double rate = 0.03;
   std::uint64_t seed = 1;
-  std::string results;
+  std::string results, pages;
 };
 
 // What one line of the table is.
@@ -53,7 +55,7 @@ struct Demo {
   Request request(const Arm& arm) const;
   Sequence answer(const Arm& arm, const Problem& problem);
   const Problem& hard_problem();
-  void show(const Arm& arm, const Problem& problem);
+  Column column_of(const Arm& arm, const Problem& problem);
   void learn();
   ExamResult examine_arm(const Arm& arm, int problems, Progress& progress, int& done);
 };
@@ -66,18 +68,6 @@ Request Demo::request(const Arm& arm) const {
   if (arm.is_braked)
     request_flags.steering.brakes = {fmt::format("margin:tau={},at=sentence", flags.brake)};
   return request_flags.request(*model, *soft);
-}
-
-// Each line of a thought on a line of its own; an answer in one piece.
-std::string indented(std::string_view text, bool is_thought) {
-  if (!is_thought) return fmt::format("  answer: {}", text);
-  std::string out;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    out += fmt::format("  {}\n", text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return out;
 }
 
 Sequence Demo::answer(const Arm& arm, const Problem& problem) {
@@ -100,19 +90,18 @@ const Problem& Demo::hard_problem() {
   return test[first];
 }
 
-void Demo::show(const Arm& arm, const Problem& problem) {
-  const bool is_dim = is_terminal(STDOUT_FILENO);
+Column Demo::column_of(const Arm& arm, const Problem& problem) {
   Sequence sequence = answer(arm, problem);
-  fmt::print("\n{}\n", arm.name);
-  for (const TextEvent& event : sequence.take_events()) {
-    const bool is_thought = event.segment == Segment::think;
-    fmt::print("{}{}{}", is_thought && is_dim ? "\033[2m" : "", indented(event.text, is_thought),
-               is_thought && is_dim ? "\033[0m" : "");
-  }
+  Column column{.title = arm.name};
+  for (const TextEvent& event : sequence.take_events())
+    (event.segment == Segment::think ? column.thought : column.answer) += event.text;
   const Response response = respond(sequence.trace(), *model->tokenizer());
   const bool is_right = correct()->score(problem, response) > 0.5;
-  fmt::print("   ({}; {} tokens)\n", is_right ? "right" : "wrong, it is " + problem.reference,
-             sequence.trace().decoded_tokens());
+  column.foot =
+      fmt::format("{}; {} tokens", is_right ? "right" : "wrong, it is " + problem.reference,
+                  sequence.trace().decoded_tokens());
+  column.trace = sequence.trace();
+  return column;
 }
 
 void Demo::learn() {
@@ -171,7 +160,42 @@ void print_removed(const ExamResult& fixed, const ExamResult& learned, const std
              paired.token_difference);
 }
 
-void print_table(Demo& demo, std::ofstream& out) {
+// The arms as dots, and the three answers token by token.
+void write_pages(const Demo& demo, std::span<const Arm> arms, std::span<const ExamResult> results,
+                 std::span<const Column> columns) {
+  const std::filesystem::path folder = demo.flags.pages;
+  if (folder.empty()) return;
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  ExamPage page{.title = "What a learned word buys",
+                .sub = fmt::format("the embedded reasoner, made so that the effect can be seen in "
+                                   "minutes · {} test problems",
+                                   results.front().problems)};
+  page.columns = {"habit asked for"};
+  for (std::size_t i = 0; i < arms.size(); ++i) {
+    Dot dot = dot_of(results[i], arms[i].name);
+    dot.cells = {arms[i].system};
+    dot.is_minor = results[i].problems != results.front().problems;
+    dot.is_chosen = arms[i].word == learned_name;
+    page.dots.push_back(std::move(dot));
+  }
+  page.notes.push_back("Ringed: with the learned word. Grey: other habits, on fewer problems.");
+  write_page((folder / "runs.html").string(), page);
+  std::vector<TraceView> views;
+  for (const Column& column : columns)
+    views.push_back({column.trace, measure(column.trace, demo.soft->tokenizer()),
+                     pieces_of(column.trace, demo.soft->tokenizer())});
+  std::ofstream out(folder / "thinking.html", std::ios::binary);
+  out << html_of(views, "nothing, the fixed word, the learned word", demo.soft->tokenizer().get());
+  out.close();
+  if (!out)
+    throw Error(ErrorCode::io,
+                "expected a folder that can be written; found another (" + folder.string() + ")");
+  fmt::print("pages: {} and {}\n", (folder / "runs.html").string(),
+             (folder / "thinking.html").string());
+}
+
+void print_table(Demo& demo, std::ofstream& out, std::span<const Column> columns) {
   const Flags& flags = demo.flags;
   const std::string& w = flags.word;
   const std::vector<Arm> arms = {{"nothing", "brief", "", 0, false},
@@ -214,6 +238,7 @@ void print_table(Demo& demo, std::ofstream& out) {
       "steps: {:.1f}%, first answer at {:.0f}% of the response; brief: {:.1f}%, at {:.0f}%\n",
       100 * steps.accuracy, 100 * steps.mean_first_answer, 100 * results[0].accuracy,
       100 * results[0].mean_first_answer);
+  write_pages(demo, arms, results, columns);
 }
 
 void run_demo(const Flags& flags) {
@@ -228,12 +253,17 @@ void run_demo(const Flags& flags) {
       static_cast<double>(demo.model->info().parameters) / 1e6);
   const Problem& problem = demo.hard_problem();
   fmt::print("\nproblem, one that it gets wrong by itself: {}\n", problem.question);
-  demo.show({"thinking as it likes", "brief", "", 0, false}, problem);
-  demo.show({"with '" + flags.word + "' put where it stopped", "brief", flags.word, 1, false},
-            problem);
+  std::vector<Column> columns;
+  columns.push_back(demo.column_of({"as it likes", "brief", "", 0, false}, problem));
+  columns.push_back(demo.column_of(
+      {"'" + flags.word + "' put where it stopped", "brief", flags.word, 1, false}, problem));
+  print_columns(columns);
   fmt::print("\n");
   demo.learn();
-  demo.show({"with the learned word put there", "brief", learned_name, 1, false}, problem);
+  columns.push_back(
+      demo.column_of({"the learned word put there", "brief", learned_name, 1, false}, problem));
+  fmt::print("\nthe same problem: {}\n", problem.question);
+  print_columns(columns);
   fmt::print("\n");
   std::ofstream out;
   if (!flags.results.empty()) {
@@ -241,7 +271,7 @@ void run_demo(const Flags& flags) {
     if (!out)
       throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.results + ")");
   }
-  print_table(demo, out);
+  print_table(demo, out, columns);
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("\n{:.0f} seconds; {} test problems the model never saw. docs/results.md has more.\n",
@@ -278,6 +308,8 @@ void add_demo(CLI::App& app) {
   command->add_option("--lr", flags->rate, "Adam's rate")->capture_default_str();
   command->add_option("-s,--seed", flags->seed)->capture_default_str();
   command->add_option("--out", flags->results, "append every line as JSON");
+  command->add_option("--pages", flags->pages,
+                      "a folder for two pages: the runs of the table, and the three answers");
   command->callback([flags] { run_demo(*flags); });
 }
 

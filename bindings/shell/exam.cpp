@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "exam_page.h"
 #include "run_folder.h"
 #include "shell.h"
 
@@ -13,11 +14,10 @@ namespace {
 struct Flags {
   ModelFlags model;
   RequestFlags request;
-  ProblemFields fields;
-  std::string file, out, run;
+  ProblemFlags problems;
+  std::string file, out, run, html;
   int samples = 1;
   std::vector<int> pass_at, majority_at;
-  int limit = 0;
   bool json = false;
 };
 
@@ -47,6 +47,14 @@ void print_json(const ExamResult& result, const Flags& flags) {
                                 {"mean_answer_tokens", result.mean_answer_tokens},
                                 {"mean_probe_tokens", result.mean_probe_tokens},
                                 {"mean_first_answer", result.mean_first_answer},
+                                {"mean_first_partial", result.mean_first_partial},
+                                {"mean_first_correct", result.mean_first_correct},
+                                {"strict",
+                                 {{"accuracy", result.strict_accuracy},
+                                  {"low", result.strict_low},
+                                  {"high", result.strict_high},
+                                  {"boxed_share", result.boxed_share}}},
+                                {"mean_flops", result.mean_flops},
                                 {"truncated_share", result.truncated_share},
                                 {"seconds_p50", result.seconds_p50},
                                 {"seconds_p95", result.seconds_p95}};
@@ -61,6 +69,9 @@ void print_result(const ExamResult& result, const Flags& flags) {
   fmt::print("accuracy      {:.2f}%  (95%: {:.2f} to {:.2f}, standard error {:.2f}, clustered)\n",
              100 * result.accuracy, 100 * result.low, 100 * result.high,
              100 * result.standard_error);
+  fmt::print("strict        {:.2f}%  (95%: {:.2f} to {:.2f}): in \\boxed{{}}, as {:.1f}% are\n",
+             100 * result.strict_accuracy, 100 * result.strict_low, 100 * result.strict_high,
+             100 * result.boxed_share);
   for (const AtK& one : at_k(result, flags))
     fmt::print("{:<13} {:.2f}%  (95%, over problems: {:.2f} to {:.2f})\n",
                fmt::format("{}@{}", one.name, one.k), 100 * one.share.value, 100 * one.share.low,
@@ -71,17 +82,46 @@ void print_result(const ExamResult& result, const Flags& flags) {
       "{:.1f} probes\n",
       result.mean_tokens, result.mean_think_tokens, result.mean_answer_tokens,
       result.mean_probe_tokens);
-  fmt::print("first answer  at {:.0f}% of the response\n", 100 * result.mean_first_answer);
+  fmt::print(
+      "first answer  at {:.0f}% of the response; one that others follow at {:.0f}%, a right one at "
+      "{:.0f}%\n",
+      100 * result.mean_first_answer, 100 * result.mean_first_partial,
+      100 * result.mean_first_correct);
+  fmt::print("FLOPs         {:.3g} a response, probes included\n", result.mean_flops);
   fmt::print("truncated     {:.1f}%\n", 100 * result.truncated_share);
   fmt::print("seconds       {:.2f} half of the samples, {:.2f} all but one in twenty\n",
              result.seconds_p50, result.seconds_p95);
 }
 
+// The run, and its samples by length: whether the long ones are the right ones.
+ExamPage page_of(const ExamResult& result, const Flags& flags) {
+  ExamPage page{
+      .title = "Exam",
+      .sub = fmt::format("{} · {} problems x {}", flags.file, result.problems, flags.samples)};
+  page.columns = {"strict, in a box", "truncated", "first answer at"};
+  page.dots.push_back(dot_of(result, "all samples"));
+  constexpr int parts = 5;
+  for (Dot& dot : dots_by_length(result, parts)) page.dots.push_back(std::move(dot));
+  page.dots.front().cells = {fmt::format("{:.2f}%", 100 * result.strict_accuracy),
+                             fmt::format("{:.1f}%", 100 * result.truncated_share),
+                             fmt::format("{:.0f}%", 100 * result.mean_first_answer)};
+  page.notes.push_back(
+      fmt::format("Tokens: {:.1f} thinking, {:.1f} answer, {:.1f} probes; the rest "
+                  "are markers and what was taken back.",
+                  result.mean_think_tokens, result.mean_answer_tokens, result.mean_probe_tokens));
+  for (const AtK& one : at_k(result, flags))
+    page.notes.push_back(fmt::format("{}@{}: {:.2f}% ({:.2f} to {:.2f})", one.name, one.k,
+                                     100 * one.share.value, 100 * one.share.low,
+                                     100 * one.share.high));
+  page.notes.push_back(
+      fmt::format("Seconds: {:.2f} half of the samples, {:.2f} all but one in "
+                  "twenty. FLOPs: {:.3g} a response, probes included.",
+                  result.seconds_p50, result.seconds_p95, result.mean_flops));
+  return page;
+}
+
 void exam(const Flags& flags, const CLI::App& command) {
-  auto problems = load_problems(flags.file, flags.fields);
-  if (flags.limit > 0 && static_cast<std::size_t>(flags.limit) < problems.size()) {
-    problems.resize(static_cast<std::size_t>(flags.limit));
-  }
+  const auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
   Engine engine(model, flags.model.engine_options(soft));
@@ -103,6 +143,7 @@ void exam(const Flags& flags, const CLI::App& command) {
     result = examine(engine, problems, *correct(), options);
   }
   print_result(result, flags);
+  if (!flags.html.empty()) write_page(flags.html, page_of(result, flags));
 }
 
 }  // namespace
@@ -112,12 +153,11 @@ void add_exam(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("exam", "accuracy, tokens and intervals on a problem file");
   flags->model.add_to(*command);
-  command->add_option("file", flags->file, "problems, one JSON object a line")->required();
+  command->add_option("file", flags->file, "problems: JSON lines, or one array")->required();
   command->add_option("--samples", flags->samples, "samples a problem")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--limit", flags->limit, "only the first so many problems");
-  add_fields(*command, flags->fields);
+  flags->problems.add_to(*command);
   command->add_option("--pass", flags->pass_at, "pass@k, for each k")->check(CLI::PositiveNumber);
   command->add_option("--majority", flags->majority_at, "majority@k, for each k")
       ->check(CLI::PositiveNumber);
@@ -127,6 +167,8 @@ void add_exam(CLI::App& app) {
                    "a folder for run.json and samples.jsonl; what it holds of this run is kept, so "
                    "that an interrupted one goes on")
       ->excludes(out);
+  command->add_option("--html", flags->html,
+                      "also write a page: accuracy against tokens, all and by length");
   command->add_flag("--json", flags->json, "print the result as one JSON object");
   flags->request.add_to(*command);
   command->callback([flags, command] { exam(*flags, *command); });

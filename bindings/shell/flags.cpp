@@ -96,10 +96,48 @@ std::string read_file(const std::string& path) {
 }
 
 void add_fields(CLI::App& app, ProblemFields& fields) {
-  app.add_option("--question-field", fields.question)->capture_default_str();
-  app.add_option("--answer-field", fields.answer)->capture_default_str();
-  app.add_option("--answer-after", fields.answer_after,
-                 "the answer follows this text in its field, for example '#### '");
+  fields = problem_fields("auto");
+  // Options are heeded in the order in which they stand here: names go before a kind's own.
+  app.add_option_function<std::string>(
+         "--fields", [&fields](const std::string& name) { fields = problem_fields(name); },
+         "of which kind the file is: plain, gsm8k, svamp, math500, aime or math; auto: as its "
+         "first "
+         "problem's keys tell")
+      ->default_str("auto");
+  const auto add = [&](const char* flag, std::string ProblemFields::*member, const char* help) {
+    app.add_option_function<std::string>(
+        flag,
+        [&fields, member](const std::string& name) {
+          if (fields.question.empty()) fields = problem_fields("plain");
+          fields.*member = name;
+        },
+        help);
+  };
+  add("--question-field", &ProblemFields::question, "the key of the question");
+  add("--answer-field", &ProblemFields::answer, "the key of the right answer");
+  add("--answer-after", &ProblemFields::answer_after,
+      "the answer follows this text in its field, for example '#### '");
+}
+
+void ProblemFlags::add_to(CLI::App& app) {
+  app.add_option("--limit", limit, "only the first so many problems");
+  add_fields(app, fields);
+  app.add_option("--bad-lines", bad_lines, "what is no problem with an answer: refuse or skip")
+      ->check(CLI::IsMember({"refuse", "skip"}))
+      ->capture_default_str();
+}
+
+std::vector<Problem> ProblemFlags::load(const std::string& file) const {
+  std::vector<std::string> broken;
+  auto problems = load_problems(file, fields, bad_lines == "skip" ? &broken : nullptr);
+  if (!broken.empty())
+    fmt::print(stderr, "pensive: warning: {} left out; the first: {}\n", broken.size(),
+               broken.front());
+  if (limit > 0 && static_cast<std::size_t>(limit) < problems.size())
+    problems.resize(static_cast<std::size_t>(limit));
+  if (problems.empty())
+    throw Error(ErrorCode::invalid_argument, "expected problems; found none (" + file + ")");
+  return problems;
 }
 
 std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text) {

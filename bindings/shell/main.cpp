@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   shell::add_train(app);
   shell::add_exam(app);
   shell::add_compare(app);
+  shell::add_tune(app);
   shell::add_export(app);
   shell::add_trace(app);
   shell::add_info(app);

@@ -93,6 +93,18 @@ std::string read_file(const std::string& path);
 // The names of a problem file's fields.
 void add_fields(CLI::App& app, ProblemFields& fields);
 
+// Which problems of a file.
+struct ProblemFlags {
+  ProblemFields fields;
+  int limit = 0;
+  std::string bad_lines = "refuse";
+
+  void add_to(CLI::App& app);
+  // Warns of lines that were skipped. Throws what load_problems() throws, and invalid_argument
+  // where there are none.
+  std::vector<Problem> load(const std::string& file) const;
+};
+
 // A word to ids: a soft row's name first, else the tokenizer's ids for it.
 std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::string& text);
 
@@ -157,6 +169,7 @@ void add_chat(CLI::App& app);
 void add_train(CLI::App& app);
 void add_exam(CLI::App& app);
 void add_compare(CLI::App& app);
+void add_tune(CLI::App& app);
 void add_export(CLI::App& app);
 void add_trace(CLI::App& app);
 void add_info(CLI::App& app);

@@ -9,12 +9,6 @@
 #include "trace_page.h"
 
 namespace pensive::shell {
-namespace {
-
-using Json = nlohmann::json;
-
-// For text and for attributes in double quotes. Control characters, which HTML forbids, become
-// their symbols.
 std::string escaped(std::string_view text) {
   std::string safe;
   for (const char c : text) {
@@ -48,6 +42,10 @@ std::string escaped(std::string_view text) {
   }
   return safe;
 }
+
+namespace {
+
+using Json = nlohmann::json;
 
 // JSON that may stand in a script element: "</script>" and "<!--" cannot be in it.
 std::string script_safe(const Json& json) {

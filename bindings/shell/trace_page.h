@@ -30,6 +30,10 @@ std::vector<Figure> figures_of(const TraceView& view);
 // "force, same: 3 fed, 1 taken back".
 std::string words_of(const TraceAction& action);
 
+// For text and for attributes in double quotes. Control characters, which HTML forbids, become
+// their symbols.
+std::string escaped(std::string_view text);
+
 // One page that needs nothing else.
 std::string html_of(std::span<const TraceView> views, std::string_view title,
                     const Tokenizer* tokenizer);

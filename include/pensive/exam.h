@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pensive/engine.h"
@@ -13,17 +15,28 @@
 
 namespace pensive {
 
-// The names of a problem file's fields. `answer_after`: the reference is what follows this text in
-// the answer field, for example "#### " for GSM8K; empty takes the field whole.
+// The names of a problem file's fields. With both `question` and `answer` empty the other names do
+// not count either: the keys of the first problem tell which of problem_fields() it is.
 struct ProblemFields {
-  std::string question = "question";
+  std::string question = "question";  // a text, or a chat: then what the user says last in it
   std::string answer = "answer";
-  std::string id = "id";  // where a line has none, its number
+  std::string id = "id";  // where a problem has none, its number in the file, from 1 on
+  // The reference is what follows this text in the answer field, for example "#### " for GSM8K;
+  // empty takes the field whole.
   std::string answer_after{};
+  std::string body{};  // a field whose text stands before the question, as SVAMP's Body does
 };
-// Reads JSON lines. Throws corrupt_file naming the line and the key, not_found or io.
+// Those of a data set, as its files are spread: "plain" (question, answer), "gsm8k" (GSM8K-Platinum
+// too), "svamp", "math500" and "aime" (the chat list `prompt`, `final_answer`), "math" (problem,
+// answer, unique_id). "auto": found by the first problem's keys. Throws invalid_argument.
+PENSIVE_EXPORT ProblemFields problem_fields(std::string_view name);
+
+// Reads JSON lines, or one JSON array. Throws corrupt_file naming the line (of an array, the entry)
+// and the key, not_found or io. With `broken`, lines or entries that are no such problem are passed
+// over, and what would have been thrown is added there.
 PENSIVE_EXPORT std::vector<Problem> load_problems(const std::filesystem::path& file,
-                                                  const ProblemFields& fields = {});
+                                                  const ProblemFields& fields = {},
+                                                  std::vector<std::string>* broken = nullptr);
 
 // One sampled answer.
 struct ExamSample {
@@ -39,6 +52,14 @@ struct ExamSample {
   int answer_tokens = 0;
   int probe_tokens = 0;  // fed and decoded on the side
   double seconds = 0;    // from its start, waiting included, to its last token
+  // Likewise where the first answer opens that another follows, and the first that correct() takes
+  // for the reference; 1 where there is none.
+  double first_partial = 1, first_correct = 1;
+  // The score where \boxed{} holds the answer that was found, else 0: `score` is lenient, this
+  // strict. (The paper's "regex only", arXiv 2506.11274, table 6.)
+  double strict_score = 0;
+  bool is_boxed = false;
+  double flops = 0;  // flops_of()
 };
 
 struct ExamResult {
@@ -52,7 +73,22 @@ struct ExamResult {
   double truncated_share = 0;
   double mean_think_tokens = 0, mean_answer_tokens = 0, mean_probe_tokens = 0;
   double seconds_p50 = 0, seconds_p95 = 0;  // of a sample; the nearest rank
+  double mean_first_partial = 0, mean_first_correct = 0;
+  double strict_accuracy = 0;              // of the strict scores
+  double strict_low = 0, strict_high = 0;  // 95%, as low and high
+  double boxed_share = 0;
+  double mean_flops = 0;
+  double tokens_low = 0, tokens_high = 0;  // 95% of mean_tokens, over problems, by Student's t
 };
+// The rest of a result, from samples: some of another's, such as the long ones. Throws
+// invalid_argument for a sample of a problem that is not below `problems`.
+PENSIVE_EXPORT ExamResult summarized(std::vector<ExamSample> samples, int problems);
+
+// Floating-point operations of all that was decoded after the prompt, probes included: 2 x
+// parameters for each token, and 4 x layers x heads x head size for each pair of a token and one
+// that it looks at, itself too. What was taken back counts. Throws invalid_argument for columns of
+// unequal lengths.
+PENSIVE_EXPORT double flops_of(const Trace& trace, const ModelInfo& model);
 
 enum class IfBegun : std::uint8_t { restart, resume };
 
@@ -99,10 +135,29 @@ PENSIVE_EXPORT Share pass_at_k(const ExamResult& result, int k);
 // an answer do not vote; a tie counts as the share of right ones among the tied. Throws as above.
 PENSIVE_EXPORT Share majority_at_k(const ExamResult& result, int k);
 
+// s1's measures of a way to think longer (arXiv 2501.19393, section 3.2), over runs on the same
+// problems with different budgets. The amount of thinking of a run is its mean_think_tokens.
+struct TokenRange {
+  double least = 0, most = std::numeric_limits<double>::infinity();
+};
+struct Scaling {
+  // The share of runs whose thinking is as long as was asked; NaN without ranges.
+  double control = std::numeric_limits<double>::quiet_NaN();
+  // The mean over pairs of runs of the gain in accuracy for each thinking token more: a share, not
+  // points. Pairs that think equally long are left out.
+  double slope = 0;
+  double performance = 0;  // the best accuracy
+};
+// `ranges`: what was asked of each run, or none. Throws invalid_argument.
+PENSIVE_EXPORT Scaling scaling(std::span<const ExamResult> runs,
+                               std::span<const TokenRange> ranges = {});
+
 // Two arms over the same problems.
 struct Paired {
-  double difference = 0;     // accuracy of b minus accuracy of a
-  double low = 0, high = 0;  // 95%, paired by problem
+  double difference = 0;  // accuracy of b minus accuracy of a
+  // 95%, or as asked for, paired by problem: Student's t; where all problems differ by the same, t
+  // says nothing, and it reaches as far as Wilson's interval of a share that was never seen.
+  double low = 0, high = 0;
   double token_difference = 0;
   double errors_removed = 0;               // share of a's errors that b does not make
   double errors_low = 0, errors_high = 0;  // 95%, by the delta method over problems
@@ -111,8 +166,13 @@ struct Paired {
   // all flips of up to 16 problems that differ, else 20,000 drawn with a fixed seed.
   double p_value = 1;
   int improved = 0, worsened = 0;  // problems on which b scores higher, and lower
+  // The smallest difference that four of five such exams would show: whose interval, of this
+  // confidence, would leave out 0. 1 where there is one problem.
+  double detectable = 1;
 };
-// Throws invalid_argument where the two were not made on the same number of problems.
-PENSIVE_EXPORT Paired compare(const ExamResult& a, const ExamResult& b);
+// Throws invalid_argument where the two were not made on the same number of problems, or a
+// confidence is none. Who compares several arms with one divides what is left: of m arms, each at
+// 1 - 0.05 / m, all intervals hold together in 95% (Bonferroni).
+PENSIVE_EXPORT Paired compare(const ExamResult& a, const ExamResult& b, double confidence = 0.95);
 
 }  // namespace pensive

@@ -5,21 +5,30 @@
 #include <optional>
 
 #include "base/inside.h"
+#include "exam/answers.h"
 #include "exam/samples.h"
 #include "exam/statistics.h"
 
 namespace pensive {
 namespace {
 
-// Where the first answer opens, as a share of what was kept after the prompt.
-double first_answer(const Trace& trace) {
-  int kept = 0, opened = -1;
-  for (std::size_t i = trace.prompt_tokens; i < trace.tokens.size(); ++i) {
-    if (trace.is_taken_back[i]) continue;
-    if (opened < 0 && trace.segments[i] == Segment::answer) opened = kept;
-    ++kept;
-  }
-  return opened < 0 ? 1.0 : static_cast<double>(opened) / kept;
+// Where answers stand, what they are and what they cost.
+ExamSample measured(const Problem& problem, const Trace& trace, const Response& response,
+                    const Tokenizer& tokenizer, const ModelInfo& model) {
+  const Places places = places_of(trace, tokenizer, problem);
+  ExamSample sample;
+  sample.tokens = trace.decoded_tokens();
+  sample.first_answer = places.first_answer;
+  sample.stopped = trace.stopped;
+  sample.answer = final_answer(response).value_or("");
+  sample.think_tokens = response.think_tokens;
+  sample.answer_tokens = response.answer_tokens;
+  sample.probe_tokens = trace.probe_tokens;
+  sample.first_partial = places.first_partial;
+  sample.first_correct = places.first_correct;
+  sample.is_boxed = final_answer(response, Extraction::strict).has_value();
+  sample.flops = flops_of(trace, model);
+  return sample;
 }
 
 class Exam {
@@ -34,8 +43,8 @@ class Exam {
                                          : engine.model()->tokenizer()),
         prompt_of_(options.prompt_of ? options.prompt_of
                                      : chat_prompt(engine.model()->tokenizer())),
-        result_{.problems = static_cast<int>(problems.size())},
         is_done_(problems.size() * static_cast<std::size_t>(options.samples)) {
+    result_.problems = static_cast<int>(problems.size());
     result_.samples.resize(is_done_.size());
     if (options.if_begun == IfBegun::resume)
       for (const ExamSample& sample : kept_samples(problems, options)) keep(sample);
@@ -137,18 +146,12 @@ class Exam {
       fail(ErrorCode::invalid_argument, "a sample without an error", trace.error,
            fmt::format("sample {} of problem {}", flight.sample, problem.id));
     const Response response = respond(trace, *tokenizer_);
-    const ExamSample sample{
-        .problem = flight.problem,
-        .sample = flight.sample,
-        .score = judge_.score(problem, response),
-        .tokens = trace.decoded_tokens(),
-        .first_answer = first_answer(trace),
-        .stopped = trace.stopped,
-        .answer = final_answer(response).value_or(""),
-        .think_tokens = response.think_tokens,
-        .answer_tokens = response.answer_tokens,
-        .probe_tokens = trace.probe_tokens,
-        .seconds = std::chrono::duration<double>(Clock::now() - flight.began).count()};
+    ExamSample sample = measured(problem, trace, response, *tokenizer_, engine_.model()->info());
+    sample.problem = flight.problem;
+    sample.sample = flight.sample;
+    sample.score = judge_.score(problem, response);
+    sample.seconds = std::chrono::duration<double>(Clock::now() - flight.began).count();
+    if (sample.is_boxed) sample.strict_score = sample.score;
     require(std::isfinite(sample.score), ErrorCode::invalid_argument, "a finite score",
             fmt::format("{}", sample.score),
             fmt::format("sample {} of problem {}", flight.sample, problem.id));

@@ -15,6 +15,21 @@ bool is_binary(const ExamResult& result, const std::vector<Cluster>& all) {
                      [](const ExamSample& one) { return one.score == 0 || one.score == 1; });
 }
 
+bool are_shares(const ExamResult& result) {
+  return std::all_of(result.samples.begin(), result.samples.end(),
+                     [](const ExamSample& one) { return one.score >= 0 && one.score <= 1; });
+}
+
+// Half of the interval of a mean difference. Where all are the same t says nothing: then as far as
+// Wilson's interval of a share that was never seen, of scores from 0 to 1.
+double half_width(const std::vector<double>& differences, double quantile, bool is_share) {
+  const double n = static_cast<double>(differences.size());
+  const bool is_constant = std::adjacent_find(differences.begin(), differences.end(),
+                                              std::not_equal_to<>()) == differences.end();
+  if (is_constant && is_share) return quantile * quantile / (n + quantile * quantile);
+  return quantile * mean_of(differences).error;
+}
+
 // Sums of equal differences in another order round differently; they count as equal.
 constexpr double rounding = 1e-9;
 
@@ -64,7 +79,9 @@ double sign_flips(const std::vector<double>& differences) {
   return (static_cast<double>(extreme) + 1) / (drawn + 1);
 }
 
-Paired compare(const ExamResult& a, const ExamResult& b) {
+Paired compare(const ExamResult& a, const ExamResult& b, double confidence) {
+  require(confidence > 0 && confidence < 1, ErrorCode::invalid_argument,
+          "a confidence between 0 and 1", fmt::format("{}", confidence), "compare");
   const std::vector<Cluster> first = clusters(a), second = clusters(b);
   require(a.problems == b.problems, ErrorCode::invalid_argument,
           fmt::format("two exams of the same {} problems", a.problems),
@@ -82,11 +99,22 @@ Paired compare(const ExamResult& a, const ExamResult& b) {
     tokens.push_back(second[p].tokens / second[p].samples - first[p].tokens / first[p].samples);
   }
   Paired paired;
-  const double quantile = t_quantile(a.problems - 1);
-  const Mean difference = mean_of(differences);
-  paired.difference = difference.value;
-  paired.low = a.problems < 2 ? -1 : difference.value - quantile * difference.error;
-  paired.high = a.problems < 2 ? 1 : difference.value + quantile * difference.error;
+  const bool is_share = are_shares(a) && are_shares(b);
+  const double quantile = t_quantile(a.problems - 1, confidence);
+  paired.difference = mean_of(differences).value;
+  paired.low = -1;
+  paired.high = 1;
+  if (a.problems >= 2) {
+    constexpr double four_fifths = 0.8416212335729143;  // of the normal distribution lie below
+    const double half = half_width(differences, quantile, is_share);
+    paired.low = paired.difference - half;
+    paired.high = paired.difference + half;
+    paired.detectable = half * (1 + four_fifths / quantile);
+    if (is_share) {
+      paired.low = std::max(-1.0, paired.low);
+      paired.high = std::min(1.0, paired.high);
+    }
+  }
   paired.token_difference = mean_of(tokens).value;
 
   for (const double one : differences) {
@@ -99,7 +127,7 @@ Paired compare(const ExamResult& a, const ExamResult& b) {
 
   const double error_share = mean_of(errors).value;
   if (error_share <= 0) return paired;
-  paired.errors_removed = difference.value / error_share;
+  paired.errors_removed = paired.difference / error_share;
   // The delta method: the ratio of two means errs like the mean of difference - ratio * error.
   std::vector<double> residuals;
   for (std::size_t p = 0; p < first.size(); ++p)

@@ -62,6 +62,11 @@ Line read_line(std::string_view text, std::string_view where) {
   sample.answer_tokens = count(json, "answer_tokens", where);
   sample.probe_tokens = count(json, "probe_tokens", where);
   sample.seconds = number(json, "seconds", where);
+  sample.first_partial = number(json, "first_partial", where);
+  sample.first_correct = number(json, "first_correct", where);
+  sample.strict_score = number(json, "strict_score", where);
+  sample.is_boxed = member<bool>(json, "is_boxed", where);
+  sample.flops = number(json, "flops", where);
   return line;
 }
 
@@ -97,8 +102,12 @@ void check_problem(const Line& line, std::span<const Problem> problems, std::str
           in_quotes(line.id), where);
 }
 
+}  // namespace
+
 ExamResult summarized(std::vector<ExamSample> samples, int problems) {
-  ExamResult result{.samples = std::move(samples), .problems = problems};
+  ExamResult result;
+  result.samples = std::move(samples);
+  result.problems = problems;
   std::sort(result.samples.begin(), result.samples.end(),
             [](const ExamSample& a, const ExamSample& b) {
               return std::pair(a.problem, a.sample) < std::pair(b.problem, b.sample);
@@ -106,8 +115,6 @@ ExamResult summarized(std::vector<ExamSample> samples, int problems) {
   summarize(result);
   return result;
 }
-
-}  // namespace
 
 std::uint64_t seed_of(std::uint64_t seed, int problem) noexcept {  // splitmix64
   std::uint64_t z = seed + 0x9E3779B97F4A7C15u * (static_cast<std::uint64_t>(problem) + 1);
@@ -145,6 +152,11 @@ void SampleFile::write(const Problem& problem, const ExamSample& sample, std::ui
                      {"answer_tokens", sample.answer_tokens},
                      {"probe_tokens", sample.probe_tokens},
                      {"seconds", sample.seconds},
+                     {"first_partial", sample.first_partial},
+                     {"first_correct", sample.first_correct},
+                     {"strict_score", sample.strict_score},
+                     {"is_boxed", sample.is_boxed},
+                     {"flops", sample.flops},
                      {"text", text}};
   stream_ << line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   stream_.flush();

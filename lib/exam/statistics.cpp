@@ -2,9 +2,9 @@
 #include "exam/statistics.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "base/inside.h"
 
@@ -13,15 +13,23 @@ namespace {
 
 constexpr double normal_quantile = 1.959963984540054;
 
+using Score = double ExamSample::*;
+
+struct Estimate {
+  double value = 0, error = 0;
+  Interval interval;
+};
+
 // Miller, arXiv 2411.00640, eq. 4: the independent error, plus the covariances within a cluster.
-double clustered_error(const ExamResult& result, const std::vector<Cluster>& all) {
+double clustered_error(const ExamResult& result, const std::vector<Cluster>& all, Score score,
+                       double mean) {
   const double n = static_cast<double>(result.samples.size());
   if (n < 2) return 0;
   double squares = 0, cluster_squares = 0;
   for (const ExamSample& sample : result.samples)
-    squares += (sample.score - result.accuracy) * (sample.score - result.accuracy);
+    squares += (sample.*score - mean) * (sample.*score - mean);
   for (const Cluster& cluster : all) {
-    const double sum = cluster.score - cluster.samples * result.accuracy;
+    const double sum = cluster.score - cluster.samples * mean;
     cluster_squares += sum * sum;
   }
   // The sum over pairs i != j of one cluster is its squared sum less its squares.
@@ -29,9 +37,33 @@ double clustered_error(const ExamResult& result, const std::vector<Cluster>& all
   return std::sqrt(std::max(0.0, variance));
 }
 
+Estimate estimate(const ExamResult& result, Score score) {
+  Estimate found;
+  double sum = 0, least = std::numeric_limits<double>::infinity(), most = -least;
+  bool is_binary = true;
+  for (const ExamSample& sample : result.samples) {
+    const double one = sample.*score;
+    sum += one;
+    least = std::min(least, one);
+    most = std::max(most, one);
+    is_binary = is_binary && (one == 0 || one == 1);
+  }
+  // One division at the end: all right is then exactly 1.
+  found.value = sum / std::max<double>(1, static_cast<double>(result.samples.size()));
+  const std::vector<Cluster> all = clusters(result, score);
+  const bool is_share = least >= 0 && most <= 1;
+  const bool says_nothing = all.size() < 2 || least == most;
+  found.error = says_nothing ? 0 : clustered_error(result, all, score, found.value);
+  if ((is_binary && all.size() == result.samples.size()) || (is_share && says_nothing))
+    found.interval = wilson(found.value, static_cast<int>(all.size()));
+  else
+    found.interval = {found.value - 1.96 * found.error, found.value + 1.96 * found.error};
+  return found;
+}
+
 }  // namespace
 
-std::vector<Cluster> clusters(const ExamResult& result) {
+std::vector<Cluster> clusters(const ExamResult& result, double ExamSample::*score) {
   std::vector<Cluster> all(result.problems);
   for (const ExamSample& sample : result.samples) {
     require(sample.problem >= 0 && sample.problem < result.problems, ErrorCode::invalid_argument,
@@ -39,7 +71,7 @@ std::vector<Cluster> clusters(const ExamResult& result) {
             fmt::format("problem {}", sample.problem), "ExamResult::samples");
     Cluster& cluster = all[sample.problem];
     ++cluster.samples;
-    cluster.score += sample.score;
+    cluster.score += sample.*score;
     cluster.tokens += sample.tokens;
   }
   std::erase_if(all, [](const Cluster& cluster) { return cluster.samples == 0; });
@@ -68,14 +100,33 @@ Interval wilson(double share, int n) noexcept {
   return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
 }
 
-double t_quantile(int degrees) noexcept {
-  constexpr std::array exact = {12.706204736, 4.302652730, 3.182446305, 2.776445105, 2.570581836};
+namespace {
+
+// The chance that |T| < t, by the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+double t_within(double t, int degrees) noexcept {
+  const double angle = std::atan(t / std::sqrt(static_cast<double>(degrees)));
+  const double cosine = std::cos(angle), squared = cosine * cosine;
+  const bool is_odd = degrees % 2 == 1;
+  double term = is_odd ? cosine : 1, sum = 0;
+  for (int i = is_odd ? 3 : 2; i <= degrees; i += 2) {
+    sum += term;
+    term *= squared * (i - 1) / i;
+  }
+  if (is_odd) return 2 / std::numbers::pi * (angle + std::sin(angle) * sum);
+  return std::sin(angle) * sum;
+}
+
+}  // namespace
+
+double t_quantile(int degrees, double confidence) noexcept {
   if (degrees < 1) return std::numeric_limits<double>::infinity();
-  if (degrees <= std::ssize(exact)) return exact[degrees - 1];
-  // Cornish and Fisher's expansion; off by less than 0.002 from six degrees on.
-  const double z = normal_quantile, z2 = z * z, v = degrees;
-  return z * (1 + (z2 + 1) / (4 * v) + ((5 * z2 + 16) * z2 + 3) / (96 * v * v) +
-              (((3 * z2 + 19) * z2 + 17) * z2 - 15) / (384 * v * v * v));
+  double low = 0, high = 1;
+  while (t_within(high, degrees) < confidence && high < 1e12) high *= 2;
+  for (int i = 0; i < 100 && high - low > 1e-12 * high; ++i) {
+    const double middle = (low + high) / 2;
+    (t_within(middle, degrees) < confidence ? low : high) = middle;
+  }
+  return high;
 }
 
 double nearest_rank(std::vector<double> values, double share) noexcept {
@@ -88,48 +139,47 @@ double nearest_rank(std::vector<double> values, double share) noexcept {
 }
 
 void summarize(ExamResult& result) {
-  // Sums first, one division at the end: all right is then exactly 1.
-  double score = 0, tokens = 0, first_answer = 0, truncated = 0;
-  double think = 0, answer = 0, probes = 0;
-  std::vector<double> seconds;
-  double least = std::numeric_limits<double>::infinity(), most = -least;
-  bool is_binary = true;
-  for (const ExamSample& sample : result.samples) {
-    score += sample.score;
-    tokens += sample.tokens;
-    first_answer += sample.first_answer;
-    truncated += sample.stopped == StopReason::length ? 1 : 0;
-    think += sample.think_tokens;
-    answer += sample.answer_tokens;
-    probes += sample.probe_tokens;
-    seconds.push_back(sample.seconds);
-    least = std::min(least, sample.score);
-    most = std::max(most, sample.score);
-    is_binary = is_binary && (sample.score == 0 || sample.score == 1);
-  }
   const double n = std::max<double>(1, static_cast<double>(result.samples.size()));
-  result.accuracy = score / n;
-  result.mean_tokens = tokens / n;
-  result.mean_first_answer = first_answer / n;
-  result.truncated_share = truncated / n;
-  result.mean_think_tokens = think / n;
-  result.mean_answer_tokens = answer / n;
-  result.mean_probe_tokens = probes / n;
-  result.seconds_p50 = nearest_rank(seconds, .50);
-  result.seconds_p95 = nearest_rank(seconds, .95);
+  const auto mean = [&](auto of) {
+    double sum = 0;
+    for (const ExamSample& sample : result.samples) sum += static_cast<double>(of(sample));
+    return sum / n;
+  };
+  result.mean_tokens = mean([](const ExamSample& one) { return one.tokens; });
+  result.mean_think_tokens = mean([](const ExamSample& one) { return one.think_tokens; });
+  result.mean_answer_tokens = mean([](const ExamSample& one) { return one.answer_tokens; });
+  result.mean_probe_tokens = mean([](const ExamSample& one) { return one.probe_tokens; });
+  result.mean_first_answer = mean([](const ExamSample& one) { return one.first_answer; });
+  result.mean_first_partial = mean([](const ExamSample& one) { return one.first_partial; });
+  result.mean_first_correct = mean([](const ExamSample& one) { return one.first_correct; });
+  result.mean_flops = mean([](const ExamSample& one) { return one.flops; });
+  result.boxed_share = mean([](const ExamSample& one) { return one.is_boxed; });
+  result.truncated_share =
+      mean([](const ExamSample& one) { return one.stopped == StopReason::length; });
 
-  const std::vector<Cluster> all = clusters(result);
-  const bool is_share = least >= 0 && most <= 1;
-  const bool says_nothing = all.size() < 2 || least == most;
-  result.standard_error = says_nothing ? 0 : clustered_error(result, all);
-  if ((is_binary && all.size() == result.samples.size()) || (is_share && says_nothing)) {
-    const Interval interval = wilson(result.accuracy, static_cast<int>(all.size()));
-    result.low = interval.low;
-    result.high = interval.high;
-  } else {
-    result.low = result.accuracy - 1.96 * result.standard_error;
-    result.high = result.accuracy + 1.96 * result.standard_error;
-  }
+  std::vector<double> seconds;
+  for (const ExamSample& sample : result.samples) seconds.push_back(sample.seconds);
+  result.seconds_p50 = nearest_rank(seconds, .50);
+  result.seconds_p95 = nearest_rank(std::move(seconds), .95);
+
+  const Estimate lenient = estimate(result, &ExamSample::score);
+  result.accuracy = lenient.value;
+  result.standard_error = lenient.error;
+  result.low = lenient.interval.low;
+  result.high = lenient.interval.high;
+  const Estimate strict = estimate(result, &ExamSample::strict_score);
+  result.strict_accuracy = strict.value;
+  result.strict_low = strict.interval.low;
+  result.strict_high = strict.interval.high;
+
+  std::vector<double> tokens;
+  for (const Cluster& cluster : clusters(result, &ExamSample::score))
+    tokens.push_back(cluster.tokens / cluster.samples);
+  const double half = tokens.size() < 2
+                          ? std::numeric_limits<double>::infinity()
+                          : t_quantile(static_cast<int>(tokens.size()) - 1) * mean_of(tokens).error;
+  result.tokens_low = std::max(0.0, result.mean_tokens - half);
+  result.tokens_high = result.mean_tokens + half;
 }
 
 }  // namespace pensive

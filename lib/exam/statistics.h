@@ -14,8 +14,9 @@ struct Interval {
 
 // Wilson's 95% interval of a share seen in `n` independent trials; 0 to 1 for none.
 Interval wilson(double share, int n) noexcept;
-// The two-sided 95% quantile of Student's t: 12.706 for one degree of freedom, falling to 1.960.
-double t_quantile(int degrees) noexcept;
+// The two-sided quantile of Student's t: at 95%, 12.706 for one degree of freedom, falling
+// to 1.960.
+double t_quantile(int degrees, double confidence = 0.95) noexcept;
 // The value that a share of them, at least, does not exceed; 0 for none.
 double nearest_rank(std::vector<double> values, double share) noexcept;
 
@@ -27,7 +28,8 @@ struct Cluster {
 };
 
 // One for each problem that has a sample.
-std::vector<Cluster> clusters(const ExamResult& result);
+std::vector<Cluster> clusters(const ExamResult& result,
+                              double ExamSample::*score = &ExamSample::score);
 
 struct Mean {
   double value = 0;

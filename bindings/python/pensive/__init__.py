@@ -43,6 +43,7 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     Proceed,
     Request,
     Response,
+    Scaling,
     Sequence,
     Server,
     ServerCounters,
@@ -84,7 +85,9 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     salvage_traces,
     same_answer,
     save_traces,
+    scaling,
     sum_judges,
+    summarized,
     token_price,
 )
 

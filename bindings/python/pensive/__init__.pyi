@@ -606,6 +606,11 @@ class ExamSample:
     answer_tokens: int
     probe_tokens: int
     seconds: float
+    first_partial: float
+    first_correct: float
+    strict_score: float
+    is_boxed: bool
+    flops: float
 
 class ExamResult:
     samples: list[ExamSample]
@@ -622,6 +627,20 @@ class ExamResult:
     mean_probe_tokens: float
     seconds_p50: float
     seconds_p95: float
+    mean_first_partial: float
+    mean_first_correct: float
+    strict_accuracy: float
+    strict_low: float
+    strict_high: float
+    boxed_share: float
+    mean_flops: float
+    tokens_low: float
+    tokens_high: float
+
+class Scaling:
+    control: float
+    slope: float
+    performance: float
 
 class Share:
     value: float
@@ -639,14 +658,18 @@ class Paired:
     p_value: float
     improved: int
     worsened: int
+    detectable: float
 
 def load_problems(
     path: Path,
     *,
-    question: str = "question",
-    answer: str = "answer",
-    id: str = "id",
-    answer_after: str = "",
+    kind: Literal["plain", "gsm8k", "svamp", "math500", "aime", "math", "auto"] = "plain",
+    question: str | None = None,
+    answer: str | None = None,
+    id: str | None = None,
+    answer_after: str | None = None,
+    body: str | None = None,
+    broken: list[str] | None = None,
 ) -> list[Problem]: ...
 def examine(
     engine: Engine,
@@ -663,6 +686,10 @@ def examine(
     resume: bool = False,
 ) -> ExamResult: ...
 def load_exam(samples_file: Path) -> ExamResult: ...
+def summarized(samples: list[ExamSample], problems: int) -> ExamResult: ...
+def scaling(
+    runs: _Seq[ExamResult], ranges: _Seq[tuple[float, float]] = ()
+) -> Scaling: ...
 def pass_at_k(result: ExamResult, k: int) -> Share: ...
 def majority_at_k(result: ExamResult, k: int) -> Share: ...
-def compare(a: ExamResult, b: ExamResult) -> Paired: ...
+def compare(a: ExamResult, b: ExamResult, confidence: float = 0.95) -> Paired: ...

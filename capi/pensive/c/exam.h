@@ -13,8 +13,10 @@ extern "C" {
 /* A problem file, read. Immutable; any thread. */
 typedef struct pensive_problem_file pensive_problem_file;
 
-/* The names of the fields; null: "question", "answer", "id". `answer_after`: the reference is what
- * follows this text in the answer field ("#### " for GSM8K); null takes the field whole. */
+/* The names of the fields; null: as `kind` has them, or without one "question", "answer", "id".
+ * `question` is a text, or a chat: then what the user says last in it. `answer_after`: the
+ * reference is what follows this text in the answer field ("#### " for GSM8K); null takes the field
+ * whole. */
 typedef struct pensive_problem_fields {
   uint32_t struct_size;
   uint32_t reserved; /* 0 */
@@ -22,11 +24,17 @@ typedef struct pensive_problem_fields {
   const char* answer;
   const char* id;
   const char* answer_after;
+  const char* body; /* a field that stands before the question, as SVAMP's Body does; or null */
+  /* "plain", "gsm8k", "svamp", "math500", "aime" or "math"; "auto": found by the first problem's
+   * keys; or null. Names given beside it go before its own, but for "auto". */
+  const char* kind;
+  int32_t skip_broken; /* 1: what is no such problem is passed over; 0: it is an error */
+  int32_t reserved2;   /* 0 */
 } pensive_problem_fields;
 #define PENSIVE_PROBLEM_FIELDS_INIT \
-  { sizeof(pensive_problem_fields), 0, NULL, NULL, NULL, NULL }
+  { sizeof(pensive_problem_fields), 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
 
-/* Reads JSON lines. Fails with PENSIVE_CORRUPT_FILE, naming line and key. */
+/* Reads JSON lines, or one JSON array. Fails with PENSIVE_CORRUPT_FILE, naming line and key. */
 PENSIVE_API int32_t pensive_problem_file_load(const char* file,
                                               const pensive_problem_fields* fields,
                                               PENSIVE_OWN pensive_problem_file** problems,
@@ -34,6 +42,11 @@ PENSIVE_API int32_t pensive_problem_file_load(const char* file,
 /* The problems; the arrays live as long as the file's handle. */
 PENSIVE_API int32_t pensive_problem_file_get(const pensive_problem_file* file,
                                              pensive_problems* problems, pensive_error** error);
+/* How many lines or entries were passed over, and why the one number `index` was, or null. The text
+ * lives as long as the file's handle. */
+PENSIVE_API int32_t pensive_problem_file_broken(const pensive_problem_file* file);
+PENSIVE_API const char* pensive_problem_file_broken_why(const pensive_problem_file* file,
+                                                        int32_t index);
 PENSIVE_API void pensive_problem_file_free(pensive_problem_file* file);
 
 typedef struct pensive_exam_options {
@@ -77,9 +90,19 @@ typedef struct pensive_exam_result {
   double truncated_share;
   double mean_think_tokens, mean_answer_tokens, mean_probe_tokens;
   double seconds_p50, seconds_p95; /* of a sample */
+  /* Likewise where the first answer opens that another follows, and the first right one. */
+  double mean_first_partial, mean_first_correct;
+  double strict_accuracy; /* of the answers in \boxed{} only */
+  double strict_low, strict_high;
+  double boxed_share;
+  double mean_flops;              /* of all that was decoded after the prompt, probes included */
+  double tokens_low, tokens_high; /* 95% of mean_tokens, over problems */
 } pensive_exam_result;
-#define PENSIVE_EXAM_RESULT_INIT \
-  { sizeof(pensive_exam_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define PENSIVE_EXAM_RESULT_INIT                                                                   \
+  {                                                                                                \
+    sizeof(pensive_exam_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+        0, 0                                                                                       \
+  }
 PENSIVE_API int32_t pensive_exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
                                             pensive_error** error);
 
@@ -96,9 +119,14 @@ typedef struct pensive_exam_sample {
   int32_t probe_tokens;
   double seconds;     /* from its start, waiting included */
   const char* answer; /* what it votes for; empty: nothing. Lives as long as the exam */
+  double first_partial, first_correct;
+  double strict_score; /* the score where the answer stands in a box, else 0 */
+  double flops;
+  int32_t is_boxed;
+  int32_t reserved;
 } pensive_exam_sample;
 #define PENSIVE_EXAM_SAMPLE_INIT \
-  { sizeof(pensive_exam_sample), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+  { sizeof(pensive_exam_sample), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0 }
 /* Sample number `index`, ordered by problem, then sample. */
 PENSIVE_API int32_t pensive_exam_get_sample(const pensive_exam* exam, int32_t index,
                                             pensive_exam_sample* sample, pensive_error** error);
@@ -121,6 +149,23 @@ PENSIVE_API int32_t pensive_exam_pass_at_k(const pensive_exam* exam, int32_t k,
 PENSIVE_API int32_t pensive_exam_majority_at_k(const pensive_exam* exam, int32_t k,
                                                pensive_exam_share* share, pensive_error** error);
 
+/* s1's measures of a way to think longer (arXiv 2501.19393, section 3.2), over runs on the same
+ * problems with different budgets. */
+typedef struct pensive_exam_scaling_result {
+  uint32_t struct_size;
+  uint32_t reserved;
+  double control;     /* share of runs whose thinking is as long as was asked; NaN: nothing was */
+  double slope;       /* mean over pairs: accuracy, a share, for each thinking token more */
+  double performance; /* the best accuracy */
+} pensive_exam_scaling_result;
+#define PENSIVE_EXAM_SCALING_RESULT_INIT \
+  { sizeof(pensive_exam_scaling_result), 0, 0, 0, 0 }
+/* `least` and `most`: the mean thinking tokens that were asked of each run, or both null. */
+PENSIVE_API int32_t pensive_exam_scaling(const pensive_exam* const* runs, size_t count,
+                                         const double* least, const double* most,
+                                         pensive_exam_scaling_result* result,
+                                         pensive_error** error);
+
 typedef struct pensive_exam_difference {
   uint32_t struct_size;
   uint32_t reserved;
@@ -131,13 +176,18 @@ typedef struct pensive_exam_difference {
   double errors_low, errors_high;
   double p_value;             /* two-sided, that the arms do not differ: McNemar's or sign flips */
   int32_t improved, worsened; /* problems on which b scores higher, and lower */
+  double detectable;          /* the smallest difference that four of five such exams would show */
 } pensive_exam_difference;
 #define PENSIVE_EXAM_DIFFERENCE_INIT \
-  { sizeof(pensive_exam_difference), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(pensive_exam_difference), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 /* Two arms over the same problems. */
 PENSIVE_API int32_t pensive_exam_compare(const pensive_exam* a, const pensive_exam* b,
                                          pensive_exam_difference* difference,
                                          pensive_error** error);
+/* With intervals of another confidence than 0.95, such as 1 - 0.05 / m for one of m arms. */
+PENSIVE_API int32_t pensive_exam_compare_at(const pensive_exam* a, const pensive_exam* b,
+                                            double confidence, pensive_exam_difference* difference,
+                                            pensive_error** error);
 
 #ifdef __cplusplus
 }

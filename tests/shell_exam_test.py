@@ -1,0 +1,115 @@
+"""`pensive exam`, `compare` and `demo` beyond shell_test.py. shell_exam_test.py COMMAND MODEL"""
+import json
+import re
+
+from shell_door import MODEL, ShellTest, main, run
+
+TEST = MODEL / "problems" / "test.jsonl"
+
+
+class Exam(ShellTest):
+    def exam(self, file, *more, system="brief"):
+        return ["exam", "-m", MODEL, file, "--device", "cpu", "--system", system, "--json", *more]
+
+    def page(self, file, *names):
+        html = file.read_text()
+        self.assertNotRegex(html, r"(src|href)=\"[^#\"]|url\(|https?:|@import|<script", "self-contained")
+        for name in names:
+            self.assertIn(name, html)
+        return html
+
+    def test_files_as_they_are_spread(self):
+        questions = [("57 + 23 * 11", "80"), ("12 - 47", "65")]
+        gsm8k = self.path / "gsm8k.jsonl"
+        gsm8k.write_text("".join(json.dumps({"question": q, "answer": f"so <<{a}>>\n#### {a}"}) + "\n"
+                                 for q, a in questions))
+        math500 = self.path / "math500.json"
+        math500.write_text(json.dumps([{"prompt": [{"from": "user", "value": q}], "final_answer": a}
+                                       for q, a in questions]))
+        plain = self.path / "plain.jsonl"
+        plain.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in questions))
+        expected = None
+        for file, fields in ((plain, ()), (gsm8k, ()), (gsm8k, ("--fields", "gsm8k")), (math500, ()),
+                             (math500, ("--fields", "aime")),
+                             (gsm8k, ("--question-field", "question", "--answer-after", "#### "))):
+            out = json.loads(run(*self.exam(file, "--seed", 3, "--samples", 4, *fields)).stdout)
+            out = {key: value for key, value in out.items() if not key.startswith("seconds")}
+            expected = expected or out
+            self.assertEqual(out, expected, (file, fields))
+        self.assertEqual(expected["strict"]["accuracy"], 0, "this model knows no box")
+        self.assertGreater(expected["mean_flops"], 2 * 2e6 * expected["mean_tokens"])
+        self.assertLessEqual(expected["mean_first_answer"], expected["mean_first_correct"])
+        self.assertEqual(expected["mean_first_partial"], 1)
+        self.refuses(*self.exam(gsm8k, "--fields", "math500"), saying="prompt")
+        self.refuses(*self.exam(gsm8k, "--fields", "gsm9k"), saying="svamp")
+
+    def test_broken_lines_are_refused_or_passed_over(self):
+        file = self.path / "broken.jsonl"
+        file.write_text('{"question": "1 + 1", "answer": "02"}\n{"question": \n{"question": "1 + 2", "answer": ""}\n')
+        self.refuses(*self.exam(file), saying="line 2")
+        done = run(*self.exam(file, "--bad-lines", "skip"))
+        self.assertEqual(json.loads(done.stdout)["problems"], 1)
+        self.assertIn("2 left out", done.stderr)
+        self.assertIn("line 2", done.stderr)
+        file.write_text("{\n")
+        self.refuses(*self.exam(file, "--bad-lines", "skip"), saying="expected problems")
+
+    def test_partial_answers_have_a_place(self):
+        out = json.loads(run(*self.exam(TEST, "--limit", 30, system="steps")).stdout)
+        self.assertLess(out["mean_first_partial"], .5)
+        self.assertLess(out["mean_first_answer"], out["mean_first_correct"])
+
+    def test_several_runs(self):
+        folders = []
+        for limit in (16, 32, 200):
+            folders.append(self.path / f"at<{limit}>")
+            run(*self.exam(TEST, "--limit", 40, "--think-max", limit, "--run", folders[-1],
+                           "--html", self.path / "one.html"))
+        self.page(self.path / "one.html", "all samples", " tokens</td>", "40 problems x 1", "class=\"minor\"")
+        page = self.path / "page.html"
+        out = json.loads(run("compare", *folders, "--json", "--html", page).stdout)
+        self.assertEqual(len(out["accuracy"]), 3)
+        self.assertEqual([one["differ_in"] for one in out["against_first"]],
+                         [['option --think-max: "16", "32"'], ['option --think-max: "16", "200"']])
+        self.assertEqual(out["scaling"]["control"], 1, "a budget is heeded")
+        self.assertEqual(out["scaling"]["performance"], max(out["accuracy"]))
+        html = self.page(page, "at&lt;16&gt;", "--think-max", "what differs from 1")
+        self.assertEqual(html.count('<circle class="dot"'), 3)
+        self.assertNotIn("at<16>", html)
+        text = run("compare", *folders).stdout
+        for part in ("against", "four of five", "scaling", "control      100%"):
+            self.assertIn(part, text)
+        two = json.loads(run("compare", *folders[:2], "--json").stdout)
+        self.assertAlmostEqual(two["difference"], two["accuracy"][1] - two["accuracy"][0])
+        self.assertAlmostEqual(two["detectable"] > abs(two["high"] - two["low"]) / 2, True)
+        self.refuses("compare", folders[0], saying="runs")
+
+    def test_arms_are_equal_up_to_the_first_closer(self):
+        texts = []
+        for more in ((), ("--continue", "Wait, "), ("--guide", "budget:max=30")):
+            file = self.path / f"{len(texts)}.jsonl"
+            run(*self.exam(TEST, "--limit", 20, "--samples", 3, "--row-invariant", "--out", file, *more))
+            lines = map(json.loads, file.read_text().splitlines())
+            texts.append({(line["problem"], line["sample"]): line["text"] for line in lines})
+        plain, wait, budget = texts
+        self.assertEqual(len(plain), 60)
+        for key, text in plain.items():
+            self.assertTrue(wait[key].startswith(text.split("</think>")[0]), key)
+            cut = budget[key].split("</think>")[0]
+            self.assertTrue(text.startswith(cut), key)
+        self.assertNotEqual(plain, wait)
+
+    def test_demo(self):
+        pages = self.path / "pages"
+        out = run("demo", "-m", MODEL, "--device", "cpu", "--precision", "float32", "--steps", 1, "--prompts", 2,
+                  "--group", 2, "--problems", 6, "--side-problems", 2, "--pages", pages).stdout
+        self.assertIn("It was made so that the", out)
+        same, = re.findall(r"the same problem: .*\n\n(.*)\n", out)
+        self.assertRegex(same, r"as it likes +'Wait' put where it stopped +the learned word put there")
+        self.assertIn("learned x2", out)
+        self.page(pages / "runs.html", "learned x1", "best phrase x3", 'class="ring"')
+        self.assertEqual((pages / "thinking.html").read_text().count("<article>"), 3)
+
+
+if __name__ == "__main__":
+    main()
