@@ -238,6 +238,11 @@ class Reader {
     while (lower.ends_with('.') || lower.ends_with(' ')) lower.pop_back();
     for (const std::string_view article : {"a ", "an ", "the "})
       if (lower.starts_with(article)) lower.erase(0, article.size());
+    for (const std::string_view what : {"option ", "choice "})
+      if (lower.starts_with(what) && lower.size() == what.size() + 1) {
+        const char letter = static_cast<char>(lower.back() - 'a' + 'A');
+        return add(TokenKind::letter, std::string_view(&letter, 1));
+      }
     if (lower == "and" || lower == "or" || lower == ", and" || lower == ", or")
       add(TokenKind::sign, ",");
     else if (lower == "infinity" || lower == "inf")
