@@ -168,7 +168,7 @@ class Reader {
       const char end = begin == "(" ? ')' : '}';
       if (size == 0 || size == inside.size() || inside[size] != end) return {};
       rest_.remove_prefix(begin.size() + size + 1);
-      return "(" + std::string(inside.substr(0, size)) + ")";
+      return std::string("(").append(inside.substr(0, size)).append(")");
     }
     return {};
   }
@@ -283,7 +283,7 @@ class Reader {
     } else if (has(functions, name) || has(known, name)) {
       add(TokenKind::command, name);
     } else if (!name.empty()) {
-      add(TokenKind::letter, "\\" + std::string(name));
+      add(TokenKind::letter, std::string("\\").append(name));
     }
   }
 
@@ -317,7 +317,7 @@ class Reader {
     const std::string_view inside = trimmed(rest_);
     const std::size_t end = inside.find('}');
     if (!inside.starts_with('{') || end == std::string_view::npos) {
-      add(TokenKind::letter, "\\" + std::string(name));
+      add(TokenKind::letter, std::string("\\").append(name));
       return;
     }
     const std::string_view kind = inside.substr(1, end - 1);
@@ -325,7 +325,7 @@ class Reader {
     const bool is_matrix = kind == "pmatrix" || kind == "bmatrix" || kind == "matrix" ||
                            kind == "Bmatrix" || kind == "smallmatrix" || kind == "array";
     if (!is_matrix) {
-      add(TokenKind::letter, "\\" + std::string(name) + std::string(kind));
+      add(TokenKind::letter, std::string("\\").append(name).append(kind));
       return;
     }
     add(TokenKind::command, name);
