@@ -80,7 +80,7 @@ TEST(Benchmarks, NoTwoAnswersOfMath500AreTakenForEachOther) {
   }
   EXPECT_GT(answers.size(), 150u);
   for (std::size_t i = 0; i < answers.size(); ++i)
-    for (std::size_t j = 0; j < answers.size(); ++j)
+    for (std::size_t j = 0; j <= i; ++j)
       EXPECT_EQ(same_answer(answers[i], answers[j]),
                 without_blanks(answers[i]) == without_blanks(answers[j]) ||
                     is_known(answers[i], answers[j]))

@@ -6,9 +6,9 @@
     python tests/judge_pairs.py --ours      ours only, against the verdicts written into the file
 
 Needs the Python door (PYTHONPATH=build/release/python). Math-Verify goes into a virtual environment
-of its own, .setup/judge, which is made where it is missing (from PyPI). Each answer is given to
-Math-Verify as models give it, in \\boxed{}; a pair counts as the same where it says so with the
-reference as gold."""
+of its own, .setup/judge, which is made where it is missing (from PyPI). Answers are given to it between
+dollars, as its documentation asks, and once more in \\boxed{}; a pair counts as the same where it
+says so with the reference as gold."""
 import argparse
 import collections
 import json
@@ -31,17 +31,17 @@ def pairs():
 
 
 def judge_as_peer():
-    """Runs inside the peer's environment: one JSON list of verdicts."""
+    """Runs inside the peer's environment: one JSON list of verdicts for each way to write answers."""
     import logging
 
     from math_verify import parse, verify
     logging.disable(logging.CRITICAL)
 
-    def read(answer):
-        return parse("\\boxed{" + answer + "}")
+    def verdicts(before, after):
+        return [bool(verify(parse(before + pair["reference"] + after),
+                            parse(before + pair["answer"] + after))) for pair in pairs()]
 
-    print(json.dumps([bool(verify(read(pair["reference"]), read(pair["answer"])))
-                      for pair in pairs()]))
+    print(json.dumps({"dollars": verdicts("$", "$"), "boxed": verdicts("\\boxed{", "}")}))
 
 
 def peer_verdicts():
@@ -64,9 +64,13 @@ def word(same):
     return "the same" if same else "different"
 
 
-def tables(rows, ours, peer):
-    count = len(rows)
+def agreement(ours, peer):
     agree = sum(a == b for a, b in zip(ours, peer))
+    return f"{agree} of {len(ours)}, {100 * agree / len(ours):.1f}%"
+
+
+def tables(rows, ours, peers):
+    peer = peers["dollars"]
     lines = ["| | pairs | agree | ours right | Math-Verify right |", "|---|---|---|---|---|"]
     kinds = collections.defaultdict(lambda: [0, 0, 0, 0])
     for row, our, their in zip(rows, ours, peer):
@@ -78,7 +82,8 @@ def tables(rows, ours, peer):
     kinds["**all**"] = kinds.pop("all")
     for kind, counts in kinds.items():
         lines.append(f"| {kind} | " + " | ".join(map(str, counts)) + " |")
-    lines += ["", f"Agreement: {agree} of {count}, {100 * agree / count:.1f}%.", "",
+    lines += ["", f"Agreement: {agreement(ours, peer)} (with answers in `\\boxed{{}}`: "
+              f"{agreement(ours, peers['boxed'])}).", "",
               "| kind | reference | answer | ours | Math-Verify | right |", "|---|---|---|---|---|---|"]
     for row, our, their in zip(rows, ours, peer):
         if our != their:

@@ -80,10 +80,11 @@ inline Tokens inside(Tokens tokens) { return tokens.subspan(1, tokens.size() - 2
 inline Tokens stripped(Tokens tokens) {
   constexpr int most_wraps = 16;  // each costs a pass
   const auto is_end = [](const Token& token) {
-    return is_separator(token) || token.is_sign(".") || token.is_sign("*");
+    return is_separator(token) || token.is_sign(".") || token.is_sign("*") || token.is_sign("^");
   };
   while (!tokens.empty() && is_end(tokens.back())) tokens = tokens.first(tokens.size() - 1);
-  while (!tokens.empty() && tokens.front().is_sign("*")) tokens = tokens.subspan(1);
+  while (!tokens.empty() && (tokens.front().is_sign("*") || tokens.front().is_sign("^")))
+    tokens = tokens.subspan(1);
   for (int i = 0; i < most_wraps && is_wrapped(tokens) && tokens.front().is_sign("{"); ++i)
     tokens = inside(tokens);
   return tokens;

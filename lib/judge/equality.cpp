@@ -74,15 +74,14 @@ const Form* answering_side(const Form& equation) {
 bool same_relations(const Form& a, const Form& b, int& steps) {
   if (a.mark != b.mark || a.parts.size() != b.parts.size()) return false;
   if (are_same(a.parts, b.parts, steps)) return true;
+  // "f(x) = x^2" and "y = x^2"; two plain letters are two answers.
+  const bool has_call = a.parts[0].text.ends_with(')') || b.parts[0].text.ends_with(')');
+  if (a.mark == "=" && has_call && a.parts[0].is_name && b.parts[0].is_name)
+    return is_same(a.parts[1], b.parts[1], steps);
   const auto is_value = [](const Form& part) { return part.kind == Kind::value; };
   if (a.parts.size() != 2 || !std::all_of(a.parts.begin(), a.parts.end(), is_value) ||
-      !std::all_of(b.parts.begin(), b.parts.end(), is_value)) {
-    const Form* left = answering_side(a);
-    const Form* right = answering_side(b);
-    // "f(x) = x^2" and "y = x^2"; letters of their own are two answers.
-    const bool has_call = a.parts[0].text.size() > 1 || b.parts[0].text.size() > 1;
-    return left && right && has_call && is_same(*left, *right, steps);
-  }
+      !std::all_of(b.parts.begin(), b.parts.end(), is_value))
+    return false;
   const Samples left = difference(a.parts[0].samples, a.parts[1].samples);
   const Samples right = difference(b.parts[0].samples, b.parts[1].samples);
   if (is_zero(left) || is_zero(right)) return is_zero(left) && is_zero(right);
@@ -120,6 +119,8 @@ bool is_same_across(const Form& a, const Form& b, int& steps) {
   // "1, 2" for the point (1, 2), in its order.
   if (a.kind == Kind::list && b.kind == Kind::tuple)
     return b.mark == "()" && are_same(a.parts, b.parts, steps);
+  // "x < 2 or x > 5" for a union.
+  if (a.kind == Kind::list && b.kind == Kind::unite) return same_collections(a, b, steps);
   if (a.kind == Kind::based && b.kind == Kind::value) return a.text == b.text;
   if (a.kind == Kind::ratio && b.kind == Kind::value)
     return a.parts.size() == 2 &&

@@ -27,6 +27,9 @@ bool is_name(Tokens tokens) {
   std::size_t end = 0;
   while (end < tokens.size() && (is_letters(tokens.subspan(end, 1)))) ++end;
   if (end == 0) return false;
+  if (end + 4 < tokens.size() && tokens[end].is_sign("^") && tokens[end + 2].is_sign("-") &&
+      tokens[end + 3].text == "1")
+    end += 5;  // "f^{-1}(x)"
   if (end == tokens.size()) return true;
   if (tokens[end].is_sign("_"))
     return end + 2 >= tokens.size() || is_wrapped(tokens.subspan(end + 1));
@@ -64,6 +67,9 @@ class Former {
 
  private:
   bool choice(Tokens tokens, Form& made) {
+    if (tokens[0].is(TokenKind::word, "option") || tokens[0].is(TokenKind::word, "choice"))
+      tokens = tokens.subspan(1);
+    if (tokens.empty()) return false;
     const bool is_open = tokens[0].is_sign("(");
     const std::size_t at = is_open ? 1 : 0;
     if (tokens.size() <= at || tokens[at].kind != TokenKind::letter) return false;

@@ -168,7 +168,7 @@ class Reader {
       const char end = begin == "(" ? ')' : '}';
       if (size == 0 || size == inside.size() || inside[size] != end) return {};
       rest_.remove_prefix(begin.size() + size + 1);
-      return "(" + std::string(inside.substr(0, size)) + ")";
+      return std::string("(").append(inside.substr(0, size)).append(")");
     }
     return {};
   }
@@ -238,6 +238,11 @@ class Reader {
     while (lower.ends_with('.') || lower.ends_with(' ')) lower.pop_back();
     for (const std::string_view article : {"a ", "an ", "the "})
       if (lower.starts_with(article)) lower.erase(0, article.size());
+    for (const std::string_view what : {"option ", "choice "})
+      if (lower.starts_with(what) && lower.size() == what.size() + 1) {
+        const char letter = static_cast<char>(lower.back() - 'a' + 'A');
+        return add(TokenKind::letter, std::string_view(&letter, 1));
+      }
     if (lower == "and" || lower == "or" || lower == ", and" || lower == ", or")
       add(TokenKind::sign, ",");
     else if (lower == "infinity" || lower == "inf")
@@ -278,7 +283,7 @@ class Reader {
     } else if (has(functions, name) || has(known, name)) {
       add(TokenKind::command, name);
     } else if (!name.empty()) {
-      add(TokenKind::letter, "\\" + std::string(name));
+      add(TokenKind::letter, std::string("\\").append(name));
     }
   }
 
@@ -312,7 +317,7 @@ class Reader {
     const std::string_view inside = trimmed(rest_);
     const std::size_t end = inside.find('}');
     if (!inside.starts_with('{') || end == std::string_view::npos) {
-      add(TokenKind::letter, "\\" + std::string(name));
+      add(TokenKind::letter, std::string("\\").append(name));
       return;
     }
     const std::string_view kind = inside.substr(1, end - 1);
@@ -320,7 +325,7 @@ class Reader {
     const bool is_matrix = kind == "pmatrix" || kind == "bmatrix" || kind == "matrix" ||
                            kind == "Bmatrix" || kind == "smallmatrix" || kind == "array";
     if (!is_matrix) {
-      add(TokenKind::letter, "\\" + std::string(name) + std::string(kind));
+      add(TokenKind::letter, std::string("\\").append(name).append(kind));
       return;
     }
     add(TokenKind::command, name);

@@ -241,7 +241,7 @@ Measures measure(const Trace& trace, const std::shared_ptr<const Tokenizer>& tok
   if (!tokenizer) return measures;
   const Thinking thinking = read_thinking(trace, tokenizer, options.step_end);
   measure_terms(thinking, options, measures);
-  measures.final_answer = final_answer_of(trace, *tokenizer);
+  measures.final_answer = final_answer(respond(trace, *tokenizer));
   measure_answers(thinking, options, measures);
   score_answers(options, measures);
   return measures;
