@@ -87,7 +87,7 @@ class Tune(ShellTest):
         self.assertEqual(self.tuned(*flags, self.path / "cut"), whole)
 
     def test_own_grid(self):
-        done = run(*self.tune("--json", "--tokens", 60, "--of", "budget", "overthink", limit=8))
+        done = run(*self.tune("--json", "--tokens", 60, "--of", "budget", "overthink", "-n", 120, limit=8))
         guides = [one["guide"] for one in json.loads(done.stdout)["table"]]
         self.assertEqual(guides[-3:], ["overthink:max=0.1", "overthink:max=0.2", "overthink:max=0.4"])
         limits = [int(guide.removeprefix("budget:max=")) for guide in guides[1:-3]]

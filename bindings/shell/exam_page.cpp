@@ -59,8 +59,11 @@ class Chart {
         width, height);
     axes();
     frontier();
-    for (std::size_t i = 0; i < dots_.size(); ++i) bars(dots_[i]);
-    for (std::size_t i = 0; i < dots_.size(); ++i) point(dots_[i], i + 1);
+    for (const Dot& one : dots_) bars(one);
+    for (const Dot& one : dots_) label(one);
+    for (const bool is_minor : {true, false})  // the runs themselves on top
+      for (std::size_t i = 0; i < dots_.size(); ++i)
+        if (dots_[i].is_minor == is_minor) point(dots_[i], i + 1);
     html_ += "</svg>\n";
     return std::move(html_);
   }
@@ -142,6 +145,19 @@ class Chart {
         y(one.high), x(one.least), x(one.most), y(one.accuracy), y(one.accuracy));
   }
 
+  // Of few runs also their names; the table has them all.
+  void label(const Dot& one) {
+    constexpr std::size_t readable = 8;
+    const auto runs = static_cast<std::size_t>(
+        std::count_if(dots_.begin(), dots_.end(), [](const Dot& dot) { return !dot.is_minor; }));
+    if (one.is_minor || runs > readable) return;
+    const double at_x = x(one.tokens);
+    const bool is_right = at_x > width - 230;
+    write("<text class=\"label\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n",
+          at_x + (is_right ? -13 : 13), y(one.accuracy) - 9, is_right ? "end" : "start",
+          escaped(one.name));
+  }
+
   void point(const Dot& one, std::size_t number) {
     const double at_x = x(one.tokens), at_y = y(one.accuracy);
     write("<g{}>", one.is_minor ? " class=\"minor\"" : "");
@@ -153,12 +169,6 @@ class Chart {
         at_x, at_y, one.is_minor ? 6 : 8, escaped(one.name), 100 * one.accuracy, 100 * one.low,
         100 * one.high, one.tokens);
     write("<text class=\"number\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", at_x, at_y + 3.5, number);
-    constexpr std::size_t readable = 8;
-    if (dots_.size() <= readable) {
-      const bool is_right = at_x > width - 230;
-      write("<text class=\"label\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>",
-            at_x + (is_right ? -13 : 13), at_y - 9, is_right ? "end" : "start", escaped(one.name));
-    }
     html_ += "</g>\n";
   }
 
