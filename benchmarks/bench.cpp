@@ -17,6 +17,7 @@
 #include "pensive/exam.h"
 #include "pensive/guides.h"
 #include "pensive/train.h"
+#include "shapes.h"
 
 namespace pensive::bench {
 namespace {
@@ -45,16 +46,19 @@ Bench::~Bench() {
   if (file_ != nullptr) std::fclose(file_);
 }
 
-void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
-                   std::string_view shape) {
-  const std::string line = fmt::format(
-      R"({{"case":"{}","shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"device":"{}","precision":"{}","model":"{}"}})",
-      name, shape, unit, spread.median, spread.low, spread.high, options_.repetitions,
-      to_string(model_->info().device), to_string(model_->info().precision),
-      std::filesystem::path(options_.model).filename().string());
+void Bench::print(std::string_view line) {
   fmt::print("{}\n", line);
   std::fflush(stdout);
   if (file_ != nullptr) fmt::print(file_, "{}\n", line);
+}
+
+void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
+                   std::string_view shape) {
+  print(fmt::format(
+      R"({{"case":"{}","shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"device":"{}","precision":"{}","model":"{}"}})",
+      name, shape, unit, spread.median, spread.low, spread.high, options_.repetitions,
+      to_string(model_->info().device), to_string(model_->info().precision),
+      std::filesystem::path(options_.model).filename().string()));
 }
 
 // Distinct prompts, so that no prefix is shared.
@@ -68,24 +72,24 @@ std::vector<TokenId> Bench::prompt(int length, int salt) const {
   return ids;
 }
 
-void Bench::decode(int batch, Arithmetic arithmetic) {
-  EngineOptions engine_options;
-  engine_options.arithmetic = arithmetic;
-  engine_options.max_live_sequences = batch;
-  Engine engine(model_, engine_options);
-  constexpr int new_tokens = 96;
+// Tokens a second of decode alone, a repetition each; as many sequences as may live.
+std::vector<double> Bench::decode_rates(const EngineOptions& options, int context, int new_tokens) {
+  const int batch = options.max_live_sequences;
+  Engine engine(model_, options);
   std::vector<double> rates;
   for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
     std::vector<Sequence> sequences;
     for (int i = 0; i < batch; ++i) {
       Request request;
-      request.prompt = prompt(64, repeat * batch + i);
+      request.prompt = prompt(context, repeat * batch + i);
       request.max_new_tokens = new_tokens;
       request.ignore_end_tokens = true;
       request.sampling.seed = 1;
       sequences.push_back(engine.start(request));
     }
-    while (engine.counters().computed_tokens == 0 || engine.counters().waiting > 0) engine.step();
+    const auto is_prompt = [](const Sequence& one) { return one.trace().decoded_tokens() == 0; };
+    do engine.step();
+    while (std::any_of(sequences.begin(), sequences.end(), is_prompt));
     engine.step();
     const auto before = engine.counters().computed_tokens;
     const auto start = Clock::now();
@@ -94,8 +98,40 @@ void Bench::decode(int batch, Arithmetic arithmetic) {
     const auto tokens = static_cast<double>(engine.counters().computed_tokens - before);
     if (repeat > 0) rates.push_back(tokens / seconds);  // the first warms up
   }
+  return rates;
+}
+
+void Bench::decode(int batch, Arithmetic arithmetic) {
+  EngineOptions engine_options;
+  engine_options.arithmetic = arithmetic;
+  engine_options.max_live_sequences = batch;
+  engine_options.graphs = options_.graphs;
   report(arithmetic == Arithmetic::fast ? "decode" : "decode, row-invariant", "tokens/s",
-         spread_of(rates), fmt::format("batch {}, context 64 to 160", batch));
+         spread_of(decode_rates(engine_options, 64, 96)),
+         fmt::format("batch {}, context 64 to 160", batch));
+}
+
+void Bench::decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second) {
+  EngineOptions engine_options;
+  engine_options.max_live_sequences = batch;
+  engine_options.cache_tokens = std::int64_t{batch} * (context + new_tokens + 64);
+  engine_options.reuse_prefixes = false;
+  engine_options.graphs = options_.graphs;
+  const Spread rate = spread_of(decode_rates(engine_options, context, new_tokens));
+  const ModelInfo& info = model_->info();
+  const double value_bytes =
+      static_cast<double>(info.weight_bytes) / static_cast<double>(info.parameters);
+  const double table = info.is_tied ? 0 : value_bytes * info.vocab_size * info.width;
+  const double positions = context + 0.5 * new_tokens;
+  const double cache = 2 * value_bytes * info.layers * info.kv_heads * info.head_dim * positions;
+  const double bytes = static_cast<double>(info.weight_bytes) - table + batch * cache;
+  const double limit = batch * copy_bytes_per_second / bytes;
+  print(fmt::format(
+      R"({{"case":"decode share","shape":"{}, batch {}, context {} to {}","unit":"tokens/s","median":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"copy_TB_per_s":{:.3f},"limit":{:.1f},"share":{:.3f},"graphs":{},"device":"{}","precision":"{}"}})",
+      options_.shape, batch, context, context + new_tokens, rate.median, rate.low, rate.high,
+      options_.repetitions, copy_bytes_per_second / 1e12, limit,
+      limit > 0 ? rate.median / limit : 0, options_.graphs, to_string(info.device),
+      to_string(info.precision)));
 }
 
 void Bench::prefill(int length) {
@@ -166,8 +202,30 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   app.add_flag("--single", options.single, "one sequence only: what peers are compared with");
   app.add_flag("--guides", options.only_guides, "only what guides cost");
+  app.add_option(
+      "--shape", options.shape,
+      "r1-1.5b or llama-1b: decode of random weights of that shape, and its share of the "
+      "card's copy bandwidth; --model gives the tokenizer");
+  std::string folder = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
+  app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
+      ->capture_default_str();
+  app.add_flag("!--no-graphs", options.graphs, "decode without CUDA graphs");
   CLI11_PARSE(app, argc, argv);
+  if (!options.shape.empty()) {
+    const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
+    if (!std::filesystem::exists(made / "model.safetensors"))
+      bench::write_checkpoint(bench::shape_named(options.shape), options.model, made);
+    options.model = made.string();
+  }
   bench::Bench bench(options);
+  if (!options.shape.empty()) {
+    const double copies = bench::copy_bandwidth();
+    bench.decode_share(1, 64, 512, copies);
+    for (const int batch : {2, 4, 8, 16, 32}) bench.decode_share(batch, 512, 64, copies);
+    bench.decode_share(64, 512, 128, copies);
+    bench.decode_share(1, 8192, 64, copies);
+    return 0;
+  }
   if (options.only_guides) {
     for (int batch : {1, 64}) bench.guides(batch);
     return 0;

@@ -18,6 +18,8 @@ struct Options {
   std::string out;  // a folder; empty: standard output only
   int repetitions = 5;
   bool single = false, only_guides = false;
+  std::string shape;  // a random checkpoint of this shape instead of `model`
+  bool graphs = true;
 };
 
 // Of the repetitions.
@@ -34,6 +36,9 @@ class Bench {
 
   void decode(int batch, Arithmetic arithmetic);
   void prefill(int length);
+  // Decode of a random checkpoint, with the share of what the card's memory allows: every weight
+  // but the embedding table, and every key and value, read once a step.
+  void decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second);
   void train_step(int prompts, int group, Branch branch);
   // What every guide of the catalogue costs, armed and never firing: tokens/s over those without
   // one, taken in turns.
@@ -42,6 +47,8 @@ class Bench {
  private:
   void report(std::string_view name, std::string_view unit, const Spread& spread,
               std::string_view shape);
+  void print(std::string_view line);
+  std::vector<double> decode_rates(const EngineOptions& options, int context, int new_tokens);
   std::vector<TokenId> prompt(int length, int salt) const;
 
   Options options_;

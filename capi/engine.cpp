@@ -97,6 +97,7 @@ int32_t engine_new(const pensive_model* model, const pensive_engine_options* opt
       wanted.arithmetic = pensive::Arithmetic::row_invariant;
     wanted.reuse_prefixes =
         !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
+    wanted.graphs = !flag_in(given.without_graphs, "pensive_engine_options.without_graphs");
     wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
     wanted.cache_tokens = given.cache_tokens;
     wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);

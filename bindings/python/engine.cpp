@@ -99,6 +99,8 @@ pensive::EngineOptions options_of(const py::kwargs& fields) {
       options.max_tokens_per_step = py::cast<int>(value);
     else if (name == "reuse_prefixes")
       options.reuse_prefixes = py::cast<bool>(value);
+    else if (name == "graphs")
+      options.graphs = py::cast<bool>(value);
     else if (name == "log")
       options.log = log_of(py::reinterpret_borrow<py::object>(value));
     else

@@ -25,6 +25,8 @@ void ModelFlags::add_to(CLI::App& app) {
   app.add_flag("--soft-of-other-model", takes_other_soft,
                "take --soft although it was made for another model of the same width");
   app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
+  app.add_flag("--no-graphs", no_graphs,
+               "on a CUDA card: no graphs for decode steps; slower, to compare with");
 }
 
 std::shared_ptr<const Model> ModelFlags::load() const {
@@ -53,6 +55,7 @@ EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) 
   EngineOptions options;
   options.soft = std::move(soft);
   if (row_invariant) options.arithmetic = Arithmetic::row_invariant;
+  options.graphs = !no_graphs;
   return options;
 }
 

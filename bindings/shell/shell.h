@@ -25,6 +25,7 @@ struct ModelFlags {
   std::string soft_file;
   bool takes_other_soft = false;
   bool row_invariant = false;
+  bool no_graphs = false;
 
   void add_to(CLI::App& app);
   std::shared_ptr<const Model> load() const;

@@ -96,6 +96,12 @@ struct EngineOptions {
   int max_live_sequences = 256;  // more wait their turn
   int max_tokens_per_step = 2048;
   bool reuse_prefixes = true;  // match prompts against pages computed before
+  // On a CUDA card, steps in which every sequence decodes one token run through kernels of their
+  // own as one CUDA graph, captured the second time a size of step is needed. Off: through
+  // libtorch, operation by operation, as prompts do; slower, and the twin to compare with. Not for
+  // row-invariant arithmetic, float64, or widths that are no multiple of 16 bytes, which always go
+  // through libtorch. Without effect on a CPU.
+  bool graphs = true;
   LogSink log{};
 };
 

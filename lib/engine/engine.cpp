@@ -16,7 +16,7 @@ Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptio
       options(given_options),
       scheduler(PagePool(pages, options.page_tokens, model->vocab_size()),
                 {options.max_live_sequences, options.max_tokens_per_step, options.reuse_prefixes}),
-      runner(model, options.arithmetic, pages, options.page_tokens),
+      runner(model, options, pages),
       tokenizer_(model->tokenizer()) {}
 
 std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {

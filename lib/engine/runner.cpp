@@ -53,6 +53,35 @@ std::vector<const SoftVocab::Rows*> versions(const Plan& plan, const Wishes& wis
   return found;
 }
 
+kernels::DecodeModel decode_model(const Model& model, const Cache& cache) {
+  const Decoder& decoder = *model.parts().decoder;
+  const Weights& weights = decoder.weights();
+  kernels::DecodeModel made;
+  made.heads = decoder.config().heads;
+  made.epsilon = decoder.config().norm_epsilon;
+  made.cosines = decoder.cosines();
+  made.sines = decoder.sines();
+  made.final_norm = weights.final_norm;
+  made.head = weights.head;
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    const LayerWeights& layer = weights.layers[i];
+    made.layers.push_back({layer.attention_norm, layer.qkv, layer.qkv_bias, layer.query_norm,
+                           layer.key_norm, layer.output, layer.output_bias, layer.mlp_norm,
+                           layer.gate_up, layer.gate_up_bias, layer.down, layer.down_bias,
+                           cache.keys[i], cache.values[i]});
+  }
+  return made;
+}
+
+// The row of the embedding table, or of the soft rows, where it stands.
+const void* embedding_of(const Model& model, const SoftVocab::Rows* rows, TokenId id) {
+  const bool is_soft = id >= model.vocab_size();
+  const at::Tensor& table = is_soft ? rows->rounded : model.parts().decoder->weights().embedding;
+  const std::int64_t row = is_soft ? id - model.vocab_size() : id;
+  return static_cast<const char*>(table.const_data_ptr()) +
+         row * table.size(1) * static_cast<std::int64_t>(table.element_size());
+}
+
 }  // namespace
 
 std::int64_t Cache::page_bytes(const Model& model, int page_tokens) {
@@ -103,9 +132,14 @@ std::pair<at::Tensor, at::Tensor> Cache::gather(const std::vector<int>& pages, i
   return {collect(keys), collect(values)};
 }
 
-Runner::Runner(std::shared_ptr<const Model> model, Arithmetic arithmetic, int pages,
-               int page_tokens)
-    : model_(std::move(model)), arithmetic_(arithmetic), cache_(*model_, pages, page_tokens) {}
+Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages)
+    : model_(std::move(model)),
+      arithmetic_(options.arithmetic),
+      log_(options.log),
+      cache_(*model_, pages, options.page_tokens) {
+  if (options.graphs && arithmetic_ == Arithmetic::fast)
+    decode_ = kernels::DecodeSteps::make(decode_model(*model_, cache_), options.max_live_sequences);
+}
 
 // Everything the device needs to know of the plan, in one array and so in one transfer.
 void Runner::lay_out(const Plan& plan) {
@@ -207,9 +241,33 @@ std::vector<kernels::Drawn> Runner::score(const at::Tensor& hidden, const Wishes
   return scored;
 }
 
+// One token for each sequence, and all of them drawn from.
+bool Runner::is_decode(const Plan& plan, const Wishes& wishes) const {
+  return decode_ && wishes.scores.empty() && std::ssize(plan.chunks) <= decode_->most_rows() &&
+         std::ranges::all_of(plan.chunks,
+                             [](const Chunk& chunk) { return chunk.count == 1 && chunk.is_drawn; });
+}
+
+std::vector<kernels::Drawn> Runner::decode(const Plan& plan, const Wishes& wishes) {
+  std::vector<kernels::DecodeRow> rows;
+  for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+    const Chunk& chunk = plan.chunks[i];
+    const TokenId id = chunk.lane->tokens[static_cast<std::size_t>(chunk.first)];
+    rows.push_back({embedding_of(*model_, wishes.rows[i], id), chunk.first, chunk.lane->pages});
+  }
+  const int before = decode_->captures();
+  std::vector<kernels::Drawn> drawn = decode_->run(rows, wishes.draws);
+  if (log_ && decode_->captures() > before)
+    log_(LogLevel::info,
+         fmt::format("graphs: captured a decode step of {} sequences, the {}. graph", rows.size(),
+                     decode_->captures()));
+  return drawn;
+}
+
 Outcome Runner::run(const Plan& plan, const Wishes& wishes) {
-  lay_out(plan);
   cache_.copy(plan.copies);
+  if (is_decode(plan, wishes)) return {decode(plan, wishes), {}};
+  lay_out(plan);
   const Model::Parts& parts = model_->parts();
   const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);
   const at::Tensor positions = arrays.narrow(0, tokens_, tokens_);

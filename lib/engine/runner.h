@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/scheduler.h"
+#include "kernels/decode.h"
 #include "kernels/kernels.h"
 #include "model/parts.h"
 
@@ -51,20 +52,24 @@ struct Outcome {
 
 class Runner {
  public:
-  Runner(std::shared_ptr<const Model> model, Arithmetic arithmetic, int pages, int page_tokens);
+  Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
 
   Outcome run(const Plan& plan, const Wishes& wishes);
   const Cache& cache() const noexcept { return cache_; }
 
  private:
   void lay_out(const Plan& plan);
+  bool is_decode(const Plan& plan, const Wishes& wishes) const;
+  std::vector<kernels::Drawn> decode(const Plan& plan, const Wishes& wishes);
   std::vector<kernels::Drawn> score(const at::Tensor& hidden, const Wishes& wishes) const;
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
 
   std::shared_ptr<const Model> model_;
   Arithmetic arithmetic_;
+  LogSink log_;
   Cache cache_;
+  std::unique_ptr<kernels::DecodeSteps> decode_;  // null: every step goes through the decoder
   at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts,
                       // lengths, tables
   std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;

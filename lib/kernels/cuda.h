@@ -2,7 +2,8 @@
 //
 // libpensive-cuda.so exports one function, pensive_cuda_table(); the core opens the library the
 // first time a CUDA device is asked for. All pointers are device memory unless named host_*;
-// `stream` is a cudaStream_t; every function launches and returns without waiting.
+// `stream` is a cudaStream_t; every function but decode() launches and returns without
+// waiting.
 #pragma once
 #include <cstdint>
 
@@ -17,7 +18,8 @@ struct CudaShape {
 
 struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   std::int32_t rows, vocab;
-  const float* logits;  // [rows, vocab]
+  const void* logits;  // [rows, vocab]
+  Scalar scalar;       // of the logits: any but float64
   const float* temperatures;
   const std::int32_t* top_ks;
   const float* top_ps;
@@ -42,6 +44,54 @@ struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   std::int32_t* is_finite;          // out
   std::int32_t* listed_tokens;      // out, by list_starts: the likeliest first
   float* listed_logprobs;           // out, likewise
+};
+
+// A layer's weights as decode steps read them; what the model has not is null.
+struct CudaLayer {
+  const void* attention_norm;          // [width]
+  const void *qkv, *qkv_bias;          // [(heads + 2 kv_heads) * head_dim, width], […]
+  const void *query_norm, *key_norm;   // [head_dim], both or none
+  const void *output, *output_bias;    // [width, heads * head_dim], [width]
+  const void* mlp_norm;                // [width]
+  const void *gate_up, *gate_up_bias;  // [2 * inner, width] = gate | up, [2 * inner]
+  const void *down, *down_bias;        // [width, inner], [width]
+  void *key_pages, *value_pages;       // [pages, page_tokens, kv_heads, head_dim]
+};
+
+// A model and its cache, for decode steps.
+struct CudaModel {
+  std::int32_t layers, width, inner, heads, kv_heads, head_dim, vocab, page_tokens;
+  std::int32_t most_rows;  // of a step
+  Scalar scalar;           // any but float64
+  double epsilon;
+  const float *cosines, *sines;  // [positions, head_dim / 2]
+  const void* final_norm;        // [width]
+  const void* head;              // [vocab, width]
+  const CudaLayer* host_layers;  // [layers], copied
+};
+
+// One row of a step: the newest token of a sequence.
+struct CudaRow {
+  const void* embedding;    // [width]
+  std::int32_t position;    // -1: no row, which reads and writes nothing
+  std::int32_t first_page;  // place in `tables` of its sequence's pages, in order
+};
+
+// What changes from step to step stands in device memory, at the same place in every step.
+struct CudaDecodeCall {
+  std::int32_t rows;     // with padding
+  std::int32_t longest;  // the largest position + 1
+  void* step;            // a block of bytes that begins with the next three
+  const CudaDraw* draw;  // its first draw->rows rows are drawn from; logits, scratch: not used
+  const CudaRow* card_rows;
+  const std::int32_t* tables;
+  const void* host_step;  // what goes there; pinned
+  std::int64_t step_bytes;
+  void* workspace;  // workspace_bytes(), zero at first
+  std::int64_t workspace_bytes;
+  const void* results;  // what `draw` writes
+  void* host_results;   // pinned
+  std::int64_t result_bytes;
 };
 
 struct CudaTable {
@@ -72,6 +122,15 @@ struct CudaTable {
                          const std::int32_t* starts, const std::int32_t* lengths, CudaShape shape,
                          double scale, Scalar scalar, void* stream);
   int (*draw)(const CudaDraw& draw, void* stream);
+  // Decode steps, whole: embedding, layers, head and draw of rows that each bring one token. Every
+  // size of step is launched one by one at first, then captured and replayed, for as long as step
+  // and workspace stay where they are. decode() waits for the results.
+  int (*make_decoder)(const CudaModel& model, int device, void** host_decoder);
+  void (*free_decoder)(void* decoder);
+  std::int64_t (*workspace_bytes)(const void* decoder, std::int32_t rows, std::int32_t longest);
+  // host_captured: 1 when this call captured a graph.
+  int (*decode)(void* decoder, const CudaDecodeCall& call, void* stream,
+                std::int32_t* host_captured);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

@@ -43,6 +43,10 @@ class Decoder {
   Decoder(Config config, Weights weights);
 
   const Config& config() const noexcept { return config_; }
+  const Weights& weights() const noexcept { return weights_; }
+  // Of every position's angles: [max_positions, head_dim / 2].
+  const at::Tensor& cosines() const noexcept { return cosines_; }
+  const at::Tensor& sines() const noexcept { return sines_; }
   // Rows of the embedding. ids int64 [tokens], all below vocab_size; -> [tokens, width].
   at::Tensor embed(const at::Tensor& ids) const;
   // embeddings [tokens, width], positions int64 [tokens]; -> normed hidden states [tokens, width].

@@ -388,6 +388,7 @@ class Engine:
         max_live_sequences: int = 256,
         max_tokens_per_step: int = 2048,
         reuse_prefixes: bool = True,
+        graphs: bool = True,
         log: Log | None = None,
     ) -> None: ...
     @overload

@@ -28,11 +28,12 @@ typedef struct pensive_engine_options {
   int32_t max_tokens_per_step; /* 0: 2048 */
   uint8_t row_invariant;       /* 1: the same bits alone and in any batch, at a price in speed */
   uint8_t forget_prefixes;     /* 1: do not match prompts against pages computed before */
-  uint8_t reserved[6];         /* 0 */
+  uint8_t without_graphs;      /* 1: no CUDA graphs for decode steps; slower, to compare with */
+  uint8_t reserved[5];         /* 0 */
 } pensive_engine_options;
 #define PENSIVE_ENGINE_OPTIONS_INIT                                                    \
   {                                                                                    \
-    sizeof(pensive_engine_options), 0, NULL, NULL, 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0, 0 } \
+    sizeof(pensive_engine_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0 } \
   }
 
 PENSIVE_API int32_t pensive_engine_new(const pensive_model* model,

@@ -25,6 +25,10 @@ int launch_paged_attention(const void* queries, std::int64_t query_stride, const
                            const std::int32_t* starts, const std::int32_t* lengths, CudaShape shape,
                            double scale, Scalar scalar, void* stream);
 int launch_draw(const CudaDraw& draw, void* stream);
+int make_decoder(const CudaModel& model, int device, void** host_decoder);
+void free_decoder(void* decoder);
+std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest);
+int decode(void* decoder, const CudaDecodeCall& call, void* stream, std::int32_t* host_captured);
 // Asks the runtime for one of our kernels on the current card: 0 where this build has its code.
 int find_kernel();
 
@@ -90,6 +94,22 @@ int by_scalar(Scalar scalar, Launch launch) {
       return launch(__half{});
     case Scalar::float64:
       return launch(double{});
+  }
+  return cudaErrorInvalidValue;
+}
+
+// The same without float64, which is for tests.
+template <class Launch>
+int by_brief_scalar(Scalar scalar, Launch launch) {
+  switch (scalar) {
+    case Scalar::float32:
+      return launch(float{});
+    case Scalar::bfloat16:
+      return launch(__nv_bfloat16{});
+    case Scalar::float16:
+      return launch(__half{});
+    case Scalar::float64:
+      break;
   }
   return cudaErrorInvalidValue;
 }

@@ -67,6 +67,10 @@ const CudaTable table = {
     launch_write_pages,
     launch_paged_attention,
     launch_draw,
+    make_decoder,
+    free_decoder,
+    workspace_bytes,
+    decode,
 };
 
 }  // namespace

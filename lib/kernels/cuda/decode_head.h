@@ -1,0 +1,208 @@
+// What both kernels of decode attention share: how a block finds its positions, and turns, writes
+// and joins what it has.
+#pragma once
+#include "kernels/cuda/decode.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/tile.h"
+
+namespace pensive::kernels {
+
+#if defined(__CUDACC__)
+
+// How a block sees the call.
+struct Mine {
+  int row, kv_head, first_head, heads, length, begin, end, splits;
+  const std::int32_t* pages;
+
+  // most: query heads of a block.
+  __device__ bool find(const DecodeAttention& call, int most) {
+    row = blockIdx.z;
+    const CudaRow step = call.step[row];
+    int group = call.heads / call.kv_heads, parts = (group + most - 1) / most;
+    kv_head = blockIdx.y / parts;
+    int part = blockIdx.y % parts;
+    heads = min(most, group - part * most);
+    first_head = kv_head * group + part * most;
+    length = step.position + 1;
+    pages = call.tables + step.first_page;
+    int each = split_positions(length);
+    splits = (length + each - 1) / each;
+    begin = blockIdx.x * each;
+    end = min(length, begin + each);
+    return begin < end;
+  }
+  __device__ std::int64_t place(const DecodeAttention& call, int position) const {
+    std::int64_t slot =
+        static_cast<std::int64_t>(pages[position / call.page_tokens]) * call.page_tokens +
+        position % call.page_tokens;
+    return (slot * call.kv_heads + kv_head) * call.head_dim;
+  }
+};
+
+constexpr int most_pairs = 4;  // of dimensions that turn together, a lane: head_dim of at most 256
+
+// Cosines and sines of this lane's pairs at the row's position.
+struct Angles {
+  float cosines[most_pairs], sines[most_pairs];
+  __device__ Angles(const DecodeAttention& call, int position) {
+    int half = call.head_dim / 2;
+    std::int64_t at = static_cast<std::int64_t>(position) * half;
+#pragma unroll
+    for (int i = 0; i < most_pairs; ++i) {
+      int d = threadIdx.x % 32 + i * 32;
+      cosines[i] = d < half ? call.cosines[at + d] : 0;
+      sines[i] = d < half ? call.sines[at + d] : 0;
+    }
+  }
+};
+
+// One head of a projected row, by one warp: bias, norm, turn. Takes each value of the two
+// dimensions that turn together to `put(d, value)`, rounded.
+template <class S, class Put>
+__device__ void turn_head(const DecodeAttention& call, int row, int head, const void* norm,
+                          const Angles& angles, Put put) {
+  int dim = call.head_dim, half = dim / 2, lane = threadIdx.x % 32;
+  std::int64_t heads = call.heads + 2 * call.kv_heads;
+  const S* from = static_cast<const S*>(call.qkv) + (row * heads + head) * dim;
+  const S* bias = call.qkv_bias ? static_cast<const S*>(call.qkv_bias) + head * dim : nullptr;
+  float a[most_pairs], b[most_pairs], squares = 0;
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    int d = lane + i * 32;
+    a[i] = b[i] = 0;
+    if (d >= half) continue;
+    a[i] = widen(from[d]);
+    b[i] = widen(from[half + d]);
+    if (bias) {
+      a[i] = rounded<S>(a[i] + widen(bias[d]));
+      b[i] = rounded<S>(b[i] + widen(bias[half + d]));
+    }
+    squares += a[i] * a[i] + b[i] * b[i];
+  }
+  float scale = 1;
+  if (norm) {
+    for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(~0u, squares, step);
+    scale = 1 / sqrtf(squares / static_cast<float>(dim) + static_cast<float>(call.epsilon));
+  }
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    int d = lane + i * 32;
+    if (d >= half) continue;
+    if (norm) {
+      const S* weights = static_cast<const S*>(norm);
+      a[i] = rounded<S>(a[i] * scale * widen(weights[d]));
+      b[i] = rounded<S>(b[i] * scale * widen(weights[half + d]));
+    }
+    float c = angles.cosines[i], s = angles.sines[i];
+    put(d, rounded<S>(a[i] * c - b[i] * s));
+    put(half + d, rounded<S>(b[i] * c + a[i] * s));
+  }
+}
+
+// The newest position's key and value, to their page.
+template <class S, int warps>
+__device__ void write_newest(const DecodeAttention& call, const Mine& mine, const Angles& angles) {
+  int dim = call.head_dim, warp = threadIdx.x / 32;
+  std::int64_t at = mine.place(call, mine.length - 1);
+  if (warp == warps - 1) {
+    S* to = static_cast<S*>(call.key_pages) + at;
+    turn_head<S>(call, mine.row, call.heads + mine.kv_head, call.key_norm, angles,
+                 [&](int d, float value) { narrow(value, to + d); });
+  } else if (warp == warps - 2) {
+    int head = call.heads + call.kv_heads + mine.kv_head;
+    std::int64_t heads = call.heads + 2 * call.kv_heads;
+    const S* from = static_cast<const S*>(call.qkv) + (mine.row * heads + head) * dim;
+    const S* bias = call.qkv_bias ? static_cast<const S*>(call.qkv_bias) + head * dim : nullptr;
+    S* to = static_cast<S*>(call.value_pages) + at;
+    for (int d = threadIdx.x % 32; d < dim; d += 32)
+      narrow(widen(from[d]) + (bias ? widen(bias[d]) : 0.0f), to + d);
+  }
+}
+
+// Asks for the keys and values of a block, as far as the second cache is the place for them. No
+// kernel of this step writes them but for the newest.
+template <class S, int threads>
+__device__ void ask_for_cache(const DecodeAttention& call, const Mine& mine) {
+  constexpr int line = 128 / static_cast<int>(sizeof(S)), most_positions = 256;
+  int lines = (call.head_dim + line - 1) / line;
+  int positions = min(mine.end - mine.begin, most_positions);
+  for (int i = threadIdx.x; i < positions * lines; i += threads) {
+    std::int64_t at = mine.place(call, mine.begin + i / lines) + i % lines * line;
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const S*>(call.key_pages) + at));
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const S*>(call.value_pages) + at));
+  }
+}
+
+// For a block without positions: a row that is not there gives zeros, not what memory held.
+template <class S, int threads>
+__device__ void give_zeros(const DecodeAttention& call, const Mine& mine) {
+  if (mine.length > 0 || blockIdx.x > 0) return;
+  wait_for_previous();  // which may still read what is there
+  S* to = static_cast<S*>(call.out) +
+          (static_cast<std::int64_t>(mine.row) * call.heads + mine.first_head) * call.head_dim;
+  for (int i = threadIdx.x; i < mine.heads * call.head_dim; i += threads) narrow(0.0f, to + i);
+}
+
+// Whether this block is the last of its row and heads to have written its share.
+__device__ inline bool comes_last(const DecodeAttention& call, const Mine& mine, int* shared) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int* arrivals = call.arrivals + mine.row * gridDim.y + blockIdx.y;
+    *shared = atomicAdd(arrivals, 1) == mine.splits - 1;
+    if (*shared) *arrivals = 0;  // as the next step wants it
+    __threadfence();
+  }
+  __syncthreads();
+  return *shared;
+}
+
+// The splits of a block's heads, joined in their order.
+template <class S, int threads>
+__device__ void join_splits(const DecodeAttention& call, const Mine& mine,
+                            float (*weights)[most_splits]) {
+  static_assert(most_splits == 64, "two splits a lane");
+  int dim = call.head_dim, lane = threadIdx.x % 32;
+  std::int64_t first = static_cast<std::int64_t>(mine.row) * call.heads + mine.first_head;
+  for (int g = threadIdx.x / 32; g < mine.heads; g += threads / 32) {
+    const float2* marks = call.marks + (first + g) * call.splits;
+    float2 none = make_float2(-INFINITY, 0);
+    float2 a = lane < mine.splits ? __ldcg(marks + lane) : none;
+    float2 b = lane + 32 < mine.splits ? __ldcg(marks + lane + 32) : none;
+    float most = b.x > a.x || isnan(b.x) ? b.x : a.x;
+    for (int step = 16; step > 0; step /= 2) {
+      float other = __shfl_xor_sync(~0u, most, step);
+      most = other > most || isnan(other) ? other : most;
+    }
+    a.x = expf(a.x - most);
+    b.x = expf(b.x - most);
+    float sum = a.x * a.y + b.x * b.y;
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    weights[g][lane] = a.x / sum;
+    weights[g][lane + 32] = b.x / sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x * 4; i < mine.heads * dim; i += threads * 4) {
+    int g = i / dim, d = i % dim;
+    const float* from = call.partials + (first + g) * call.splits * dim + d;
+    float4 all = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+    for (int s = 0; s < mine.splits; ++s) {
+      float4 here = __ldcg(reinterpret_cast<const float4*>(from + s * dim));
+      float weight = weights[g][s];
+      all.x += weight * here.x;
+      all.y += weight * here.y;
+      all.z += weight * here.z;
+      all.w += weight * here.w;
+    }
+    S* to = static_cast<S*>(call.out) + (first + g) * dim + d;
+    narrow(all.x, to);
+    narrow(all.y, to + 1);
+    narrow(all.z, to + 2);
+    narrow(all.w, to + 3);
+  }
+}
+
+#endif
+
+}  // namespace pensive::kernels

@@ -1,0 +1,358 @@
+// Whole decode steps on the card against the same steps made of single CPU operations.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "kernels/decode.h"
+#include "kernels_oracle.h"
+#include "pensive/base.h"
+
+namespace pensive::kernels {
+namespace {
+
+struct Shape {
+  int width = 64, inner = 96, heads = 6, kv_heads = 2, head_dim = 32, vocab = 70, page_tokens = 16;
+  bool has_biases = false, has_norms = false;
+};
+
+// A random model of two layers, with as many pages as the rows need.
+DecodeModel random_model(const Shape& shape, int pages, at::ScalarType scalar) {
+  const auto matrix = [&](std::int64_t out, std::int64_t in) {
+    return (random({out, in}, at::kDouble) / std::sqrt(static_cast<double>(in))).to(scalar);
+  };
+  const auto norm = [&](std::int64_t width) {
+    return (1 + 0.1 * random({width}, at::kDouble)).to(scalar);
+  };
+  const auto bias = [&](std::int64_t width) {
+    return shape.has_biases ? (0.3 * random({width}, at::kDouble)).to(scalar) : at::Tensor();
+  };
+  const std::int64_t own = shape.heads * shape.head_dim;
+  const std::int64_t qkv = own + 2 * shape.kv_heads * shape.head_dim;
+  DecodeModel model;
+  model.heads = shape.heads;
+  model.epsilon = 1e-6;
+  const at::Tensor angles = at::rand({4000, shape.head_dim / 2}, at::kDouble) * 6;
+  model.cosines = angles.cos().to(at::kFloat);
+  model.sines = angles.sin().to(at::kFloat);
+  for (int i = 0; i < 2; ++i) {
+    DecodeLayer layer;
+    layer.attention_norm = norm(shape.width);
+    layer.qkv = matrix(qkv, shape.width);
+    layer.qkv_bias = bias(qkv);
+    if (shape.has_norms) {
+      layer.query_norm = norm(shape.head_dim);
+      layer.key_norm = norm(shape.head_dim);
+    }
+    layer.output = matrix(shape.width, own);
+    layer.output_bias = bias(shape.width);
+    layer.mlp_norm = norm(shape.width);
+    layer.gate_up = matrix(2 * shape.inner, shape.width);
+    layer.gate_up_bias = bias(2 * shape.inner);
+    layer.down = matrix(shape.width, shape.inner);
+    layer.down_bias = bias(shape.width);
+    layer.key_pages = random({pages, shape.page_tokens, shape.kv_heads, shape.head_dim}, scalar);
+    layer.value_pages = random({pages, shape.page_tokens, shape.kv_heads, shape.head_dim}, scalar);
+    model.layers.push_back(std::move(layer));
+  }
+  model.final_norm = norm(shape.width);
+  model.head = matrix(shape.vocab, shape.width);
+  return model;
+}
+
+DecodeModel on(const DecodeModel& model, at::Device device) {
+  const auto move = [&](at::Tensor& x) {
+    if (x.defined()) x = x.to(device, x.scalar_type(), false, true);
+  };
+  DecodeModel moved = model;
+  for (at::Tensor* x : {&moved.cosines, &moved.sines, &moved.final_norm, &moved.head}) move(*x);
+  for (DecodeLayer& layer : moved.layers)
+    for (at::Tensor* x :
+         {&layer.attention_norm, &layer.qkv, &layer.qkv_bias, &layer.query_norm, &layer.key_norm,
+          &layer.output, &layer.output_bias, &layer.mlp_norm, &layer.gate_up, &layer.gate_up_bias,
+          &layer.down, &layer.down_bias, &layer.key_pages, &layer.value_pages})
+      move(*x);
+  return moved;
+}
+
+// Rows at random positions; pages in random order.
+struct Rows {
+  std::vector<int> positions;
+  std::vector<std::vector<int>> pages;
+  at::Tensor embeddings;  // [rows, width]
+};
+
+Rows random_rows(const Shape& shape, const std::vector<int>& positions, int pages,
+                 at::ScalarType scalar) {
+  Rows rows{positions, {}, random({static_cast<int64_t>(positions.size()), shape.width}, scalar)};
+  const at::Tensor order = at::randperm(pages, at::kInt);
+  int next = 0;
+  for (const int position : positions) {
+    std::vector<int>& own = rows.pages.emplace_back();
+    for (int i = 0; i <= position / shape.page_tokens; ++i)
+      own.push_back(order[next++].item<int>());
+  }
+  return rows;
+}
+
+int pages_for(const Shape& shape, const std::vector<int>& positions) {
+  int pages = 1;  // one of nobody
+  for (const int position : positions) pages += position / shape.page_tokens + 1;
+  return pages;
+}
+
+// The slow twin.
+std::vector<Drawn> step_by_step(DecodeModel& model, const Rows& rows,
+                                const std::vector<DrawRow>& wishes) {
+  const auto count = static_cast<std::int64_t>(rows.positions.size());
+  const DecodeLayer& first = model.layers.front();
+  const std::int64_t page_tokens = first.key_pages.size(1), kv_heads = first.key_pages.size(2);
+  const std::int64_t head_dim = first.key_pages.size(3), heads = model.heads;
+  std::size_t most = 0;
+  for (const auto& pages : rows.pages) most = std::max(most, pages.size());
+  PagedBatch batch;
+  batch.slots = at::zeros({count}, at::kLong);
+  batch.tables = at::zeros({count, static_cast<std::int64_t>(most)}, at::kInt);
+  batch.starts = at::arange(count + 1, at::kInt);
+  batch.lengths = at::tensor(rows.positions, at::kInt) + 1;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto& pages = rows.pages[static_cast<std::size_t>(i)];
+    const int position = rows.positions[static_cast<std::size_t>(i)];
+    for (std::size_t p = 0; p < pages.size(); ++p)
+      batch.tables[i][static_cast<std::int64_t>(p)] = pages[p];
+    batch.slots[i] = pages.back() * page_tokens + position % page_tokens;
+    batch.longest_length = std::max(batch.longest_length, position + 1);
+  }
+  const at::Tensor places = at::tensor(rows.positions, at::kLong);
+  const at::Tensor c = model.cosines.index_select(0, places),
+                   s = model.sines.index_select(0, places);
+  const auto product = [](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    return linear(x, weight, bias, Arithmetic::fast);
+  };
+  at::Tensor x = rows.embeddings;
+  for (DecodeLayer& layer : model.layers) {
+    const auto parts =
+        product(rms_norm(x, layer.attention_norm, model.epsilon), layer.qkv, layer.qkv_bias)
+            .view({count, heads + 2 * kv_heads, head_dim})
+            .split_with_sizes({heads, kv_heads, kv_heads}, 1);
+    at::Tensor queries = parts[0].contiguous(), keys = parts[1].contiguous();
+    if (layer.query_norm.defined()) {
+      queries = rms_norm(queries, layer.query_norm, model.epsilon);
+      keys = rms_norm(keys, layer.key_norm, model.epsilon);
+    }
+    write_pages(rotate(keys, c, s), parts[2].contiguous(), layer.key_pages, layer.value_pages,
+                batch);
+    const at::Tensor mixed =
+        paged_attention(rotate(queries, c, s), layer.key_pages, layer.value_pages, batch,
+                        1 / std::sqrt(static_cast<double>(head_dim)));
+    x = x + product(mixed.reshape({count, heads * head_dim}), layer.output, layer.output_bias);
+    const at::Tensor normed = rms_norm(x, layer.mlp_norm, model.epsilon);
+    x = x + product(silu_mul(product(normed, layer.gate_up, layer.gate_up_bias)), layer.down,
+                    layer.down_bias);
+  }
+  const at::Tensor logits = product(rms_norm(x, model.final_norm, model.epsilon), model.head, {});
+  return draw(logits.to(at::kFloat), wishes);
+}
+
+class Decode : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      card_ = to_torch(resolve({DeviceKind::cuda, 0}));
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+    at::manual_seed(23);
+  }
+
+  // Memory full of NaN, where the step's workspace will come to lie.
+  void poison() const {
+    std::vector<at::Tensor> filled;
+    for (int i = 0; i < 4; ++i)
+      filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
+  }
+
+  // Greedy draws that tell the logprobs of many tokens; three times, so that the third is a graph.
+  void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar) {
+    const int pages = pages_for(shape, positions);
+    DecodeModel model = random_model(shape, pages, scalar);
+    DecodeModel moved = on(model, card_);
+    const Rows rows = random_rows(shape, positions, pages, scalar);
+    std::vector<DrawRow> wishes(positions.size());
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      wishes[i].temperature = 0;
+      for (int t = 0; t < shape.vocab; t += 1 + shape.vocab / 60) wishes[i].watched.push_back(t);
+    }
+    poison();
+    const auto steps = DecodeSteps::make(moved, static_cast<int>(positions.size()) + 3);
+    ASSERT_NE(steps, nullptr);
+    const at::Tensor embeddings = rows.embeddings.to(card_);
+    std::vector<DecodeRow> asked;
+    for (std::size_t i = 0; i < positions.size(); ++i)
+      asked.push_back(
+          {embeddings[static_cast<std::int64_t>(i)].const_data_ptr(), positions[i], rows.pages[i]});
+    const std::vector<Drawn> slow = step_by_step(model, rows, wishes);
+    for (int again = 0; again < 3; ++again) {
+      const std::vector<Drawn> fast = steps->run(asked, wishes);
+      expect_near(fast, slow, shape, scalar);
+    }
+    EXPECT_EQ(steps->captures(), 1);
+    const double limit = scalar == at::kFloat ? 1e-5 : scalar == at::kHalf ? 4e-3 : 2e-2;
+    for (std::size_t i = 0; i < model.layers.size(); ++i) {
+      EXPECT_LT(error(moved.layers[i].key_pages, model.layers[i].key_pages), limit);
+      EXPECT_LT(error(moved.layers[i].value_pages, model.layers[i].value_pages), limit);
+    }
+  }
+
+  static void expect_near(const std::vector<Drawn>& fast, const std::vector<Drawn>& slow,
+                          const Shape& shape, at::ScalarType scalar) {
+    const double limit = scalar == at::kFloat ? 1e-4 : scalar == at::kHalf ? 2e-2 : 1.5e-1;
+    ASSERT_EQ(fast.size(), slow.size());
+    for (std::size_t i = 0; i < fast.size(); ++i) {
+      ASSERT_TRUE(fast[i].is_finite) << "row " << i;
+      ASSERT_EQ(fast[i].watched.size(), slow[i].watched.size());
+      double worst = 0;
+      for (std::size_t t = 0; t < slow[i].watched.size(); ++t)
+        worst =
+            std::max(worst, std::abs(static_cast<double>(fast[i].watched[t]) - slow[i].watched[t]));
+      EXPECT_LT(worst, limit) << "row " << i << " of " << fast.size() << ", " << shape.heads << "/"
+                              << shape.kv_heads << " heads, " << shape.head_dim << " wide, "
+                              << scalar;
+      EXPECT_NEAR(fast[i].entropy, slow[i].entropy, limit);
+    }
+  }
+
+  at::Device card_ = at::kCPU;
+};
+
+constexpr at::ScalarType scalars[] = {at::kFloat, at::kBFloat16, at::kHalf};
+
+std::vector<int> positions_of(int rows) {
+  std::vector<int> positions;
+  for (int i = 0; i < rows; ++i) positions.push_back((i * 37 + 11) % 150);
+  return positions;
+}
+
+TEST_F(Decode, EqualsSingleOperationsForEveryNumberOfRows) {
+  for (const at::ScalarType scalar : scalars)
+    for (const int rows : {1, 2, 3, 5, 8, 9, 16, 17, 40})
+      expect_equal({}, positions_of(rows), scalar);
+}
+
+TEST_F(Decode, EqualsForOddShapes) {
+  for (const at::ScalarType scalar : scalars) {
+    for (const int rows : {1, 3, 20}) {
+      for (const int head_dim : {64, 80, 96, 128, 256})
+        expect_equal({.heads = 4, .head_dim = head_dim}, positions_of(rows), scalar);
+      for (const int group : {1, 2, 3, 5, 7, 8, 9, 20})
+        expect_equal({.heads = 2 * group}, positions_of(rows), scalar);
+      expect_equal({.width = 200, .inner = 328, .vocab = 9001, .page_tokens = 3},
+                   positions_of(rows), scalar);
+      expect_equal({.width = 1544, .inner = 2056, .vocab = 513}, positions_of(rows), scalar);
+    }
+  }
+}
+
+TEST_F(Decode, EqualsWithBiasesAndNorms) {
+  for (const at::ScalarType scalar : scalars)
+    for (const int rows : {1, 2, 7, 33}) {
+      expect_equal({.has_biases = true}, positions_of(rows), scalar);
+      expect_equal({.has_norms = true}, positions_of(rows), scalar);
+      expect_equal({.has_biases = true, .has_norms = true}, positions_of(rows), scalar);
+    }
+}
+
+TEST_F(Decode, EqualsAtEveryKindOfLength) {
+  for (const at::ScalarType scalar : scalars) {
+    expect_equal({}, {0, 62, 63, 64, 65, 127, 128, 511, 512, 513, 600, 2047, 2048, 3000}, scalar);
+    expect_equal({.heads = 16, .head_dim = 64}, {3900}, scalar);
+    expect_equal({.page_tokens = 1}, {300, 1}, scalar);
+  }
+}
+
+TEST_F(Decode, RowsDoNotSeeTheirNeighbours) {
+  // Of one size of step: the bits of a row are the same whoever else is there.
+  const Shape shape{.vocab = 300};
+  const std::vector<int> positions = positions_of(8);
+  const int pages = pages_for(shape, positions);
+  DecodeModel model = on(random_model(shape, pages, at::kBFloat16), card_);
+  const Rows rows = random_rows(shape, positions, pages, at::kBFloat16);
+  const at::Tensor embeddings = rows.embeddings.to(card_);
+  const auto steps = DecodeSteps::make(model, 8);
+  std::vector<DecodeRow> asked;
+  std::vector<DrawRow> wishes(8);
+  for (std::size_t i = 0; i < 8; ++i) {
+    asked.push_back(
+        {embeddings[static_cast<std::int64_t>(i)].const_data_ptr(), positions[i], rows.pages[i]});
+    wishes[i].key = i;
+    wishes[i].watched = {1, 2, 3, static_cast<int>(i)};
+  }
+  const std::vector<Drawn> all = steps->run(asked, wishes);
+  for (int round = 0; round < 3; ++round) {
+    for (std::size_t first = 0; first < 3; ++first) {
+      const std::vector<DecodeRow> some(asked.begin() + static_cast<long>(first),
+                                        asked.begin() + static_cast<long>(first) + 5);
+      const std::vector<DrawRow> own(wishes.begin() + static_cast<long>(first),
+                                     wishes.begin() + static_cast<long>(first) + 5);
+      const std::vector<Drawn> fewer = steps->run(some, own);
+      for (std::size_t i = 0; i < fewer.size(); ++i) {
+        EXPECT_EQ(fewer[i].token, all[first + i].token);
+        EXPECT_EQ(fewer[i].logprob, all[first + i].logprob);
+        EXPECT_EQ(fewer[i].watched, all[first + i].watched);
+      }
+    }
+  }
+}
+
+TEST_F(Decode, DrawsWhatASingleDrawDraws) {
+  // Temperature, cuts, biases, masks and lists go through the step as through draw().
+  const Shape shape{.vocab = 9000};
+  const std::vector<int> positions = positions_of(12);
+  const int pages = pages_for(shape, positions);
+  DecodeModel model = random_model(shape, pages, at::kFloat), moved = on(model, card_);
+  const Rows rows = random_rows(shape, positions, pages, at::kFloat);
+  const at::Tensor embeddings = rows.embeddings.to(card_);
+  const auto steps = DecodeSteps::make(moved, 16);
+  std::vector<DecodeRow> asked;
+  std::vector<DrawRow> wishes(positions.size());
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    asked.push_back(
+        {embeddings[static_cast<std::int64_t>(i)].const_data_ptr(), positions[i], rows.pages[i]});
+    DrawRow& row = wishes[i];
+    row.key = mix(5, i);
+    row.temperature = i % 4 == 0 ? 0.0f : 0.7f;
+    row.top_k = i % 3 == 0 ? 40 : 0;
+    row.top_p = i % 2 ? 0.9f : 1.0f;
+    row.min_p = i % 5 == 3 ? 0.02f : 0.0f;
+    if (i % 3 == 1) {
+      row.bias_tokens = {static_cast<int>(i), 8999};
+      row.bias_logits = {1, 3};
+    }
+    if (i % 6 == 2) row.mask.assign(9000 / 32 + 1, 0x77777777u);
+    row.listed = static_cast<int>(i);
+  }
+  const std::vector<Drawn> slow = step_by_step(model, rows, wishes);
+  int differ = 0;
+  for (int again = 0; again < 3; ++again) {
+    const std::vector<Drawn> fast = steps->run(asked, wishes);
+    for (std::size_t i = 0; i < fast.size(); ++i) {
+      EXPECT_EQ(fast[i].listed_tokens.size(), i);
+      if (fast[i].token != slow[i].token) {
+        ++differ;  // two scores closer than rounding
+        continue;
+      }
+      EXPECT_NEAR(fast[i].logprob, slow[i].logprob, 1e-4);
+      EXPECT_NEAR(fast[i].drawn_logprob, slow[i].drawn_logprob, 1e-3) << i;
+    }
+  }
+  EXPECT_LE(differ, 3);
+}
+
+TEST_F(Decode, RefusesWhatItCannotDo) {
+  EXPECT_EQ(DecodeSteps::make(random_model({}, 4, at::kFloat), 4), nullptr);  // on the CPU
+  EXPECT_EQ(DecodeSteps::make(on(random_model({}, 4, at::kDouble), card_), 4), nullptr);
+  EXPECT_EQ(DecodeSteps::make(on(random_model({.inner = 94}, 4, at::kFloat), card_), 4), nullptr);
+  EXPECT_EQ(DecodeSteps::make(on(random_model({.head_dim = 20}, 4, at::kHalf), card_), 4), nullptr);
+}
+
+}  // namespace
+}  // namespace pensive::kernels
