@@ -30,7 +30,7 @@ train() {
   [[ ! -e $state ]] || resume=(--resume)
   "$pensive" train "${common[@]}" "$data/train.jsonl" --out "$row" --name continue --start Wait \
     --think-max "$train_budget" --times 1 -n $((train_budget + answer)) \
-    --steps "$steps" --prompts "$prompts" --group "$group" --inner-steps 4 --lr 1e-4 \
+    --steps "$steps" --prompts "$prompts" --group "$group" --inner-steps 4 --lr 1e-4 --reward boxed+correct \
     --checkpoint "$state" --save-every 1 --log "$out/train.jsonl" "${resume[@]}"
   touch "$out/trained"
 }
