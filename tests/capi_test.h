@@ -62,5 +62,6 @@ void test_errors(const World* world);
 void test_engine(const World* world);
 void test_judges(const World* world);
 void test_learning(const World* world);
+void test_trainer(const World* world, const pensive_problems* problems);
 
 #endif

@@ -183,6 +183,9 @@ class Train(ShellTest):
             file.write('{"question": "1 + 1"}\n')
         self.fails(self.train(folder), "line 13")
         self.assertFalse((folder / "row.safetensors").exists())
+        done = self.train(folder, "--bad-lines", "skip", steps=1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("1 left out", done.stderr)
 
 
 if __name__ == "__main__":

@@ -151,10 +151,7 @@ void check_places(const TrainFlags& flags) {
 void train(TrainFlags& flags) {
   const std::vector<Reward> rewards = flags.rewards();
   check_places(flags);
-  auto problems = load_problems(flags.file, flags.fields);
-  if (problems.empty()) {
-    throw Error(ErrorCode::invalid_argument, "expected problems; found none (" + flags.file + ")");
-  }
+  auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
   TokenId row = 0;

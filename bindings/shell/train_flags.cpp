@@ -133,7 +133,7 @@ void TrainFlags::add_to(CLI::App& app) {
   add_loss(app, train);
   add_optimizer(app, train);
   add_files(app, *this);
-  add_fields(app, fields);
+  problems.add_to(app);
   request.add_to(app);
   app.remove_option(app.get_option("--continue"));  // it is what is being learned
   app.get_option("--times-from")->excludes(app.get_option("--times"));

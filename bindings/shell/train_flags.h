@@ -13,7 +13,7 @@ namespace pensive::shell {
 struct TrainFlags {
   ModelFlags model;
   RequestFlags request;
-  ProblemFields fields;
+  ProblemFlags problems;
   TrainOptions train;
   std::string file, out, checkpoint, log, rates, name = "continue", start = "Wait";
   std::string reward = "boxed+correct";

@@ -98,8 +98,8 @@ typedef struct pensive_train_options {
   const pensive_judge* const* reward_judges;
   const double* reward_weights;
   size_t reward_count;
-  const pensive_guide* const*
-      one_of; /* each problem's samples get one of these beside the others */
+  /* Each problem's samples get one of these in front of the other guides; may be null. */
+  pensive_guide* const* one_of;
   size_t one_of_count;
   double clip_high;             /* as clip */
   double max_importance_weight; /* tokens are not weighted; TRL's cap is 2 */
