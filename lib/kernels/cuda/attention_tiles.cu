@@ -204,18 +204,12 @@ __global__ void __launch_bounds__(threads) attend_tiles(DecodeAttention call) {
   if (!mine.find(call, most_heads)) return give_zeros<S, threads>(call, mine);
   const Angles angles(call, mine.length - 1);
   ask_for_cache<S, threads>(call, mine);
-  wait_for_previous();
   int dim = call.head_dim, warp = threadIdx.x / 32;
-  for (int g = warp; g < most_heads; g += warps) {
-    S* to = queries + g * dim;
-    if (g < mine.heads) {
-      turn_head<S>(call, mine.row, mine.first_head + g, call.query_norm, angles,
-                   [&](int d, float value) { narrow(value, to + d); });
-    } else {
-      for (int d = threadIdx.x % 32; d < dim; d += 32) narrow(0.0f, to + d);
-    }
-  }
-  if (mine.end == mine.length) write_newest<S, warps>(call, mine, angles);
+  for (int i = mine.heads * dim + threadIdx.x; i < most_heads * dim; i += threads)
+    narrow(0.0f, queries + i);
+  wait_for_previous();
+  turn_heads<S, most_heads, warps>(
+      call, mine, angles, [&](int g, int d, float value) { narrow(value, queries + g * dim + d); });
   __syncthreads();
   Walk<S, sets> walk(call, mine, queries);
   for (int at = mine.begin + warp * chunk; at < mine.end; at += warps * chunk) walk.take(at);

@@ -42,10 +42,10 @@ struct Places {
 };
 
 // Enough splits for every row of at most so many positions; few sizes, since each gets a graph.
-int splits_until(int longest) {
+int splits_until(int longest, int rows) {
   int splits = 1;
   for (int length : {512, 2048, 8192, longest}) {
-    const int here = length < longest ? length : longest, each = split_positions(here);
+    const int here = length < longest ? length : longest, each = split_positions(here, rows);
     while (splits * each < here) splits *= 2;
   }
   return splits;
@@ -122,7 +122,7 @@ class Decoder {
   const CudaModel& model() const { return model_; }
 
   int run(const CudaDecodeCall& call, cudaStream_t stream, bool* captured) {
-    const Size size{call.rows, splits_until(call.longest)};
+    const Size size{call.rows, splits_until(call.longest, call.rows)};
     const Room room(model_, size, call.workspace);
     if (room.bytes > call.workspace_bytes || call.rows > model_.most_rows)
       return cudaErrorInvalidValue;
@@ -208,6 +208,9 @@ class Decoder {
     attention.head_dim = model_.head_dim;
     attention.page_tokens = model_.page_tokens;
     attention.splits = size.splits;
+    attention.page_shift = -1;
+    for (int shift = 0; shift < 16; ++shift)
+      if (1 << shift == model_.page_tokens) attention.page_shift = shift;
     return attention;
   }
 
@@ -224,7 +227,7 @@ class Decoder {
     // Comes after a copy, of which waiting for the kernel before would know nothing.
     const Way alone{stream, 0};
     errors += launch_embed(places_.rows, room.x, size.rows, model_.width, scalar, alone);
-    const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, false, way);
+    const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, way);
     if (is_tiled) {
       launch_tiled(size, room, way, errors);
     } else if (takes_product(size.rows, model_.width, scalar)) {
@@ -267,35 +270,44 @@ class Decoder {
             model_.vocab);
   }
 
-  // Tensor cores for the products. For more rows norms stand alone, since too many blocks would do
-  // them over.
+  // Tensor cores for the products that take long; norms for themselves before them, since too many
+  // blocks would do them over. Of one or two rows the others have more to gain from starting early.
   void launch_tiled(Size size, const Room& room, Way way, Errors& errors) const {
     const int width = model_.width;
-    const bool is_fused = takes_tiles(size.rows, width, model_.scalar, true, way);
-    const auto product = [&](Into into, const void* x, const void* norm, const void* weight,
-                             const void* bias, void* out, int in, int out_width) {
-      errors +=
-          launch_tiles({into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width},
-                       model_.scalar, way);
+    const bool is_few = size.rows <= 2 && takes_product(size.rows, width, model_.scalar);
+    const auto made = [&](Into into, const void* x, const void* norm, const void* weight,
+                          const void* bias, void* out, int in, int out_width) {
+      return Product{into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width};
     };
-    const auto normed = [&](Into into, const void* norm, const void* weight, const void* bias,
-                            void* out, int out_width) {
-      if (is_fused) return product(into, room.x, norm, weight, bias, out, width, out_width);
-      errors += launch_add_norm(room.x, nullptr, norm, room.normed, size.rows, width,
-                                model_.epsilon, model_.scalar, way);
-      product(into, room.normed, nullptr, weight, bias, out, width, out_width);
+    const auto tiled = [&](Into into, const void* x, const void* norm, const void* weight,
+                           const void* bias, void* out, int in, int out_width) {
+      if (norm) {
+        errors += launch_add_norm(room.x, nullptr, norm, room.normed, size.rows, width,
+                                  model_.epsilon, model_.scalar, way);
+      }
+      errors += launch_tiles(
+          made(into, norm ? room.normed : x, nullptr, weight, bias, out, in, out_width),
+          model_.scalar, way);
+    };
+    const auto brief = [&](Into into, const void* x, const void* norm, const void* weight,
+                           const void* bias, void* out, int in, int out_width) {
+      if (!is_few) return tiled(into, x, norm, weight, bias, out, in, out_width);
+      errors +=
+          launch_product(made(into, x, norm, weight, bias, out, in, out_width), model_.scalar, way);
     };
     for (const CudaLayer& layer : layers_) {
-      normed(Into::plain, layer.attention_norm, layer.qkv, layer.qkv_bias, room.qkv, qkv_width());
+      brief(Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias, room.qkv, width,
+            qkv_width());
       errors += attend(attention(size, layer, room, nullptr), way);
-      product(Into::added, room.mixed, nullptr, layer.output, layer.output_bias, room.x,
-              own_width(), width);
-      normed(Into::gated, layer.mlp_norm, layer.gate_up, layer.gate_up_bias, room.inner,
-             model_.inner);
-      product(Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x, model_.inner,
-              width);
+      brief(Into::added, room.mixed, nullptr, layer.output, layer.output_bias, room.x, own_width(),
+            width);
+      tiled(Into::gated, room.x, layer.mlp_norm, layer.gate_up, layer.gate_up_bias, room.inner,
+            width, model_.inner);
+      tiled(Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x, model_.inner,
+            width);
     }
-    normed(Into::plain, model_.final_norm, model_.head, nullptr, room.logits, model_.vocab);
+    tiled(Into::plain, room.x, model_.final_norm, model_.head, nullptr, room.logits, width,
+          model_.vocab);
   }
 
   // cuBLAS for the products, one kernel between two of them.
@@ -351,7 +363,7 @@ int make_decoder(const CudaModel& model, int device, void** host_decoder) try {
 void free_decoder(void* decoder) { delete static_cast<Decoder*>(decoder); }
 
 std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest) {
-  const Size size{rows, splits_until(longest)};
+  const Size size{rows, splits_until(longest, rows)};
   return Room(static_cast<const Decoder*>(decoder)->model(), size, nullptr).bytes;
 }
 

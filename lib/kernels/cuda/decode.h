@@ -11,17 +11,21 @@ namespace pensive::kernels {
 constexpr int most_splits = 64;  // of one row's cache, over blocks
 constexpr int most_group = 8;    // query heads of a block of attention
 
-// How many positions of a row's cache one block reads, a multiple of 64. By the row's own length
-// only, so that its bits do not depend on its neighbours.
+// How many positions of a row's cache one block reads, a multiple of 64. By the row's own length,
+// and whether the step has so few rows that these alone would leave most of the card idle; so that
+// a row's bits do not depend on its neighbours.
+constexpr int few_rows = 4;
 #if defined(__CUDACC__)
 __host__ __device__
 #endif
     inline int
-    split_positions(int length) {
+    split_positions(int length, int rows) {
   int least = length <= 512 ? 64 : length <= 2048 ? 128 : length <= 8192 ? 256 : 512;
   int even = (length + most_splits * 64 - 1) / (most_splits * 64) * 64;
+  if (rows <= few_rows) return even > 64 ? even : 64;
   return even > least ? even : least;
 }
+
 // Where launches go, and what the card there can do.
 struct Way {
   cudaStream_t stream;
@@ -53,9 +57,8 @@ struct Product {
 // others need one.
 bool takes_product(int rows, int in, Scalar scalar);
 int launch_product(const Product& product, Scalar scalar, Way way);
-// For at most 16 rows of the two brief types on tensor cores (from 8.0 on); normed ones at most 8,
-// and not for Into::added.
-bool takes_tiles(int rows, int in, Scalar scalar, bool is_normed, Way way);
+// For at most 16 rows of the two brief types on tensor cores (from 8.0 on); without norm.
+bool takes_tiles(int rows, int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);
 
 // x [rows, width] = the rows' embeddings, zeros where there is no row.
@@ -81,6 +84,7 @@ struct DecodeAttention {
   float2* marks;    // [rows, heads, splits]: largest score, sum of the weights
   int* arrivals;    // [rows, kv_heads * groups], zero before and after
   std::int32_t rows, heads, kv_heads, head_dim, page_tokens, splits;
+  std::int32_t page_shift;  // its logarithm where it is a power of two, else -1
 };
 // Norms and turns queries and keys, writes the new position to the cache, and attends to all.
 int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way);

@@ -166,20 +166,13 @@ __global__ void __launch_bounds__(threads) attend_new(DecodeAttention call) {
   ask_for_cache<S, threads>(call, mine);
   wait_for_previous();
   float scale = 1 / sqrtf(static_cast<float>(dim));
-  for (int g = threadIdx.x / 32; g < G; g += warps) {
-    float* to = room + g * dim;
-    if (g < mine.heads) {
-      turn_head<S>(call, mine.row, mine.first_head + g, call.query_norm, angles,
-                   [&](int d, float value) { to[d] = value * scale; });
-    } else {
-      for (int d = threadIdx.x % 32; d < dim; d += 32) to[d] = 0;
-    }
-  }
+  turn_heads<S, G, warps>(call, mine, angles,
+                          [&](int g, int d, float value) { room[g * dim + d] = value * scale; });
+  for (int i = mine.heads * dim + threadIdx.x; i < G * dim; i += threads) room[i] = 0;
   if (threadIdx.x < G) {
     shared.mosts[threadIdx.x] = -INFINITY;
     shared.sums[threadIdx.x] = shared.shrinks[threadIdx.x] = 0;
   }
-  if (mine.end == mine.length) write_newest<S, warps>(call, mine, angles);
 
   // A thread owns V columns of the output, at every `parts`-th position.
   int packs = dim / V, parts = min(threads / packs, tile);

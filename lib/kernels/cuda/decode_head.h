@@ -25,16 +25,16 @@ struct Mine {
     first_head = kv_head * group + part * most;
     length = step.position + 1;
     pages = call.tables + step.first_page;
-    int each = split_positions(length);
+    int each = split_positions(length, call.rows);
     splits = (length + each - 1) / each;
     begin = blockIdx.x * each;
     end = min(length, begin + each);
     return begin < end;
   }
   __device__ std::int64_t place(const DecodeAttention& call, int position) const {
-    std::int64_t slot =
-        static_cast<std::int64_t>(pages[position / call.page_tokens]) * call.page_tokens +
-        position % call.page_tokens;
+    int shift = call.page_shift, size = call.page_tokens;
+    int page = shift >= 0 ? position >> shift : position / size;
+    std::int64_t slot = static_cast<std::int64_t>(pages[page]) * size + (position - page * size);
     return (slot * call.kv_heads + kv_head) * call.head_dim;
   }
 };
@@ -56,31 +56,42 @@ struct Angles {
   }
 };
 
-// One head of a projected row, by one warp: bias, norm, turn. Takes each value of the two
-// dimensions that turn together to `put(d, value)`, rounded.
-template <class S, class Put>
-__device__ void turn_head(const DecodeAttention& call, int row, int head, const void* norm,
-                          const Angles& angles, Put put) {
-  int dim = call.head_dim, half = dim / 2, lane = threadIdx.x % 32;
+// One head of a projected row, as one warp holds it: the lane's pairs of dimensions that turn
+// together.
+struct Head {
+  float a[most_pairs], b[most_pairs];
+};
+
+template <class S>
+__device__ Head load_head(const DecodeAttention& call, int row, int head) {
+  int dim = call.head_dim, half = dim / 2;
   std::int64_t heads = call.heads + 2 * call.kv_heads;
   const S* from = static_cast<const S*>(call.qkv) + (row * heads + head) * dim;
   const S* bias = call.qkv_bias ? static_cast<const S*>(call.qkv_bias) + head * dim : nullptr;
-  float a[most_pairs], b[most_pairs], squares = 0;
+  Head loaded;
 #pragma unroll
   for (int i = 0; i < most_pairs; ++i) {
-    int d = lane + i * 32;
-    a[i] = b[i] = 0;
-    if (d >= half) continue;
-    a[i] = widen(from[d]);
-    b[i] = widen(from[half + d]);
-    if (bias) {
-      a[i] = rounded<S>(a[i] + widen(bias[d]));
-      b[i] = rounded<S>(b[i] + widen(bias[half + d]));
+    int d = threadIdx.x % 32 + i * 32;
+    loaded.a[i] = d < half ? widen(from[d]) : 0;
+    loaded.b[i] = d < half ? widen(from[half + d]) : 0;
+    if (bias && d < half) {
+      loaded.a[i] = rounded<S>(loaded.a[i] + widen(bias[d]));
+      loaded.b[i] = rounded<S>(loaded.b[i] + widen(bias[half + d]));
     }
-    squares += a[i] * a[i] + b[i] * b[i];
   }
+  return loaded;
+}
+
+// Norms and turns it; takes each value to `put(d, value)`, rounded.
+template <class S, class Put>
+__device__ void turn_head(const DecodeAttention& call, Head head, const void* norm,
+                          const Angles& angles, Put put) {
+  int dim = call.head_dim, half = dim / 2, lane = threadIdx.x % 32;
   float scale = 1;
   if (norm) {
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < most_pairs; ++i) squares += head.a[i] * head.a[i] + head.b[i] * head.b[i];
     for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(~0u, squares, step);
     scale = 1 / sqrtf(squares / static_cast<float>(dim) + static_cast<float>(call.epsilon));
   }
@@ -88,34 +99,59 @@ __device__ void turn_head(const DecodeAttention& call, int row, int head, const 
   for (int i = 0; i < most_pairs; ++i) {
     int d = lane + i * 32;
     if (d >= half) continue;
+    float a = head.a[i], b = head.b[i];
     if (norm) {
       const S* weights = static_cast<const S*>(norm);
-      a[i] = rounded<S>(a[i] * scale * widen(weights[d]));
-      b[i] = rounded<S>(b[i] * scale * widen(weights[half + d]));
+      a = rounded<S>(a * scale * widen(weights[d]));
+      b = rounded<S>(b * scale * widen(weights[half + d]));
     }
     float c = angles.cosines[i], s = angles.sines[i];
-    put(d, rounded<S>(a[i] * c - b[i] * s));
-    put(half + d, rounded<S>(b[i] * c + a[i] * s));
+    put(d, rounded<S>(a * c - b * s));
+    put(half + d, rounded<S>(b * c + a * s));
   }
 }
 
-// The newest position's key and value, to their page.
-template <class S, int warps>
-__device__ void write_newest(const DecodeAttention& call, const Mine& mine, const Angles& angles) {
-  int dim = call.head_dim, warp = threadIdx.x / 32;
-  std::int64_t at = mine.place(call, mine.length - 1);
-  if (warp == warps - 1) {
-    S* to = static_cast<S*>(call.key_pages) + at;
-    turn_head<S>(call, mine.row, call.heads + mine.kv_head, call.key_norm, angles,
-                 [&](int d, float value) { narrow(value, to + d); });
-  } else if (warp == warps - 2) {
-    int head = call.heads + call.kv_heads + mine.kv_head;
-    std::int64_t heads = call.heads + 2 * call.kv_heads;
-    const S* from = static_cast<const S*>(call.qkv) + (mine.row * heads + head) * dim;
-    const S* bias = call.qkv_bias ? static_cast<const S*>(call.qkv_bias) + head * dim : nullptr;
-    S* to = static_cast<S*>(call.value_pages) + at;
-    for (int d = threadIdx.x % 32; d < dim; d += 32)
-      narrow(widen(from[d]) + (bias ? widen(bias[d]) : 0.0f), to + d);
+// The block's heads, turned: queries to put(g, d, value); where the block has the newest position,
+// its key and value to their page. What a warp has to do is loaded before the first of it is done.
+template <class S, int most_heads, int warps, class Put>
+__device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
+                           Put put) {
+  constexpr int each = (most_heads + 2 + warps - 1) / warps;
+  int warp = threadIdx.x / 32, tasks = mine.heads + (mine.end == mine.length ? 2 : 0);
+  Head loaded[each];
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    int task = warp + i * warps;
+    int head = task < mine.heads    ? mine.first_head + task
+               : task == mine.heads ? call.heads + mine.kv_head
+                                    : call.heads + call.kv_heads + mine.kv_head;
+    if (task < tasks) loaded[i] = load_head<S>(call, mine.row, head);
+  }
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    int task = warp + i * warps;
+    if (task >= tasks) continue;
+    if (task < mine.heads) {
+      turn_head<S>(call, loaded[i], call.query_norm, angles,
+                   [&](int d, float value) { put(task, d, value); });
+      continue;
+    }
+    std::int64_t at = mine.place(call, mine.length - 1);
+    if (task == mine.heads) {
+      S* to = static_cast<S*>(call.key_pages) + at;
+      turn_head<S>(call, loaded[i], call.key_norm, angles,
+                   [&](int d, float value) { narrow(value, to + d); });
+    } else {
+      S* to = static_cast<S*>(call.value_pages) + at;
+      int half = call.head_dim / 2;
+#pragma unroll
+      for (int p = 0; p < most_pairs; ++p) {
+        int d = threadIdx.x % 32 + p * 32;
+        if (d >= half) continue;
+        narrow(loaded[i].a[p], to + d);
+        narrow(loaded[i].b[p], to + half + d);
+      }
+    }
   }
 }
 

@@ -161,12 +161,43 @@ struct Sampled {
   float logprob;  // of the distribution it was drawn from
 };
 
+// What one pass over the row finds for a draw: the best score, its z, and the mass of all.
+struct Find {
+  double mass;
+  Best best;
+  float z;
+  int unused;
+};
+
+__device__ inline Find join_finds(Find a, Find b) {
+  bool is_first = better(a.best, b.best).index == a.best.index;
+  return {a.mass + b.mass, is_first ? a.best : b.best, is_first ? a.z : b.z, 0};
+}
+
 // Draws from x, whose largest is `greedy`, by way of z, which may be x.
 template <class X, class T>
 __device__ Sampled sample(const CudaDraw& draw, int row, const X* x, float* z, Best greedy,
                           T& team) {
   int vocab = draw.vocab, k = draw.top_ks[row];
   float temperature = draw.temperatures[row], p = draw.top_ps[row];
+  const std::uint64_t key = draw.keys[row];
+  Find mine{0, {-INFINITY, INT32_MAX}, 0, 0};
+  auto consider = [&](int i, float here) {
+    float score = here + gumbel_of(key, static_cast<std::uint32_t>(i));
+    if (score > mine.best.value) {
+      mine.best = {score, i};
+      mine.z = here;
+    }
+  };
+  if ((k <= 0 || k >= vocab) && p >= 1 && draw.min_zs[row] == -INFINITY) {  // nothing is cut
+    for_each(x, vocab, team, [&](int i, float raw) {
+      float here = __fdiv_rn(raw - greedy.value, temperature);
+      mine.mass += exp(here);
+      consider(i, here);
+    });
+    mine = team.join(mine, join_finds);
+    return {mine.best.index, static_cast<float>(mine.z - log(mine.mass))};
+  }
   for_each(x, vocab, team,
            [&](int i, float here) { z[i] = __fdiv_rn(here - greedy.value, temperature); });
   std::uint32_t least = 0;
@@ -180,20 +211,10 @@ __device__ Sampled sample(const CudaDraw& draw, int row, const X* x, float* z, B
     least = ordered(draw.min_zs[row]);
     kept = mass_from(z, vocab, least, team);
   }
-  struct Candidate {
-    Best best;
-    float z;
-  };
-  Candidate mine{{-INFINITY, INT32_MAX}, 0};
-  const std::uint64_t key = draw.keys[row];
   for_each(z, vocab, team, [&](int i, float here) {
-    if (ordered(here) < least) return;
-    float score = here + gumbel_of(key, static_cast<std::uint32_t>(i));
-    if (score > mine.best.value) mine = {{score, i}, here};
+    if (ordered(here) >= least) consider(i, here);
   });
-  mine = team.join(mine, [](Candidate a, Candidate b) {
-    return better(a.best, b.best).index == a.best.index ? a : b;
-  });
+  mine = team.join(mine, join_finds);
   return {mine.best.index, static_cast<float>(mine.z - log(kept))};
 }
 

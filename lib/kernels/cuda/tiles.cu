@@ -9,17 +9,12 @@
 namespace pensive::kernels {
 namespace {
 
-constexpr int warps = 4;
-constexpr int threads = warps * 32;
 constexpr int stretch = 32;    // values of `in` a warp takes at once
 constexpr int most_ahead = 8;  // loads of the weight a lane has under way
-constexpr int padding = 8;     // values between normed rows, so that they lie in different banks
 
 template <class S>
 struct Call {
   const S* x;
-  const S* norm;
-  float epsilon;
   const S* weight;
   const S* bias;
   S* out;
@@ -27,10 +22,10 @@ struct Call {
 };
 
 // Adds the warps' sums [warps][parts][N][height][8] in their order and writes them.
-template <class S, int N, Into I, int height>
+template <class S, int N, Into I, int height, int warps>
 __device__ void hand_out(const Call<S>& call, const float* room) {
   constexpr int parts = I == Into::gated ? 2 : 1, tile = height * 8;
-  for (int i = threadIdx.x; i < N * tile; i += threads) {
+  for (int i = threadIdx.x; i < N * tile; i += warps * 32) {
     int row = i / tile * 8 + i % 8, column = blockIdx.x * height + i % tile / 8;
     if (row >= call.rows || column >= call.out_width) continue;
     float sums[parts] = {};
@@ -50,12 +45,11 @@ __device__ void hand_out(const Call<S>& call, const float* room) {
 }
 
 // N: how many times 8 rows of x there may be. height: 8 or 16 rows of the weight.
-template <class S, int N, Into I, int height, bool is_normed>
-__global__ void __launch_bounds__(threads) multiply_tiles(Call<S> call) {
+template <class S, int N, Into I, int height, int warps>
+__global__ void __launch_bounds__(warps * 32) multiply_tiles(Call<S> call) {
   constexpr int parts = I == Into::gated ? 2 : 1, halves = height / 8;
   constexpr int ahead = most_ahead / (parts * halves);
   __shared__ float room[warps * parts * N * height * 8];
-  extern __shared__ __align__(16) unsigned char normed_room[];
   let_next_come();
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
   const S* from[parts][halves];
@@ -84,23 +78,13 @@ __global__ void __launch_bounds__(threads) multiply_tiles(Call<S> call) {
   int first = warp * stretch, k = first + lane % 4 * 8;
 #pragma unroll
   for (int u = 0; u < ahead; ++u) load_weight(u, k + u * stride);
-  if (is_normed)
-    for (int at = threadIdx.x * 8; at < call.in; at += threads * 8) ask_for(call.norm + at);
   wait_for_previous();
 
-  const S* rows = call.x;
-  int apart = call.in;
-  if (is_normed) {
-    S* normed = reinterpret_cast<S*>(normed_room);
-    apart += padding;
-    norm_rows<S, N * 8, warps>(call.x, call.norm, call.epsilon, call.rows, call.in, apart, normed);
-    rows = normed;
-  }
   const S* x[N];
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     int mine = n * 8 + row;  // a row that is not there is never written
-    x[n] = rows + static_cast<std::int64_t>(mine < call.rows ? mine : 0) * apart;
+    x[n] = call.x + static_cast<std::int64_t>(mine < call.rows ? mine : 0) * call.in;
   }
   auto load_x = [&](int u, int k) {
 #pragma unroll
@@ -137,30 +121,29 @@ __global__ void __launch_bounds__(threads) multiply_tiles(Call<S> call) {
         room[(((warp * parts + p) * N + n) * height + line) * 8 + column] = sums[p][n][i];
       }
   __syncthreads();
-  hand_out<S, N, I, height>(call, room);
+  hand_out<S, N, I, height, warps>(call, room);
 }
 
-template <class S, int N, Into I, int height, bool is_normed>
+template <class S, int N, Into I, int height, int warps>
 int launch(const Call<S>& call, Way way) {
-  std::size_t shared = is_normed ? sizeof(S) * call.rows * (call.in + padding) : 0;
-  return start(multiply_tiles<S, N, I, height, is_normed>,
-               dim3((call.out_width + height - 1) / height), threads, shared, way, call);
+  return start(multiply_tiles<S, N, I, height, warps>, dim3((call.out_width + height - 1) / height),
+               warps * 32, 0, way, call);
 }
 
-template <class S, int N, bool is_normed>
+template <class S, int N>
 int launch_into(const Call<S>& call, Into into, Way way) {
   // Few rows of weight: half as many a block, so that all of the card has some.
   bool is_narrow = call.out_width < 4096;
   switch (into) {
     case Into::plain:
-      return is_narrow ? launch<S, N, Into::plain, 8, is_normed>(call, way)
-                       : launch<S, N, Into::plain, 16, is_normed>(call, way);
+      return is_narrow ? launch<S, N, Into::plain, 8, 8>(call, way)
+                       : launch<S, N, Into::plain, 16, 8>(call, way);
     case Into::added:
-      if (is_normed) break;
-      return is_narrow ? launch<S, N, Into::added, 8, false>(call, way)
-                       : launch<S, N, Into::added, 16, false>(call, way);
+      return is_narrow ? launch<S, N, Into::added, 8, 8>(call, way)
+                       : launch<S, N, Into::added, 16, 8>(call, way);
     case Into::gated:
-      return launch<S, N, Into::gated, 16, is_normed>(call, way);
+      // Smaller blocks where more registers are needed, so that all of them find a place at once.
+      return launch < S, N, Into::gated, 16, N == 1 ? 8 : 4 > (call, way);
   }
   return cudaErrorInvalidValue;
 }
@@ -168,31 +151,25 @@ int launch_into(const Call<S>& call, Into into, Way way) {
 template <class S>
 int launch_for(const Product& product, Way way) {
   Call<S> call{static_cast<const S*>(product.x),
-               static_cast<const S*>(product.norm),
-               static_cast<float>(product.epsilon),
                static_cast<const S*>(product.weight),
                static_cast<const S*>(product.bias),
                static_cast<S*>(product.out),
                product.rows,
                product.in,
                product.out_width};
-  if (product.norm) return launch_into<S, 1, true>(call, product.into, way);
-  return product.rows <= 8 ? launch_into<S, 1, false>(call, product.into, way)
-                           : launch_into<S, 2, false>(call, product.into, way);
+  return product.rows <= 8 ? launch_into<S, 1>(call, product.into, way)
+                           : launch_into<S, 2>(call, product.into, way);
 }
 
 }  // namespace
 
-bool takes_tiles(int rows, int in, Scalar scalar, bool is_normed, Way way) {
-  bool is_brief = scalar == Scalar::bfloat16 || scalar == Scalar::float16;
-  if (way.capability < 80 || rows > 16 || in % 8 != 0 || !is_brief) return false;
-  std::size_t normed = 2 * static_cast<std::size_t>(rows) * static_cast<std::size_t>(in + padding);
-  // Some is left for the sums.
-  return !is_normed || (rows <= 8 && normed + 10 * 1024 <= most_shared);
+bool takes_tiles(int rows, int in, Scalar scalar, Way way) {
+  return way.capability >= 80 && rows <= 16 && in % 8 == 0 &&
+         (scalar == Scalar::bfloat16 || scalar == Scalar::float16);
 }
 
 int launch_tiles(const Product& product, Scalar scalar, Way way) {
-  if (!takes_tiles(product.rows, product.in, scalar, product.norm != nullptr, way))
+  if (!takes_tiles(product.rows, product.in, scalar, way) || product.norm)
     return cudaErrorInvalidValue;
   return scalar == Scalar::bfloat16 ? launch_for<__nv_bfloat16>(product, way)
                                     : launch_for<__half>(product, way);
