@@ -87,7 +87,7 @@ class Tune(ShellTest):
         self.assertEqual(self.tuned(*flags, self.path / "cut"), whole)
 
     def test_own_grid(self):
-        done = run(*self.tune("--json", "--tokens", 60, "--of", "budget", "overthink", "-n", 120, limit=8))
+        done = run(*self.tune("--json", "--tokens", 90, "--of", "budget", "overthink", "-n", 120, limit=8))
         guides = [one["guide"] for one in json.loads(done.stdout)["table"]]
         self.assertEqual(guides[-3:], ["overthink:max=0.1", "overthink:max=0.2", "overthink:max=0.4"])
         limits = [int(guide.removeprefix("budget:max=")) for guide in guides[1:-3]]
@@ -95,8 +95,7 @@ class Tune(ShellTest):
         self.assertEqual(len(limits), 6)
         all_of_them = run(*self.tune("--json", "--tokens", 500, "-n", 80, limit=2), check=False)
         names = {one["guide"].split(":")[0] for one in json.loads(all_of_them.stdout)["table"]}
-        self.assertLessEqual({"margin", "cold_stop", "closer_pressure", "loops", "continue"}, names)
-        self.assertIn("left out: trial", all_of_them.stderr, "this model cannot spell a box")
+        self.assertLessEqual({"margin", "cold_stop", "closer_pressure", "loops", "trial", "continue"}, names)
         self.refuses(*self.tune("--tokens", 9, "--of", "random_stop"), saying="budget, margin")
 
     def test_targets_are_asked_for(self):
