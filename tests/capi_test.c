@@ -70,6 +70,10 @@ static int open_world(World* world, const char* directory) {
   pensive_engine_options engine = PENSIVE_ENGINE_OPTIONS_INIT;
   engine.soft = world->soft;
   engine.cache_tokens = 8192;
+  engine.without_graphs = 2;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "without_graphs",
+              pensive_engine_new(world->model, &engine, &world->engine, &error));
+  engine.without_graphs = 1; /* a CPU has none */
   CHECK_OK(pensive_engine_new(world->model, &engine, &world->engine, &error));
   return failures == 0;
 }

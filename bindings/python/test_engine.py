@@ -36,6 +36,11 @@ class Engine(unittest.TestCase):
         engine.finish(sequence)
         return sequence
 
+    def test_graphs_are_for_cards(self):
+        plain = pensive.Engine(self.model, cache_tokens=8192, row_invariant=True, graphs=False)
+        fields = dict(ignore_end_tokens=True)
+        self.assertEqual(self.finish(plain, **fields).trace.kept(), self.finish(self.make(), **fields).trace.kept())
+
     def test_rewind(self):
         engine = self.make()
         whole = self.finish(engine, ignore_end_tokens=True)
