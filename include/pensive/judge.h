@@ -66,8 +66,8 @@ PENSIVE_EXPORT std::optional<std::string> final_answer(const Response& response,
 //   two answers; nothing is converted, but degrees are radians too. \log is to the base of ten.
 // * Lists and sets in any order, \pm as two values, tuples and intervals with their brackets,
 //   x > 5 as an interval, unions, matrices, ratios, 52_8 (also without its base).
-// * Equations: "x = 5" is 5, "m + n = 7" is 7; two are the same where one is a multiple of the
-// other.
+// * Equations: "x = 5" is 5, "m + n = 7" is 7; two are the same where one is a
+//   multiple of the other.
 // * A choice by its letter, (B) or \text{B}; other text without its case and mark-up.
 // Done in 10 ms whatever is sent: beyond 4 KB an answer is a plain number or text.
 PENSIVE_EXPORT bool same_answer(std::string_view a, std::string_view b);

@@ -259,8 +259,8 @@ std::vector<kernels::Drawn> Runner::decode(const Plan& plan, const Wishes& wishe
   std::vector<kernels::Drawn> drawn = decode_->run(rows, wishes.draws);
   if (log_ && decode_->captures() > before)
     log_(LogLevel::info,
-         fmt::format("graphs: captured a decode step of {} sequences, the {}. graph", rows.size(),
-                     decode_->captures()));
+         fmt::format("graphs: {} captured, the newest for decode steps of {} sequences",
+                     decode_->captures(), rows.size()));
   return drawn;
 }
 
