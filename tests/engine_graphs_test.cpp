@@ -86,7 +86,7 @@ TEST_F(EngineGraphs, AreCapturedOnceASizeAndTold) {
   Engine engine(model_, told);
   for (int again = 0; again < 2; ++again) finish(engine, plain_request(ids(1, 9), 1, 40));
   ASSERT_EQ(lines.size(), 1u);
-  EXPECT_EQ(lines[0], "graphs: captured a decode step of 1 sequences, the 1. graph");
+  EXPECT_EQ(lines[0], "graphs: 1 captured, the newest for decode steps of 1 sequences");
   lines.clear();
   told.graphs = false;
   Engine without(model_, told);
