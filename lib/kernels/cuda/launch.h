@@ -82,23 +82,7 @@ struct Sum {
   }
 };
 
-// Calls launch(S{}) with the storage type that a Scalar names.
-template <class Launch>
-int by_scalar(Scalar scalar, Launch launch) {
-  switch (scalar) {
-    case Scalar::float32:
-      return launch(float{});
-    case Scalar::bfloat16:
-      return launch(__nv_bfloat16{});
-    case Scalar::float16:
-      return launch(__half{});
-    case Scalar::float64:
-      return launch(double{});
-  }
-  return cudaErrorInvalidValue;
-}
-
-// The same without float64, which is for tests.
+// Calls launch(S{}) with the storage type that a Scalar names; not float64, which is for tests.
 template <class Launch>
 int by_brief_scalar(Scalar scalar, Launch launch) {
   switch (scalar) {
@@ -112,6 +96,12 @@ int by_brief_scalar(Scalar scalar, Launch launch) {
       break;
   }
   return cudaErrorInvalidValue;
+}
+
+// The same with float64.
+template <class Launch>
+int by_scalar(Scalar scalar, Launch launch) {
+  return scalar == Scalar::float64 ? launch(double{}) : by_brief_scalar(scalar, launch);
 }
 
 #endif
