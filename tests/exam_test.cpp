@@ -149,7 +149,8 @@ TEST(Summary, KeepsTheNormalIntervalForScoresThatAreNoShares) {
 TEST(Wilson, EqualsTheRootsOfItsQuadratic) {
   EXPECT_NEAR(wilson(0.75, 4).low, 0.3006418425824019, 1e-12);
   EXPECT_NEAR(wilson(0.75, 4).high, 0.9544127391902995, 1e-12);
-  EXPECT_EQ(wilson(0, 3).low, 0);
+  for (int n = 1; n < 2000; ++n) EXPECT_EQ(wilson(0, n).low, 0) << n;
+  for (int n = 1; n < 2000; ++n) EXPECT_EQ(wilson(1, n).high, 1) << n;
   EXPECT_NEAR(wilson(0, 3).high, 0.5614970317550455, 1e-12);
   EXPECT_NEAR(wilson(1, 1).low, 0.20654931437723742, 1e-12);
 }

@@ -97,7 +97,9 @@ Interval wilson(double share, int n) noexcept {
   const double middle = (share + z2 / (2 * n)) / (1 + z2 / n);
   const double half = normal_quantile / (1 + z2 / n) *
                       std::sqrt(std::max(0.0, share * (1 - share)) / n + z2 / (4.0 * n * n));
-  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+  // At the ends exactly: rounding would leave 1e-19 there.
+  return {share > 0 ? std::max(0.0, middle - half) : 0,
+          share < 1 ? std::min(1.0, middle + half) : 1};
 }
 
 namespace {
