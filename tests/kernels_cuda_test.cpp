@@ -8,16 +8,9 @@ namespace {
 
 const at::ScalarType cuda_types[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
-class Cuda : public testing::Test {
+class Cuda : public OnCard {
  protected:
-  void SetUp() override {
-    try {
-      card_ = to_torch(resolve({DeviceKind::cuda, 0}));
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-    at::manual_seed(11);
-  }
+  Cuda() : OnCard(11) {}
 
   at::Tensor there(const at::Tensor& x) const { return x.to(card_); }
 
@@ -56,8 +49,6 @@ class Cuda : public testing::Test {
         << shape.heads << "/" << shape.kv_heads << " heads, " << shape.head_dim << " wide, "
         << shape.page_tokens << " a page, " << scalar;
   }
-
-  at::Device card_ = at::kCPU;
 };
 
 TEST_F(Cuda, RowOperationsEqualTheCpu) {

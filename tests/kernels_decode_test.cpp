@@ -153,16 +153,9 @@ std::vector<Drawn> step_by_step(DecodeModel& model, const Rows& rows,
   return draw(logits.to(at::kFloat), wishes);
 }
 
-class Decode : public testing::Test {
+class Decode : public OnCard {
  protected:
-  void SetUp() override {
-    try {
-      card_ = to_torch(resolve({DeviceKind::cuda, 0}));
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-    at::manual_seed(23);
-  }
+  Decode() : OnCard(23) {}
 
   // Memory full of NaN, where the step's workspace will come to lie.
   void poison() const {
@@ -220,8 +213,6 @@ class Decode : public testing::Test {
       EXPECT_NEAR(fast[i].entropy, slow[i].entropy, limit);
     }
   }
-
-  at::Device card_ = at::kCPU;
 };
 
 constexpr at::ScalarType scalars[] = {at::kFloat, at::kBFloat16, at::kHalf};

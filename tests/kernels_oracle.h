@@ -4,11 +4,32 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "pensive/base.h"
 
 namespace pensive::kernels {
+
+// Tests that run on a card, and are skipped where there is none.
+class OnCard : public testing::Test {
+ protected:
+  explicit OnCard(std::uint64_t seed) : seed_(seed) {}
+  void SetUp() override {
+    try {
+      card_ = to_torch(resolve({DeviceKind::cuda, 0}));
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+    at::manual_seed(seed_);
+  }
+
+  at::Device card_ = at::kCPU;
+
+ private:
+  std::uint64_t seed_;
+};
 
 inline at::Tensor random(at::IntArrayRef shape, at::ScalarType scalar) {
   return at::randn(shape, at::kDouble).to(scalar);

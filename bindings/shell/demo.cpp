@@ -185,12 +185,9 @@ void write_pages(const Demo& demo, std::span<const Arm> arms, std::span<const Ex
   for (const Column& column : columns)
     views.push_back({column.trace, measure(column.trace, demo.soft->tokenizer()),
                      pieces_of(column.trace, demo.soft->tokenizer())});
-  std::ofstream out(folder / "thinking.html", std::ios::binary);
-  out << html_of(views, "nothing, the fixed word, the learned word", demo.soft->tokenizer().get());
-  out.close();
-  if (!out)
-    throw Error(ErrorCode::io,
-                "expected a folder that can be written; found another (" + folder.string() + ")");
+  write_file(
+      (folder / "thinking.html").string(),
+      html_of(views, "nothing, the fixed word, the learned word", demo.soft->tokenizer().get()));
   fmt::print("pages: {} and {}\n", (folder / "runs.html").string(),
              (folder / "thinking.html").string());
 }

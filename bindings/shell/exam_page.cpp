@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iterator>
 
+#include "shell.h"
 #include "trace_page.h"
 
 namespace pensive::shell {
@@ -260,13 +260,6 @@ std::string html_of(const ExamPage& page) {
   return html + "</article>\n</main>\n</body>\n</html>\n";
 }
 
-void write_page(const std::string& file, const ExamPage& page) {
-  std::ofstream out(file, std::ios::binary);
-  out << html_of(page);
-  out.close();
-  if (!out)
-    throw Error(ErrorCode::io,
-                fmt::format("expected a file that can be written; found a failure ({})", file));
-}
+void write_page(const std::string& file, const ExamPage& page) { write_file(file, html_of(page)); }
 
 }  // namespace pensive::shell

@@ -98,6 +98,14 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
+void write_file(const std::string& path, std::string_view text) {
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out)
+    throw Error(ErrorCode::io, "expected a file that can be written; found none (" + path + ")");
+}
+
 void add_fields(CLI::App& app, ProblemFields& fields) {
   fields = problem_fields("auto");
   // Options are heeded in the order in which they stand here: names go before a kind's own.

@@ -90,6 +90,8 @@ std::string model_folder(const std::string& given, const std::string& revision);
 
 // A whole file; - is standard input.
 std::string read_file(const std::string& path);
+// In the place of what is there. Throws io.
+void write_file(const std::string& path, std::string_view text);
 
 // The names of a problem file's fields.
 void add_fields(CLI::App& app, ProblemFields& fields);

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
@@ -138,12 +137,7 @@ void show(const Flags& flags) {
     }
     return;
   }
-  std::ofstream out(flags.html_file, std::ios::binary);
-  out << html_of(views, flags.file, tokenizer.get());
-  if (!out.flush()) {
-    throw Error(ErrorCode::io, fmt::format("expected a file that can be written; found none ({})",
-                                           flags.html_file));
-  }
+  write_file(flags.html_file, html_of(views, flags.file, tokenizer.get()));
 }
 
 }  // namespace

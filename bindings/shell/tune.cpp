@@ -3,7 +3,6 @@
 
 #include <fmt/core.h>
 
-#include <fstream>
 #include <memory>
 #include <set>
 
@@ -64,7 +63,8 @@ class Tuning {
       one.against = compare(all_.front().result, one.result, confidence);
     const std::optional<Checked> checked = check();
     const auto json = json_of(all_, flags_.target, checked);
-    if (!flags_.run.empty()) write(json.dump(1) + "\n");
+    if (!flags_.run.empty())
+      write_file((std::filesystem::path(flags_.run) / "tune.json").string(), json.dump(1) + "\n");
     if (!flags_.html.empty()) write_page(flags_.html, page_of(all_, flags_.target, flags_.file));
     if (flags_.json)
       fmt::print("{}\n", json.dump());
@@ -153,16 +153,6 @@ class Tuning {
                                  [&](int done) { progress.update(each + done); });
     checked.against = compare(checked.unsteered, checked.chosen);
     return checked;
-  }
-
-  void write(const std::string& text) const {
-    const auto path = std::filesystem::path(flags_.run) / "tune.json";
-    std::ofstream out(path, std::ios::binary);
-    out << text;
-    out.close();
-    if (!out)
-      throw Error(ErrorCode::io,
-                  "expected a file that can be written; found a failure (" + path.string() + ")");
   }
 
   const Flags& flags_;

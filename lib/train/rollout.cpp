@@ -38,6 +38,12 @@ std::string name_of(const Problem& problem, std::size_t sample) {
   return fmt::format("sample {} of problem {}", sample, problem.id);
 }
 
+void check_error(const Trace& trace, const Problem& problem, std::size_t sample) {
+  if (trace.stopped == StopReason::error)
+    fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error,
+         name_of(problem, sample));
+}
+
 }  // namespace
 
 Request Trainer::Parts::request_of(std::uint64_t seed) const {
@@ -116,17 +122,14 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
 void Trainer::Parts::check_rollouts(std::span<const Problem> problems,
                                     std::span<const Sequence> sequences) const {
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const auto name = [&] {
-      return name_of(problems[i / options.group_size], i % options.group_size);
-    };
-    const Trace& trace = sequences[i].trace();
-    if (trace.stopped == StopReason::error)
-      fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error, name());
+    const Problem& problem = problems[i / options.group_size];
+    const std::size_t sample = i % options.group_size;
+    check_error(sequences[i].trace(), problem, sample);
     if (const std::optional<std::string> guide = steered_by(sequences[i]))
       fail(ErrorCode::unsupported,
            "guides that neither bias nor mask draws: the loss is that of the model's own "
            "distribution",
-           fmt::format("guide {}", *guide), name());
+           fmt::format("guide {}", *guide), name_of(problem, sample));
   }
 }
 
@@ -165,9 +168,7 @@ std::vector<double> Trainer::pass_rates(std::span<const Problem> problems,
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const Problem& problem = some[i / group];
       const Trace& trace = sequences[i].trace();
-      if (trace.stopped == StopReason::error)
-        fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error,
-             name_of(problem, i % group));
+      check_error(trace, problem, i % group);
       if (i % group == 0) rates.push_back(0);
       rates.back() +=
           judge.score(problem, respond(trace, *parts_->tokenizer)) / static_cast<double>(group);
