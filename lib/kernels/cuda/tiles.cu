@@ -132,17 +132,15 @@ int launch(const Call<S>& call, Way way) {
 
 template <class S, int N>
 int launch_into(const Call<S>& call, Into into, Way way) {
-  // Few rows of weight: half as many a block, so that all of the card has some; for more rows of x
-  // that would bring these in too often.
-  constexpr int least = N == 1 ? 8 : 16, many = N == 1 ? 8 : 4;
+  // Few rows of weight: half as many a block, so that all of the card has some.
   bool is_narrow = call.out_width < 4096;
   switch (into) {
     case Into::plain:
-      return is_narrow ? launch<S, N, Into::plain, least, 8>(call, way)
-                       : launch<S, N, Into::plain, 16, many>(call, way);
+      return is_narrow ? launch<S, N, Into::plain, 8, 8>(call, way)
+                       : launch<S, N, Into::plain, 16, 8>(call, way);
     case Into::added:
-      return is_narrow ? launch<S, N, Into::added, least, 8>(call, way)
-                       : launch<S, N, Into::added, 16, many>(call, way);
+      return is_narrow ? launch<S, N, Into::added, 8, 8>(call, way)
+                       : launch<S, N, Into::added, 16, 8>(call, way);
     case Into::gated:
       // Smaller blocks where more registers are needed, so that all of them find a place at once.
       return launch < S, N, Into::gated, 16, N == 1 ? 8 : 4 > (call, way);
