@@ -8,8 +8,6 @@
 namespace pensive {
 namespace {
 
-using testing::make_trace;
-
 class TrainFamilies : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(TrainFamilies, SuffixGradientsEqualWholeOnes) {
@@ -21,8 +19,8 @@ TEST_P(TrainFamilies, SuffixGradientsEqualWholeOnes) {
   const std::string id = std::to_string(soft);
   std::vector<Suffix> suffixes;
   for (const std::string& words : {"p11 p12 p13 s14 x5 f" + id + " s6 s7 s8 s9",
-                                   "p20 p21 p22 p23 f" + id + " s6 s100 f" + id + " s201"}) {
-    suffixes.push_back(*find_suffix(make_trace(words), soft));
+                                   "p20 p21 f" + id + " s6 x100 x7 x8 f" + id + " s201"}) {
+    suffixes.push_back(*testing::suffix_of(words, soft));
     suffixes.back().advantage = suffixes.size() == 1 ? 0.7 : -1.2;
   }
   const SuffixSetting setting{.decoder = *model->parts().decoder,

@@ -10,7 +10,6 @@
 namespace pensive {
 namespace {
 
-using testing::make_trace;
 using testing::tiny_config;
 using testing::tiny_decoder;
 using testing::tiny_rows;
@@ -20,18 +19,32 @@ using testing::whole_backward;
 const PrefixOf no_prefix = [](int) { return std::nullopt; };
 
 Suffix sample(const std::string& words, double advantage) {
-  std::optional<Suffix> suffix = find_suffix(make_trace(words), tiny_soft);
+  std::optional<Suffix> suffix = testing::suffix_of(words, tiny_soft);
   suffix->advantage = advantage;
   return *suffix;
 }
 
-// One and two soft tokens, a closer taken back, another soft row, a soft token in the prompt,
-// prompts and suffixes of different lengths.
+// One and two soft tokens, a closer taken back, one of three tokens, another soft row, a soft token
+// in the prompt, prompts and suffixes of different lengths.
 std::vector<Suffix> samples() {
   return {sample("p1 p2 p3 s4 x5 f51 s6 s7 s8 s9", 0.7),
           sample("p1 s4 s9 s8 s11 s12 x5 f51 s6 x5 f51 s9 s9 s10 s11 s12 s13 s14", -1.2),
           sample("p20 p21 p22 p23 p24 p25 p26 p27 p28 p29 s4 f51 s6 s7 f8 f9 s1", 1.9),
-          sample("p1 p2 f50 f51 s6 f50 s8", -0.4), sample("p51 p2 s3 s4", 0.3)};
+          sample("p1 p2 f50 f51 s6 f50 s8", -0.4),
+          sample("p51 p2 s3 s4", 0.3),
+          sample("p1 p2 s3 f51 s4 x5 x6 x7 f51 s8 x5 x6 x7 f51 f9 s10", -0.8)};
+}
+
+// Closers of several tokens: one beside another, before the row, behind it, without it, of forced
+// tokens, with the row in what was taken back, as the last and as the first of all.
+std::vector<Suffix> taken_back() {
+  return {sample("p1 p2 s3 f51 s4 x5 x6 x7 f51 s8 x5 x9 x7 f51 f9 s10 x11 x12", 0.7),
+          sample("p1 s4 x5 x6 x7 f51 x8 x9 f51 x5 x6", -1.2),
+          sample("p1 p2 p3 p4 p5 s4 f51 s9 x5 y6 x7 f51 s8", 1.9),
+          sample("p1 p2 s3 s4 x5 y51 x6 x7 f8 s9", -0.4),
+          sample("p1 p2 s3 x5 y51 x6 x7 f51 s9 x8 x7", 0.6),
+          sample("p51 x2 x3 x4", 0.3),
+          sample("p1 f51 x2 x3", -0.9)};
 }
 
 SuffixSetting setting_of(const Decoder& decoder, const at::Tensor& rows) {
@@ -68,6 +81,18 @@ TEST(SuffixBackward, EqualsTheWholeBackward) {
   const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
   expect_equal(setting, samples(), no_prefix, 1e-9);
   for (const Suffix& one : samples()) expect_equal(setting, {&one, 1}, no_prefix, 1e-9);
+}
+
+TEST(SuffixBackward, EqualsTheWholeBackwardThroughWhatWasTakenBack) {
+  const Decoder decoder = tiny_decoder(at::kDouble);
+  SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
+  std::vector<Suffix> all = taken_back();
+  for (const Suffix& one : all) expect_equal(setting, {&one, 1}, no_prefix, 1e-9);
+  for (const Suffix& one : samples()) all.push_back(one);
+  expect_equal(setting, all, no_prefix, 1e-9);
+  setting.max_batch_tokens = 24;
+  setting.max_logits = 3 * testing::decoder_vocab;
+  expect_equal(setting, all, no_prefix, 1e-9);
 }
 
 TEST(SuffixBackward, EqualsTheWholeBackwardWithClippedRatios) {
@@ -124,6 +149,7 @@ TEST(SuffixBackward, EqualsFiniteDifferences) {
   const Decoder decoder = tiny_decoder(at::kDouble);
   const at::Tensor rows = tiny_rows(at::kDouble);
   std::vector<Suffix> suffixes = samples();
+  for (const Suffix& one : taken_back()) suffixes.push_back(one);
   const SuffixResult exact = suffix_backward(setting_of(decoder, rows), suffixes, no_prefix);
   for (std::size_t s = 0; s < suffixes.size(); ++s)  // the ratio's other end must stay where it is
     suffixes[s].old_logprobs = exact.logprobs[s];
@@ -186,7 +212,7 @@ TEST(SuffixBackward, TakesPrefixesFromACache) {
     return recording.prefix(suffix.begins);
   };
   expect_equal(setting, suffixes, from_cache, 1e-9);
-  EXPECT_EQ(asked, 4) << "the sample that begins with the soft token has no prefix";
+  EXPECT_EQ(asked, 5) << "the sample that begins with the soft token has no prefix";
 }
 
 // Samples that part at the soft token have one prefix, the very same tensors.
@@ -195,6 +221,7 @@ TEST(SuffixBackward, SharesThePrefixOfForks) {
   const SuffixSetting setting = setting_of(decoder, tiny_rows(at::kDouble));
   const std::vector<Suffix> forks = {sample("p1 p2 p3 s4 s9 x5 f51 s6 s7 s8 s9", 0.9),
                                      sample("p1 p2 p3 s4 s9 x5 f51 s11", -0.3),
+                                     sample("p1 p2 p3 s4 s9 x5 f51 s6 x5 x7 x8 f51 s12", 0.4),
                                      sample("p1 p2 p3 s4 s9 x5 f51 s6 s6 x5 f51 s9 s12 s30", -0.6)};
   const at::Tensor embeddings = decoder.embed(at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 9}));
   Recording recording;

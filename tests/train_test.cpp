@@ -11,6 +11,7 @@ namespace pensive {
 namespace {
 
 using testing::make_trace;
+using testing::suffix_of;
 using testing::tiny_soft;
 
 at::Tensor doubles(std::vector<double> values) { return at::tensor(values, at::kDouble); }
@@ -81,7 +82,7 @@ TEST(Schedule, IsHalfACosineOrConstant) {
 
 TEST(FindSuffix, TargetsAreTheSampledTokensAfterTheFirstSoftToken) {
   // kept: 1 2 3 | 51 5 6 51 9 | what was sampled before the soft token is constant
-  const auto suffix = find_suffix(make_trace("p1 p2 s3 x4 f51 s5 s6 x4 f51 f9 s7"), tiny_soft);
+  const auto suffix = suffix_of("p1 p2 s3 x4 f51 s5 s6 x4 f51 f9 s7", tiny_soft);
   ASSERT_TRUE(suffix);
   EXPECT_EQ(suffix->begins, 3);
   EXPECT_THAT(suffix->tokens, ::testing::ElementsAre(1, 2, 3, 51, 5, 6, 51, 9));
@@ -97,30 +98,61 @@ TEST(FindSuffix, TargetsAreTheSampledTokensAfterTheFirstSoftToken) {
 }
 
 TEST(FindSuffix, IsNothingWhereNoDrawnTokenDependsOnTheRow) {
-  EXPECT_FALSE(find_suffix(make_trace("p1 s2 s3"), tiny_soft));
-  EXPECT_FALSE(find_suffix(make_trace("p1 s2 f51"), tiny_soft));
-  EXPECT_FALSE(find_suffix(make_trace("p1 s2 f51 f7"), tiny_soft));
-  EXPECT_FALSE(find_suffix(make_trace("p1 s2 f50 s3"), tiny_soft)) << "another soft row";
-  EXPECT_FALSE(find_suffix(make_trace("p1 s2 y51 s3"), tiny_soft)) << "taken back itself";
+  EXPECT_FALSE(suffix_of("p1 s2 s3", tiny_soft));
+  EXPECT_FALSE(suffix_of("p1 s2 f51", tiny_soft));
+  EXPECT_FALSE(suffix_of("p1 s2 f51 f7", tiny_soft));
+  EXPECT_FALSE(suffix_of("p1 s2 f50 s3", tiny_soft)) << "another soft row";
+  EXPECT_FALSE(suffix_of("p1 s2 y51 s3", tiny_soft)) << "taken back itself";
 }
 
 TEST(FindSuffix, BeginsInThePromptWhereThatHoldsTheRow) {
-  const auto suffix = find_suffix(make_trace("p51 p2 s3"), tiny_soft);
+  const auto suffix = suffix_of("p51 p2 s3", tiny_soft);
   ASSERT_TRUE(suffix);
   EXPECT_EQ(suffix->begins, 0);
   ASSERT_EQ(suffix->targets.size(), 1u);
   EXPECT_EQ(suffix->targets[0].position, 1);
 }
 
-TEST(FindSuffix, RefusesACloserOfSeveralTokensByName) {
-  EXPECT_TRUE(find_suffix(make_trace("p1 x2 x3 f51 s4"), tiny_soft)) << "before the soft token";
-  try {
-    find_suffix(make_trace("p1 f51 s4 x2 x3 f51 s5"), tiny_soft);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::unsupported);
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("closer of several tokens"));
-  }
+TEST(FindSuffix, ContextsHoldWhatWasTakenBackThen) {
+  const std::string words = "p1 p2 s3 f51 s4 x5 x6 x7 f51 s8 x9";
+  const auto suffix = suffix_of(words, tiny_soft);
+  ASSERT_TRUE(suffix);
+  EXPECT_EQ(suffix->begins, 3);
+  EXPECT_THAT(suffix->tokens, ::testing::ElementsAre(1, 2, 3, 51, 4, 51, 8));
+  EXPECT_EQ(suffix->asides.size(), 2u) << "nothing was drawn behind 7";
+  std::vector<std::pair<std::vector<TokenId>, TokenId>> found;
+  for (const Target& one : suffix->targets)
+    found.push_back({testing::context_of(*suffix, one.position), one.token});
+  const std::vector<std::pair<std::vector<TokenId>, TokenId>> expected = {
+      {{1, 2, 3, 51}, 4},          {{1, 2, 3, 51, 4}, 5},     {{1, 2, 3, 51, 4, 5}, 6},
+      {{1, 2, 3, 51, 4, 5, 6}, 7}, {{1, 2, 3, 51, 4, 51}, 8}, {{1, 2, 3, 51, 4, 51, 8}, 9}};
+  EXPECT_EQ(found, expected);
+}
+
+// Taken back one by one, with nothing fed between: each was drawn behind the same tokens.
+TEST(FindSuffix, HeedsWhatStoodThere) {
+  const Trace trace = testing::make_trace("p1 f51 x2 x3 x4 s5");
+  const std::vector<int> depths = {0, 1, 2, 2, 3, 2};
+  const auto suffix = find_suffix(trace, depths, tiny_soft);
+  ASSERT_TRUE(suffix);
+  std::vector<std::vector<TokenId>> found;
+  for (const Target& one : suffix->targets)
+    found.push_back(testing::context_of(*suffix, one.position));
+  EXPECT_THAT(found,
+              ::testing::ElementsAre(std::vector<TokenId>{1, 51}, std::vector<TokenId>{1, 51},
+                                     std::vector<TokenId>{1, 51, 3}, std::vector<TokenId>{1, 51}));
+}
+
+// A row that was taken back itself: what was drawn behind it is an action all the same.
+TEST(FindSuffix, BeginsWhereTheRowStoodFirst) {
+  const auto suffix = suffix_of("p1 s2 x3 y51 x4 f5 s6", tiny_soft);
+  ASSERT_TRUE(suffix);
+  EXPECT_EQ(suffix->begins, 2);
+  EXPECT_THAT(suffix->tokens, ::testing::ElementsAre(1, 2));
+  ASSERT_EQ(suffix->targets.size(), 1u);
+  EXPECT_EQ(suffix->targets[0].token, 4);
+  EXPECT_THAT(testing::context_of(*suffix, suffix->targets[0].position),
+              ::testing::ElementsAre(1, 2, 3, 51));
 }
 
 TEST(DrawnTokens, CountEveryDrawAlsoThoseTakenBack) {

@@ -83,6 +83,34 @@ inline Trace make_trace(const std::string& words) {
   return trace;
 }
 
+// How many tokens stood before each of a trace by make_trace(): what was taken back at once came
+// one behind another.
+inline std::vector<int> depths_in(const Trace& trace) {
+  std::vector<int> depths;
+  int kept = 0, gone = 0;
+  for (const std::uint8_t is_gone : trace.is_taken_back) {
+    gone = is_gone ? gone : 0;
+    depths.push_back(kept + gone);
+    ++(is_gone ? gone : kept);
+  }
+  return depths;
+}
+
+inline std::optional<Suffix> suffix_of(const std::string& words, TokenId row) {
+  const Trace trace = make_trace(words);
+  return find_suffix(trace, depths_in(trace), row);
+}
+
+// The whole context of what is drawn behind a row of the suffix.
+inline std::vector<TokenId> context_of(const Suffix& suffix, int row) {
+  std::vector<TokenId> gone;
+  for (; row >= suffix.kept(); row = suffix.asides[row - suffix.kept()].parent)
+    gone.insert(gone.begin(), suffix.asides[row - suffix.kept()].token);
+  std::vector<TokenId> all(suffix.tokens.begin(), suffix.tokens.begin() + suffix.begins + row + 1);
+  all.insert(all.end(), gone.begin(), gone.end());
+  return all;
+}
+
 // The row's gradient by one plain backward through each whole sequence.
 struct WholeResult {
   at::Tensor gradient;  // [width]
@@ -97,9 +125,9 @@ inline WholeResult whole_backward(const SuffixSetting& setting, std::span<const 
   const at::Tensor row = setting.rows.select(0, setting.row - vocab).clone().requires_grad_(true);
   WholeResult result;
   at::Tensor loss = at::zeros({}, options);
-  for (const Suffix& suffix : suffixes) {
+  const auto logprobs_of = [&](const std::vector<TokenId>& tokens) {  // -> [tokens, vocabulary]
     std::vector<at::Tensor> embeddings;
-    for (const TokenId id : suffix.tokens)
+    for (const TokenId id : tokens)
       embeddings.push_back(
           id == setting.row ? row
           : id >= vocab     ? setting.rows.select(0, id - vocab)
@@ -108,14 +136,19 @@ inline WholeResult whole_backward(const SuffixSetting& setting, std::span<const 
     WholeAttention attention;
     const at::Tensor hidden = setting.decoder.forward(
         at::stack(embeddings),
-        at::arange(static_cast<std::int64_t>(suffix.tokens.size()), options.dtype(at::kLong)),
-        attention, Arithmetic::fast);
-    const at::Tensor logprobs =
-        (setting.decoder.head(hidden, Arithmetic::fast) / setting.temperature).log_softmax(-1);
+        at::arange(static_cast<std::int64_t>(tokens.size()), options.dtype(at::kLong)), attention,
+        Arithmetic::fast);
+    return (setting.decoder.head(hidden, Arithmetic::fast) / setting.temperature).log_softmax(-1);
+  };
+  for (const Suffix& suffix : suffixes) {
+    const at::Tensor kept = suffix.tokens.empty() ? at::Tensor() : logprobs_of(suffix.tokens);
     std::vector<double> found;
     for (std::size_t t = 0; t < suffix.targets.size(); ++t) {
       const Target& target = suffix.targets[t];
-      const at::Tensor logprob = logprobs[suffix.begins + target.position][target.token];
+      const at::Tensor behind = target.position < suffix.kept()
+                                    ? kept[suffix.begins + target.position]
+                                    : logprobs_of(context_of(suffix, target.position))[-1];
+      const at::Tensor logprob = behind[target.token];
       const double now = logprob.item<double>();
       const double old = suffix.old_logprobs.empty() ? now : suffix.old_logprobs[t];
       const double ratio = std::exp(now - old);
@@ -136,7 +169,7 @@ inline WholeResult whole_backward(const SuffixSetting& setting, std::span<const 
         result.kl += k3.item<double>();
         loss = loss + terms.kl * k3;
       }
-      const at::Tensor all = logprobs[suffix.begins + target.position].detach();
+      const at::Tensor all = behind.detach();
       result.entropy -= (all.exp() * all).sum().item<double>();
       found.push_back(now);
     }

@@ -261,7 +261,12 @@ TEST(Trainer, RefusesWhatItCannotDo) {
   });
   refuse(unsupported, "banned_tokens",
          [](Toy& s) { s.options.rollout.sampling.banned_tokens = {5}; });
+  refuse(unsupported, "allowed_tokens", [](Toy& s) {
+    s.options.rollout.sampling.allowed_tokens = {5, 6};
+  });
   // The checkpoint's own generation_config.json asks for both.
+  refuse(unsupported, "generation_config",
+         [](Toy& s) { s.options.rollout.sampling.top_p.reset(); });
   refuse(unsupported, "generation_config",
          [](Toy& s) { s.options.rollout.sampling.top_k.reset(); });
   refuse(invalid_argument, "temperature",
@@ -281,15 +286,30 @@ TEST(Trainer, RefusesWhatItCannotDo) {
   expect_error(invalid_argument, "a judge", [&] { toy.trainer(nullptr); });
 }
 
-TEST(Trainer, RefusesCloserOfSeveralTokensByName) {
-  Toy toy;
-  toy.options.rollout.guides.push_back(testing::scripted([](const Moment& moment) -> Action {
-    if (moment.new_tokens == 7 && moment.origin == Origin::sampled) return Force{{9}, 2};
-    return Proceed{};
-  }));
-  Trainer trainer = toy.trainer();
-  expect_error(ErrorCode::unsupported, "closer of several tokens",
-               [&] { trainer.step(problems(3)); });
+// Three drawn tokens behind the row make way for another: the engine drew each of them behind those
+// before it, and so must the trainer have it.
+TEST(Trainer, LearnsFromClosersOfSeveralTokens) {
+  for (const Branch branch : {Branch::at_prompt, Branch::at_soft_token})
+    for (const bool is_cached : {true, false}) {
+      EngineOptions with = exact();
+      if (!is_cached) with.cache_tokens = 96;
+      Toy toy(with);
+      toy.options.branch = branch;
+      toy.options.rollout.max_new_tokens = 20;
+      toy.options.rollout.guides.push_back(
+          testing::scripted([row = toy.row](const Moment& moment) -> Action {
+            if (moment.new_tokens == 7 && moment.origin == Origin::sampled) return Force{{row}, 3};
+            if (moment.new_tokens == 9 && moment.origin == Origin::sampled) return Force{{9, 8}, 2};
+            return Proceed{};
+          }));
+      Trainer trainer = toy.trainer();
+      const std::vector<float> before = toy.soft->row(toy.row);
+      const TrainReport report = trainer.step(problems(5));
+      EXPECT_GT(report.gradient_norm, 0);
+      EXPECT_GT(report.mean_logprob_gap, 0);
+      EXPECT_LT(report.max_logprob_gap, 1e-4);
+      EXPECT_NE(toy.soft->row(toy.row), before);
+    }
 }
 
 TEST(Trainer, TrainsOnCuda) {

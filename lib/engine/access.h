@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "model/parts.h"
@@ -23,6 +24,9 @@ std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length);
 // The name of the first guide whose bias or mask a token of it was drawn under; nothing where every
 // draw was the model's own.
 std::optional<std::string> steered_by(const Sequence& sequence);
+
+// Of each token of the trace, how many stood before it when it came.
+std::span<const int> depths_of(const Sequence& sequence);
 
 // The soft rows the sequence started with; null where the engine has none.
 std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence);

@@ -1,6 +1,7 @@
 #include "engine/record.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace pensive {
@@ -37,6 +38,8 @@ Record::Record(std::vector<TokenId> prompt, Segments segments,
   trace.is_taken_back.assign(count, 0);
   trace.is_steered.assign(count, 0);
   trace.seconds.assign(count, Stats::unknown);
+  depths_.resize(count);
+  std::iota(depths_.begin(), depths_.end(), 0);
   lane.tokens = std::move(prompt);
 }
 
@@ -62,6 +65,7 @@ void Record::push(TokenId id, Origin origin, const Stats& stats) {
   text_ends_.push_back(text_.size());
   rows_.push_back(static_cast<int>(trace.tokens.size()));
   world_.push_back(rows_.back());
+  depths_.push_back(lane.size());
   lane.tokens.push_back(id);
   placed_ = segments_.push(id, std::string_view(text_).substr(before));
   trace.tokens.push_back(id);

@@ -86,6 +86,9 @@ class Record {
     trace.probe_tokens += tokens;
     probed_ += tokens;
   }
+  // Of each row of the trace, how many tokens stood before it when it came: which of those that
+  // were taken back were its context.
+  const std::vector<int>& depths() const noexcept { return depths_; }
   const Segments& segments() const noexcept { return segments_; }
   // Whether the last token was drawn, and kept.
   bool ends_sampled() const noexcept;
@@ -122,6 +125,7 @@ class Record {
   std::vector<std::size_t> text_ends_;  // of each kept token after the prompt
   std::vector<int> rows_;               // its row in the trace
   std::vector<int> world_;              // the trace's rows but for the prompt and what was rewound
+  std::vector<int> depths_;
   int probed_ = 0;
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   int emitted_ = 0;        // tokens whose text was streamed

@@ -81,6 +81,10 @@ std::optional<std::string> steered_by(const Sequence& sequence) {
   return std::string(guide->name());
 }
 
+std::span<const int> depths_of(const Sequence& sequence) {
+  return sequence.parts()->record.depths();
+}
+
 std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence) {
   return sequence.parts()->rows;
 }

@@ -40,37 +40,6 @@ Loss grpo_loss(const LossTokens& tokens, const LossSetting& setting) {
   return {loss.sum() / setting.denominator, cut.sum(), weight.sum(), kl.detach().sum()};
 }
 
-std::optional<Suffix> find_suffix(const Trace& trace, TokenId row) {
-  Suffix suffix;
-  suffix.begins = -1;
-  for (std::size_t i = 0; i < trace.tokens.size(); ++i) {
-    const bool is_drawn = trace.origins[i] == Origin::sampled;
-    if (is_drawn && suffix.begins >= 0) {
-      // Tokens are taken back from the end, so a token whose context was taken back with it always
-      // follows a token that was taken back.
-      if (trace.is_taken_back[i] && trace.is_taken_back[i - 1])
-        fail(ErrorCode::unsupported,
-             "at most one drawn token taken back at a time after the soft token",
-             fmt::format("several in a row (a closer of several tokens?), ending with id {}",
-                         trace.tokens[i]),
-             fmt::format("token {} of a rollout", i));
-      const int last = static_cast<int>(suffix.tokens.size()) - 1;
-      suffix.targets.push_back({last - suffix.begins, trace.tokens[i], trace.drawn_logprobs[i]});
-    }
-    if (trace.is_taken_back[i]) continue;
-    if (suffix.begins < 0 && trace.tokens[i] == row)
-      suffix.begins = static_cast<int>(suffix.tokens.size());
-    suffix.tokens.push_back(trace.tokens[i]);
-  }
-  if (suffix.targets.empty()) return std::nullopt;
-  suffix.tokens.resize(suffix.begins + suffix.targets.back().position + 1);
-  return suffix;
-}
-
-std::int64_t drawn_tokens(const Trace& trace) noexcept {
-  return std::count(trace.origins.begin(), trace.origins.end(), Origin::sampled);
-}
-
 void Adam::update(std::vector<float>& values, std::span<const double> gradient, double rate) {
   constexpr double first_decay = 0.9, second_decay = 0.95, epsilon = 1e-8;
   first.resize(values.size());

@@ -49,27 +49,37 @@ Loss grpo_loss(const LossTokens& tokens, const LossSetting& setting);
 
 // One drawn token whose probability depends on the row.
 struct Target {
-  int position = 0;  // of the last token of its context, counted from the suffix's first
+  int position = 0;  // the suffix's row that holds the last token of its context
   TokenId token = 0;
   float drawn_logprob = 0;  // as the engine had it
 };
 
-// What the gradient needs of one sample: the kept tokens up to the last that has a target, and
-// where the row first stands in them.
+// A token that was taken back, but was context of a target by then: of a closer of several tokens
+// all but the last.
+struct Aside {
+  TokenId token = 0;
+  int parent = 0;  // the suffix's row of the token before it; -1: the prefix's last token
+  int depth = 0;   // how many tokens stood before it
+};
+
+// What the gradient needs of one sample. Its rows are the kept tokens from `begins` on, then the
+// asides; each row sees the prefix, its own context, and itself.
 struct Suffix {
-  std::vector<TokenId> tokens;
-  int begins = 0;  // index of the first soft token: everything before it is constant
+  std::vector<TokenId> tokens;  // kept, up to the last that is context of a target
+  int begins = 0;               // everything before this token is constant: no soft token is there
+  std::vector<Aside> asides;
   std::vector<Target> targets;
   double advantage = 0;
   std::vector<double> old_logprobs;    // one a target; empty: the present ones
   std::vector<double> start_logprobs;  // likewise, under the row when training began; with kl only
 
-  int length() const noexcept { return static_cast<int>(tokens.size()) - begins; }
+  int kept() const noexcept { return static_cast<int>(tokens.size()) - begins; }
+  int length() const noexcept { return kept() + static_cast<int>(asides.size()); }
 };
 
-// Nothing when no drawn token depends on the row. Throws unsupported where a drawn token was taken
-// back together with part of its own context (a closer of several tokens).
-std::optional<Suffix> find_suffix(const Trace& trace, TokenId row);
+// Nothing when no drawn token depends on the row. `depths`: of each token of the trace, how many
+// stood before it when it came.
+std::optional<Suffix> find_suffix(const Trace& trace, std::span<const int> depths, TokenId row);
 // Tokens drawn from the model after the prompt, taken back or not: what the loss is divided by.
 std::int64_t drawn_tokens(const Trace& trace) noexcept;
 

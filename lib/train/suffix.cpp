@@ -1,13 +1,10 @@
 // The gradient of one row: forward and backward from the first soft token on.
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <numeric>
 
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
-#include "train/steps.h"
+#include "train/batch.h"
 
 namespace pensive {
 namespace {
@@ -58,169 +55,6 @@ class SuffixAttention final : public Attention {
   at::Tensor prefix_keys_, prefix_values_, mask_;
 };
 
-// Remembers the keys and values of a forward without gradient.
-class CapturingAttention final : public Attention {
- public:
-  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
-                    const at::Tensor& values) override {
-    keys_.push_back(keys);
-    values_.push_back(values);
-    return whole_.attend(layer, queries, keys, values);
-  }
-  CachedPrefix take() { return {at::stack(keys_), at::stack(values_)}; }
-
- private:
-  WholeAttention whole_;
-  std::vector<at::Tensor> keys_, values_;
-};
-
-at::Tensor to_device(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::tensor(values, at::kLong).to(device);
-}
-
-// Undefined where there are none.
-at::Tensor to_device(const std::vector<double>& values, at::Device device) {
-  return values.empty() ? at::Tensor() : at::tensor(values, at::kDouble).to(device);
-}
-
-void append(std::vector<double>& all, const std::vector<double>& more) {
-  all.insert(all.end(), more.begin(), more.end());
-}
-
-// Embeddings of ids that may be soft; -> [tokens, width], made here: a leaf may be made of it.
-at::Tensor embed(const SuffixSetting& setting, std::vector<std::int64_t> ids) {
-  const std::int64_t vocab = setting.decoder.config().vocab_size;
-  std::vector<std::int64_t> places, which;
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] >= vocab) {
-      places.push_back(static_cast<std::int64_t>(i));
-      which.push_back(ids[i] - vocab);
-      ids[i] = 0;
-    }
-  const at::Device device = setting.rows.device();
-  at::Tensor embeddings = setting.decoder.embed(to_device(ids, device));
-  if (!places.empty())
-    embeddings.index_copy_(0, to_device(places, device),
-                           setting.rows.index_select(0, to_device(which, device)));
-  return embeddings;
-}
-
-CachedPrefix compute_prefix(const SuffixSetting& setting, const Suffix& suffix) {
-  const c10::NoGradGuard no_gradient;
-  const at::Tensor positions =
-      at::arange(suffix.begins, at::TensorOptions(at::kLong).device(setting.rows.device()));
-  CapturingAttention attention;
-  setting.decoder.forward(
-      embed(setting, {suffix.tokens.begin(), suffix.tokens.begin() + suffix.begins}), positions,
-      attention, Arithmetic::fast);
-  return attention.take();
-}
-
-// Padded suffixes as the decoder takes them; row r of suffix b is b * length + r.
-struct Batch {
-  std::vector<int> suffixes;
-  std::int64_t length = 0;                // of the longest suffix
-  std::int64_t prefix_length = 0;         // of the longest prefix
-  at::Tensor embeddings;                  // [suffixes * length, width]
-  at::Tensor positions;                   // int64 [suffixes * length]
-  at::Tensor keys, values;                // [layers, suffixes, prefix, kv_heads, head_dim]
-  at::Tensor mask;                        // [suffixes, 1, group * length, prefix + length]
-  at::Tensor soft_rows;                   // int64: rows that hold the trained token
-  at::Tensor target_rows, target_tokens;  // int64 [targets]
-  // float64 [targets]; undefined where the suffixes have none
-  at::Tensor advantages, drawn_logprobs, old_logprobs, start_logprobs;
-};
-
-void fill_prefixes(Batch& batch, const SuffixSetting& setting, std::span<const Suffix> suffixes,
-                   const PrefixOf& prefix_of) {
-  const Config& config = setting.decoder.config();
-  const auto count = static_cast<std::int64_t>(batch.suffixes.size());
-  batch.keys =
-      at::zeros({config.layers, count, batch.prefix_length, config.kv_heads, config.head_dim},
-                setting.rows.options().requires_grad(false));
-  batch.values = at::zeros_like(batch.keys);
-  for (std::int64_t b = 0; b < count; ++b) {
-    const Suffix& suffix = suffixes[batch.suffixes[b]];
-    if (suffix.begins == 0) continue;
-    std::optional<CachedPrefix> prefix = prefix_of(batch.suffixes[b]);
-    if (!prefix) prefix = compute_prefix(setting, suffix);
-    batch.keys.select(1, b).slice(1, 0, suffix.begins).copy_(prefix->keys);
-    batch.values.select(1, b).slice(1, 0, suffix.begins).copy_(prefix->values);
-  }
-}
-
-// A padding row sees what a real row in its place would see: never nothing, so never NaN. Rows lie
-// a multiple of 16 numbers apart, as CUDA's attention needs them.
-at::Tensor make_mask(const Batch& batch, const SuffixSetting& setting,
-                     std::span<const Suffix> suffixes) {
-  const auto options = setting.rows.options().requires_grad(false);
-  const auto count = static_cast<std::int64_t>(batch.suffixes.size());
-  const std::int64_t group = setting.decoder.config().heads / setting.decoder.config().kv_heads;
-  std::vector<std::int64_t> prefix_lengths;
-  for (const int s : batch.suffixes) prefix_lengths.push_back(suffixes[s].begins);
-  const at::Tensor lengths = to_device(prefix_lengths, options.device());
-  const at::Tensor place = at::arange(batch.prefix_length, lengths.options());
-  const at::Tensor hidden_prefix =
-      (place.unsqueeze(0) >= lengths.unsqueeze(1))  // [suffixes, prefix]
-          .view({count, 1, 1, batch.prefix_length})
-          .expand({count, group, batch.length, batch.prefix_length});
-  const at::Tensor hidden_suffix =
-      at::ones({batch.length, batch.length}, lengths.options().dtype(at::kBool))
-          .triu(1)
-          .view({1, 1, batch.length, batch.length})
-          .expand({count, group, batch.length, batch.length});
-  const at::Tensor hidden = at::cat({hidden_prefix, hidden_suffix}, 3);
-  const std::int64_t keys = hidden.size(3);
-  return at::zeros({count, group, batch.length, (keys + 15) / 16 * 16}, options)
-      .narrow(3, 0, keys)
-      .masked_fill_(hidden, -std::numeric_limits<double>::infinity())
-      .view({count, 1, group * batch.length, batch.prefix_length + batch.length});
-}
-
-Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
-                 const std::vector<int>& members, const PrefixOf& prefix_of) {
-  Batch batch;
-  batch.suffixes = members;
-  for (const int s : members) {
-    batch.length = std::max<std::int64_t>(batch.length, suffixes[s].length());
-    batch.prefix_length = std::max<std::int64_t>(batch.prefix_length, suffixes[s].begins);
-  }
-  const std::int64_t last_position = setting.decoder.config().max_positions - 1;
-  std::vector<std::int64_t> ids, positions, soft_rows, target_rows, target_tokens;
-  std::vector<double> advantages, drawn_logprobs, old_logprobs, start_logprobs;
-  for (const int s : members) {
-    const Suffix& suffix = suffixes[s];
-    const auto first_row = static_cast<std::int64_t>(ids.size());
-    for (const Target& target : suffix.targets) {
-      target_rows.push_back(first_row + target.position);
-      target_tokens.push_back(target.token);
-      advantages.push_back(suffix.advantage);
-      drawn_logprobs.push_back(target.drawn_logprob);
-    }
-    append(old_logprobs, suffix.old_logprobs);
-    append(start_logprobs, suffix.start_logprobs);
-    for (std::int64_t r = 0; r < batch.length; ++r) {
-      const TokenId id = r < suffix.length() ? suffix.tokens[suffix.begins + r] : 0;
-      if (id == setting.row) soft_rows.push_back(first_row + r);
-      ids.push_back(id);
-      positions.push_back(std::min(suffix.begins + r, last_position));
-    }
-  }
-  const at::Device device = setting.rows.device();
-  batch.embeddings = embed(setting, std::move(ids));
-  batch.positions = to_device(positions, device);
-  batch.soft_rows = to_device(soft_rows, device);
-  batch.target_rows = to_device(target_rows, device);
-  batch.target_tokens = to_device(target_tokens, device);
-  batch.advantages = to_device(advantages, device);
-  batch.drawn_logprobs = to_device(drawn_logprobs, device);
-  batch.old_logprobs = to_device(old_logprobs, device);
-  batch.start_logprobs = to_device(start_logprobs, device);
-  fill_prefixes(batch, setting, suffixes, prefix_of);
-  batch.mask = make_mask(batch, setting, suffixes);
-  return batch;
-}
-
 // What the head gives back for all targets of a batch.
 struct HeadResult {
   at::Tensor gradient;  // of the loss in the hidden states [targets, width]
@@ -240,7 +74,7 @@ at::Tensor pick(const at::Tensor& logprobs, const at::Tensor& tokens) {
 
 // The head and the loss in chunks, each backward at once: the loss is a sum over targets, so only
 // the gradient in the hidden states has to outlive a chunk.
-HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
+HeadResult head_backward(const SuffixSetting& setting, const SuffixBatch& batch,
                          const at::Tensor& hidden) {  // [targets, width], detached
   const std::int64_t vocab = setting.decoder.config().vocab_size;
   const std::int64_t chunk = std::max<std::int64_t>(1, setting.max_logits / vocab);
@@ -275,7 +109,7 @@ HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
 }
 
 // Hands a batch's logprobs out, suffix by suffix.
-void scatter(const Batch& batch, std::span<const Suffix> suffixes, const at::Tensor& found,
+void scatter(const SuffixBatch& batch, std::span<const Suffix> suffixes, const at::Tensor& found,
              std::vector<std::vector<double>>& logprobs) {
   const at::Tensor flat = found.to(at::kCPU, at::kDouble).contiguous();
   const double* next = flat.const_data_ptr<double>();
@@ -287,14 +121,15 @@ void scatter(const Batch& batch, std::span<const Suffix> suffixes, const at::Ten
 }
 
 // [targets, width], differentiable in `embeddings`.
-at::Tensor forward(const SuffixSetting& setting, const Batch& batch, const at::Tensor& embeddings) {
+at::Tensor forward(const SuffixSetting& setting, const SuffixBatch& batch,
+                   const at::Tensor& embeddings) {
   SuffixAttention attention(batch.keys, batch.values, batch.mask);
   return setting.decoder.forward(embeddings, batch.positions, attention, Arithmetic::fast)
       .index_select(0, batch.target_rows);
 }
 
-void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, const Batch& batch,
-              SuffixResult& result) {
+void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+              const SuffixBatch& batch, SuffixResult& result) {
   const at::Tensor leaf = batch.embeddings.detach().requires_grad_(true);
   const at::Tensor hidden = forward(setting, batch, leaf);
   const HeadResult head = head_backward(setting, batch, hidden.detach());
@@ -318,33 +153,6 @@ void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, co
 
 }  // namespace
 
-std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens) {
-  constexpr int small_batch_tokens = 1024;  // below this, fewer calls are worth the padding
-  std::vector<int> order(suffixes.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return suffixes[a].length() > suffixes[b].length(); });
-  std::vector<std::vector<int>> batches;
-  std::int64_t length = 0, prefix = 0;
-  for (const int s : order) {
-    const std::int64_t members = batches.empty() ? 0 : std::ssize(batches.back());
-    const std::int64_t longest_prefix = std::max<std::int64_t>(prefix, suffixes[s].begins);
-    const bool fits = members > 0 && (members + 1) * length <= max_batch_tokens &&
-                      (members + 1) * longest_prefix <= std::int64_t{4} * max_batch_tokens;
-    const bool is_alike =
-        suffixes[s].length() * 8 >= length * 7 || (members + 1) * length <= small_batch_tokens;
-    if (fits && is_alike) {
-      prefix = longest_prefix;
-    } else {
-      batches.emplace_back();
-      length = suffixes[s].length();
-      prefix = suffixes[s].begins;
-    }
-    batches.back().push_back(s);
-  }
-  return batches;
-}
-
 SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                              const PrefixOf& prefix_of) {
   const c10::InferenceMode no_inference(false);
@@ -366,7 +174,7 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
   const std::int64_t chunk =
       std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
   for (const std::vector<int>& members : plan_batches(suffixes, setting.max_batch_tokens)) {
-    const Batch batch = make_batch(setting, suffixes, members, prefix_of);
+    const SuffixBatch batch = make_batch(setting, suffixes, members, prefix_of);
     const at::Tensor hidden = forward(setting, batch, batch.embeddings);
     std::vector<at::Tensor> found;
     for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {

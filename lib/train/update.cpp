@@ -36,7 +36,7 @@ Lesson make_lesson(std::span<const Sequence> sequences, const Scores& scores, To
     const Trace& trace = sequences[i].trace();
     lesson.drawn += drawn_tokens(trace);
     lesson.decoded += trace.decoded_tokens();
-    std::optional<Suffix> suffix = find_suffix(trace, row);
+    std::optional<Suffix> suffix = find_suffix(trace, depths_of(sequences[i]), row);
     const bool is_masked = options.truncated == Truncated::masked && scores.is_ended[i];
     if (!suffix || is_masked) continue;
     lesson.dependent += std::ssize(suffix->targets);
