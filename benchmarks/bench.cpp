@@ -39,7 +39,8 @@ Bench::Bench(const Options& options)
   std::filesystem::create_directories(options.out);
   const std::string device = to_string(model_->info().device).substr(0, 4);
   const auto name = std::filesystem::path(options.model).filename().string();
-  file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", options.out, name, device).c_str(), "w");
+  const std::string_view what = options.training ? "-training" : "";
+  file_ = std::fopen(fmt::format("{}/{}{}-{}.jsonl", options.out, name, what, device).c_str(), "w");
 }
 
 Bench::~Bench() {
@@ -210,6 +211,13 @@ int main(int argc, char** argv) try {
   app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
       ->capture_default_str();
   app.add_flag("!--no-graphs", options.graphs, "decode without CUDA graphs");
+  app.add_flag("--training", options.training, "with --shape: prefill and training");
+  int most_samples = 512, new_tokens = 512, prompt_tokens = 2048;
+  app.add_option("--samples", most_samples, "of --training, in groups of 16")
+      ->capture_default_str();
+  app.add_option("--new-tokens", new_tokens, "of a sample")->capture_default_str();
+  app.add_option("--prompt-tokens", prompt_tokens, "of --training's prefill")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   if (!options.shape.empty()) {
     const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
@@ -218,6 +226,13 @@ int main(int argc, char** argv) try {
     options.model = made.string();
   }
   bench::Bench bench(options);
+  if (options.training) {
+    const double product = bench.product_rate();
+    for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
+    bench.suffix_share(std::min(most_samples, 32), 512);
+    bench.grpo(most_samples / 16, 16, new_tokens);
+    return 0;
+  }
   if (!options.shape.empty()) {
     const double copies = bench::copy_bandwidth();
     bench.decode_share(1, 64, 512, copies);

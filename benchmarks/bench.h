@@ -20,6 +20,7 @@ struct Options {
   bool single = false, only_guides = false;
   std::string shape;  // a random checkpoint of this shape instead of `model`
   bool graphs = true;
+  bool training = false;  // with a shape: prefill and training instead of decode
 };
 
 // Of the repetitions.
@@ -40,6 +41,15 @@ class Bench {
   // but the embedding table, and every key and value, read once a step.
   void decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second);
   void train_step(int prompts, int group, Branch branch);
+  // FLOP/s of products in this precision, of two square matrices that fill the device.
+  double product_rate() const;
+  // Prefill of prompts in one step; a model's FLOP are those of its products and its attention.
+  void prefill_share(int prompts, int length, double product_flops_per_second);
+  // Whole training steps with the row fed at half and rewards by chance: seconds by phase, the
+  // update's rate and memory, the gap between the engine's logprobs and the trainer's.
+  void grpo(int prompts, int group, int new_tokens);
+  // The gradient from the row on against that of whole sequences.
+  void suffix_share(int samples, int length);
   // What every guide of the catalogue costs, armed and never firing: tokens/s over those without
   // one, taken in turns.
   void guides(int batch);
