@@ -107,6 +107,7 @@ void Bench::decode(int batch, Arithmetic arithmetic) {
   engine_options.arithmetic = arithmetic;
   engine_options.max_live_sequences = batch;
   engine_options.graphs = options_.graphs;
+  engine_options.run_ahead = options_.run_ahead;
   report(arithmetic == Arithmetic::fast ? "decode" : "decode, row-invariant", "tokens/s",
          spread_of(decode_rates(engine_options, 64, 96)),
          fmt::format("batch {}, context 64 to 160", batch));
@@ -118,6 +119,7 @@ void Bench::decode_share(int batch, int context, int new_tokens, double copy_byt
   engine_options.cache_tokens = std::int64_t{batch} * (context + new_tokens + 64);
   engine_options.reuse_prefixes = false;
   engine_options.graphs = options_.graphs;
+  engine_options.run_ahead = options_.run_ahead;
   const Spread rate = spread_of(decode_rates(engine_options, context, new_tokens));
   const ModelInfo& info = model_->info();
   const double value_bytes =
@@ -128,11 +130,11 @@ void Bench::decode_share(int batch, int context, int new_tokens, double copy_byt
   const double bytes = static_cast<double>(info.weight_bytes) - table + batch * cache;
   const double limit = batch * copy_bytes_per_second / bytes;
   print(fmt::format(
-      R"({{"case":"decode share","shape":"{}, batch {}, context {} to {}","unit":"tokens/s","median":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"copy_TB_per_s":{:.3f},"limit":{:.1f},"share":{:.3f},"graphs":{},"device":"{}","precision":"{}"}})",
+      R"({{"case":"decode share","shape":"{}, batch {}, context {} to {}","unit":"tokens/s","median":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"copy_TB_per_s":{:.3f},"limit":{:.1f},"share":{:.3f},"graphs":{},"run_ahead":{},"device":"{}","precision":"{}"}})",
       options_.shape, batch, context, context + new_tokens, rate.median, rate.low, rate.high,
       options_.repetitions, copy_bytes_per_second / 1e12, limit,
-      limit > 0 ? rate.median / limit : 0, options_.graphs, to_string(info.device),
-      to_string(info.precision)));
+      limit > 0 ? rate.median / limit : 0, options_.graphs, engine_options.run_ahead,
+      to_string(info.device), to_string(info.precision)));
 }
 
 void Bench::prefill(int length) {
@@ -203,6 +205,8 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   app.add_flag("--single", options.single, "one sequence only: what peers are compared with");
   app.add_flag("--guides", options.only_guides, "only what guides cost");
+  app.add_flag("--engine", options.only_engine,
+               "only the engine's own part: running ahead or not, all guides together, forks");
   app.add_option(
       "--shape", options.shape,
       "r1-1.5b or llama-1b: decode of random weights of that shape, and its share of the "
@@ -211,6 +215,7 @@ int main(int argc, char** argv) try {
   app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
       ->capture_default_str();
   app.add_flag("!--no-graphs", options.graphs, "decode without CUDA graphs");
+  app.add_flag("!--no-run-ahead", options.run_ahead, "steps wait for guides");
   app.add_flag("--training", options.training, "with --shape: prefill and training");
   int most_samples = 512, new_tokens = 512, prompt_tokens = 2048;
   app.add_option("--samples", most_samples, "of --training, in groups of 16")
@@ -231,6 +236,16 @@ int main(int argc, char** argv) try {
     for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
     bench.suffix_share(std::min(most_samples, 32), 512);
     bench.grpo(most_samples / 16, 16, new_tokens);
+    return 0;
+  }
+  if (options.only_engine) {
+    const double copies = options.shape.empty() ? 0 : bench::copy_bandwidth();
+    for (const bool run_ahead : {true, false}) {
+      bench.run_ahead(run_ahead);
+      bench.decode_share(1, 64, 512, copies);
+      bench.all_guides(1);
+    }
+    bench.fork(8192);
     return 0;
   }
   if (!options.shape.empty()) {

@@ -17,9 +17,9 @@ struct Options {
   Precision precision = Precision::as_stored;
   std::string out;  // a folder; empty: standard output only
   int repetitions = 5;
-  bool single = false, only_guides = false;
+  bool single = false, only_guides = false, only_engine = false;
   std::string shape;  // a random checkpoint of this shape instead of `model`
-  bool graphs = true;
+  bool graphs = true, run_ahead = true;
   bool training = false;  // with a shape: prefill and training instead of decode
 };
 
@@ -35,6 +35,7 @@ class Bench {
   explicit Bench(const Options& options);
   ~Bench();
 
+  void run_ahead(bool does) { options_.run_ahead = does; }
   void decode(int batch, Arithmetic arithmetic);
   void prefill(int length);
   // Decode of a random checkpoint, with the share of what the card's memory allows: every weight
@@ -53,8 +54,14 @@ class Bench {
   // What every guide of the catalogue costs, armed and never firing: tokens/s over those without
   // one, taken in turns.
   void guides(int batch);
+  // The same of all that only watch together, and of all but those that ask the model.
+  void all_guides(int batch);
+  // The host's time for one fork of a sequence so long.
+  void fork(int length);
 
  private:
+  void compare_guides(Engine& engine, std::string_view name,
+                      const std::vector<std::shared_ptr<const Guide>>& guides);
   void report(std::string_view name, std::string_view unit, const Spread& spread,
               std::string_view shape);
   void print(std::string_view line);

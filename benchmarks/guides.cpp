@@ -15,22 +15,33 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// One of each of the catalogue, set so that it never closes, feeds or takes back. The steering ones
+enum class Does : std::uint8_t { watch, steer, ask };
+
+struct Armed {
+  const char* spec;
+  Does does = Does::watch;
+};
+
+// One of each of the catalogue, set so that it never closes, feeds or takes back. Those that steer
 // bias or mask at every step: that is their work. `convergence` asks at every sentence end.
-constexpr const char* armed[] = {"budget:max=1000000",
-                                 "prompt_budget:factor=100000",
-                                 "budget_forcing:max=1000000,times=0",
-                                 "continue:with=Wait",
-                                 "switch_penalty:words=Wait",
-                                 "ban:words=wait",
-                                 "closer_pressure:alpha=0.001",
-                                 "margin:tau=0.000001",
-                                 "cold_stop:tokens=1000000",
-                                 "loops:times=1024,lines=1024,paragraphs=1024",
-                                 "overthink:max=1",
-                                 "random_stop:p=0",
-                                 "trial:at=never",
-                                 "convergence:k=1000000"};
+constexpr Armed armed[] = {{"budget:max=1000000"},
+                           {"prompt_budget:factor=100000"},
+                           {"budget_forcing:max=1000000,times=0"},
+                           {"continue:with=Wait"},
+                           {"switch_penalty:words=Wait", Does::steer},
+                           {"ban:words=wait", Does::steer},
+                           {"closer_pressure:alpha=0.001", Does::steer},
+                           {"margin:tau=0.000001"},
+                           {"cold_stop:tokens=1000000"},
+                           {"loops:times=1024,lines=1024,paragraphs=1024"},
+                           {"overthink:max=1"},
+                           {"random_stop:p=0"},
+                           {"trial:at=never"},
+                           {"convergence:k=1000000", Does::ask}};
+
+Markers thinking_markers(const Tokenizer& tokenizer) {
+  return find_markers(tokenizer).value_or(markers_of(tokenizer, "<think>", "</think>"));
+}
 
 struct Run {
   double tokens_per_second = 0;
@@ -67,40 +78,66 @@ Run run(Engine& engine, const std::vector<Request>& requests) {
 
 }  // namespace
 
-void Bench::guides(int batch) {
-  const auto tokenizer = model_->tokenizer();
-  const Markers markers =
-      find_markers(*tokenizer).value_or(markers_of(*tokenizer, "<think>", "</think>"));
-  Engine engine(model_, {.max_live_sequences = batch, .reuse_prefixes = false});
-  const auto requests = [&](std::shared_ptr<const Guide> guide, int salt) {
+// Tokens a second with these guides over those without any, taken in turns.
+void Bench::compare_guides(Engine& engine, std::string_view name,
+                           const std::vector<std::shared_ptr<const Guide>>& guides) {
+  const int batch = engine.options().max_live_sequences;
+  const Markers markers = thinking_markers(*model_->tokenizer());
+  const auto requests = [&](bool is_guided, int place) {
     std::vector<Request> all(static_cast<std::size_t>(batch));
     for (int i = 0; i < batch; ++i) {
       Request& request = all[static_cast<std::size_t>(i)];
-      request.prompt = prompt(64, salt * batch + i);
+      request.prompt = prompt(64, place * batch + i);
       request.max_new_tokens = 512;
       request.ignore_end_tokens = true;
       request.markers = markers;
       request.begins_in = Segment::think;
       request.sampling.banned_tokens = {markers.think_close.back()};
       request.sampling.seed = 1;
-      if (guide) request.guides = {guide};
+      if (is_guided) request.guides = guides;
     }
     return all;
   };
-  run(engine, requests(nullptr, 0));  // warms up
-  for (const char* spec : armed) {
-    const auto guide = make_guide(spec, {tokenizer, markers});
-    std::vector<double> ratios;
-    Run with;
-    for (int repeat = 1; repeat <= options_.repetitions; ++repeat) {
-      const double without = run(engine, requests(nullptr, repeat)).tokens_per_second;
-      with = run(engine, requests(guide, repeat));
-      ratios.push_back(with.tokens_per_second / without);
-    }
-    report(fmt::format("guide: {}", spec), "tokens/s over none", spread_of(ratios),
-           fmt::format("batch {}; acted {} times, {} probe tokens", batch, with.acted,
-                       with.probe_tokens));
+  run(engine, requests(false, 0));  // warms up
+  std::vector<double> ratios;
+  Run with;
+  for (int repeat = 1; repeat <= options_.repetitions; ++repeat) {
+    const double without = run(engine, requests(false, repeat)).tokens_per_second;
+    with = run(engine, requests(true, repeat));
+    ratios.push_back(with.tokens_per_second / without);
   }
+  report(name, "tokens/s over none", spread_of(ratios),
+         fmt::format("batch {}; acted {} times, {} probe tokens", batch, with.acted,
+                     with.probe_tokens));
+}
+
+void Bench::guides(int batch) {
+  const auto tokenizer = model_->tokenizer();
+  const GuideContext context{tokenizer, thinking_markers(*tokenizer)};
+  Engine engine(model_, {.max_live_sequences = batch,
+                         .reuse_prefixes = false,
+                         .graphs = options_.graphs,
+                         .run_ahead = options_.run_ahead});
+  for (const Armed& one : armed)
+    compare_guides(engine, fmt::format("guide: {}", one.spec), {make_guide(one.spec, context)});
+  all_guides(batch);
+}
+
+void Bench::all_guides(int batch) {
+  const auto tokenizer = model_->tokenizer();
+  const GuideContext context{tokenizer, thinking_markers(*tokenizer)};
+  Engine engine(model_, {.max_live_sequences = batch,
+                         .reuse_prefixes = false,
+                         .graphs = options_.graphs,
+                         .run_ahead = options_.run_ahead});
+  std::vector<std::shared_ptr<const Guide>> watching, all;
+  for (const Armed& one : armed) {
+    if (one.does == Does::ask) continue;
+    all.push_back(make_guide(one.spec, context));
+    if (one.does == Does::watch) watching.push_back(all.back());
+  }
+  compare_guides(engine, fmt::format("{} guides that only watch", watching.size()), watching);
+  compare_guides(engine, fmt::format("{} guides, some of which steer", all.size()), all);
 }
 
 }  // namespace pensive::bench

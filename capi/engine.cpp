@@ -98,6 +98,8 @@ int32_t engine_new(const pensive_model* model, const pensive_engine_options* opt
     wanted.reuse_prefixes =
         !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
     wanted.graphs = !flag_in(given.without_graphs, "pensive_engine_options.without_graphs");
+    wanted.run_ahead =
+        !flag_in(given.without_run_ahead, "pensive_engine_options.without_run_ahead");
     wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
     wanted.cache_tokens = given.cache_tokens;
     wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
@@ -181,6 +183,8 @@ int32_t engine_get_counters(const pensive_engine* engine, pensive_engine_counter
     to.waiting = from.waiting;
     to.pages = from.pages;
     to.free_pages = from.free_pages;
+    to.ahead_steps = from.ahead_steps;
+    to.ahead_dropped = from.ahead_dropped;
     struct_out(counters, to, "pensive_engine_counters");
   });
 }

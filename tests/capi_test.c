@@ -74,6 +74,10 @@ static int open_world(World* world, const char* directory) {
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "without_graphs",
               pensive_engine_new(world->model, &engine, &world->engine, &error));
   engine.without_graphs = 1; /* a CPU has none */
+  engine.without_run_ahead = 2;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "without_run_ahead",
+              pensive_engine_new(world->model, &engine, &world->engine, &error));
+  engine.without_run_ahead = 1; /* nor does it run ahead */
   CHECK_OK(pensive_engine_new(world->model, &engine, &world->engine, &error));
   return failures == 0;
 }
@@ -315,6 +319,7 @@ static void test_generating(const World* world) {
   pensive_engine_counters counters = PENSIVE_ENGINE_COUNTERS_INIT;
   CHECK_OK(pensive_engine_get_counters(world->engine, &counters, &error));
   CHECK(counters.steps > 0 && counters.computed_tokens > (int64_t)count);
+  CHECK(counters.ahead_steps == 0 && counters.ahead_dropped == 0);
   char file[320];
   snprintf(file, sizeof file, "%s/trace.jsonl", world->folder);
   CHECK_OK(pensive_sequence_save_trace(sequence, file, 0, &error));

@@ -166,7 +166,10 @@ class Play {
       return;
     }
     oracle_.copy(plan.copies);
+    if (draw(4) == 0) leave_out(plan);
+    const bool is_ahead = draw(2) == 0 && scheduler_.reach_further();
     for (const Chunk& chunk : plan.chunks) oracle_.compute(chunk);
+    if (is_ahead) run_ahead(plan);
     scheduler_.commit();
     for (const Chunk& chunk : std::vector<Chunk>(plan.chunks))
       if (chunk.is_drawn) decode(*chunk.lane);
@@ -197,6 +200,28 @@ class Play {
 
  private:
   int draw(int below) { return static_cast<int>(random_() % static_cast<unsigned>(below)); }
+
+  void leave_out(const Plan& plan) {
+    std::vector<bool> kept;
+    int tokens = 0;
+    for (const Chunk& chunk : plan.chunks) {
+      kept.push_back(draw(2) == 0);
+      tokens += kept.back() ? chunk.count : 0;
+    }
+    scheduler_.keep(kept);
+    ASSERT_EQ(plan.tokens, tokens);
+    ASSERT_EQ(std::ssize(plan.chunks), std::ranges::count(kept, true));
+  }
+
+  // The next token of each lane comes to the cache, and turns out to be another one.
+  void run_ahead(const Plan& plan) {
+    for (const Chunk& chunk : plan.chunks) {
+      const int place = chunk.first + chunk.count;
+      const int page = chunk.lane->pages[static_cast<std::size_t>(place / 4)];
+      ASSERT_EQ(scheduler_.pool().users(page), 1);
+      oracle_.spoil({chunk.lane, place, 1});
+    }
+  }
 
   void start() {
     auto lane = std::make_unique<Lane>();

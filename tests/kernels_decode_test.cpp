@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "decode_twin.h"
 #include "kernels/decode.h"
 #include "kernels_oracle.h"
 #include "pensive/base.h"
@@ -103,54 +104,10 @@ int pages_for(const Shape& shape, const std::vector<int>& positions) {
 // The slow twin.
 std::vector<Drawn> step_by_step(DecodeModel& model, const Rows& rows,
                                 const std::vector<DrawRow>& wishes) {
-  const auto count = static_cast<std::int64_t>(rows.positions.size());
-  const DecodeLayer& first = model.layers.front();
-  const std::int64_t page_tokens = first.key_pages.size(1), kv_heads = first.key_pages.size(2);
-  const std::int64_t head_dim = first.key_pages.size(3), heads = model.heads;
-  std::size_t most = 0;
-  for (const auto& pages : rows.pages) most = std::max(most, pages.size());
-  PagedBatch batch;
-  batch.slots = at::zeros({count}, at::kLong);
-  batch.tables = at::zeros({count, static_cast<std::int64_t>(most)}, at::kInt);
-  batch.starts = at::arange(count + 1, at::kInt);
-  batch.lengths = at::tensor(rows.positions, at::kInt) + 1;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto& pages = rows.pages[static_cast<std::size_t>(i)];
-    const int position = rows.positions[static_cast<std::size_t>(i)];
-    for (std::size_t p = 0; p < pages.size(); ++p)
-      batch.tables[i][static_cast<std::int64_t>(p)] = pages[p];
-    batch.slots[i] = pages.back() * page_tokens + position % page_tokens;
-    batch.longest_length = std::max(batch.longest_length, position + 1);
-  }
-  const at::Tensor places = at::tensor(rows.positions, at::kLong);
-  const at::Tensor c = model.cosines.index_select(0, places),
-                   s = model.sines.index_select(0, places);
-  const auto product = [](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    return linear(x, weight, bias, Arithmetic::fast);
-  };
-  at::Tensor x = rows.embeddings;
-  for (DecodeLayer& layer : model.layers) {
-    const auto parts =
-        product(rms_norm(x, layer.attention_norm, model.epsilon), layer.qkv, layer.qkv_bias)
-            .view({count, heads + 2 * kv_heads, head_dim})
-            .split_with_sizes({heads, kv_heads, kv_heads}, 1);
-    at::Tensor queries = parts[0].contiguous(), keys = parts[1].contiguous();
-    if (layer.query_norm.defined()) {
-      queries = rms_norm(queries, layer.query_norm, model.epsilon);
-      keys = rms_norm(keys, layer.key_norm, model.epsilon);
-    }
-    write_pages(rotate(keys, c, s), parts[2].contiguous(), layer.key_pages, layer.value_pages,
-                batch);
-    const at::Tensor mixed =
-        paged_attention(rotate(queries, c, s), layer.key_pages, layer.value_pages, batch,
-                        1 / std::sqrt(static_cast<double>(head_dim)));
-    x = x + product(mixed.reshape({count, heads * head_dim}), layer.output, layer.output_bias);
-    const at::Tensor normed = rms_norm(x, layer.mlp_norm, model.epsilon);
-    x = x + product(silu_mul(product(normed, layer.gate_up, layer.gate_up_bias)), layer.down,
-                    layer.down_bias);
-  }
-  const at::Tensor logits = product(rms_norm(x, model.final_norm, model.epsilon), model.head, {});
-  return draw(logits.to(at::kFloat), wishes);
+  std::vector<TwinRow> all;
+  for (std::size_t i = 0; i < rows.positions.size(); ++i)
+    all.push_back({nullptr, rows.positions[i], rows.pages[i]});
+  return step_by_step(model, all, rows.embeddings, wishes);
 }
 
 class Decode : public OnCard {

@@ -101,6 +101,8 @@ pensive::EngineOptions options_of(const py::kwargs& fields) {
       options.reuse_prefixes = py::cast<bool>(value);
     else if (name == "graphs")
       options.graphs = py::cast<bool>(value);
+    else if (name == "run_ahead")
+      options.run_ahead = py::cast<bool>(value);
     else if (name == "log")
       options.log = log_of(py::reinterpret_borrow<py::object>(value));
     else
@@ -256,7 +258,9 @@ void add_engine(py::module_& module) {
       .def_readonly("live", &Counters::live)
       .def_readonly("waiting", &Counters::waiting)
       .def_readonly("pages", &Counters::pages)
-      .def_readonly("free_pages", &Counters::free_pages);
+      .def_readonly("free_pages", &Counters::free_pages)
+      .def_readonly("ahead_steps", &Counters::ahead_steps)
+      .def_readonly("ahead_dropped", &Counters::ahead_dropped);
   using Handle = pensive::Engine;
   const auto start = [](Handle& self, const py::object& request, const py::kwargs& fields) {
     const Request wanted = request_of(request, fields, *self.model()->tokenizer());

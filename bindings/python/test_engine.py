@@ -41,6 +41,12 @@ class Engine(unittest.TestCase):
         fields = dict(ignore_end_tokens=True)
         self.assertEqual(self.finish(plain, **fields).trace.kept(), self.finish(self.make(), **fields).trace.kept())
 
+    def test_running_ahead_is_for_cards(self):
+        plain = pensive.Engine(self.model, cache_tokens=8192, row_invariant=True, run_ahead=False)
+        fields = dict(ignore_end_tokens=True)
+        self.assertEqual(self.finish(plain, **fields).trace.kept(), self.finish(self.make(), **fields).trace.kept())
+        self.assertEqual((plain.counters.ahead_steps, plain.counters.ahead_dropped), (0, 0))
+
     def test_rewind(self):
         engine = self.make()
         whole = self.finish(engine, ignore_end_tokens=True)

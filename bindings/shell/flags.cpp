@@ -27,6 +27,8 @@ void ModelFlags::add_to(CLI::App& app) {
   app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
   app.add_flag("--no-graphs", no_graphs,
                "on a CUDA card: no graphs for decode steps; slower, to compare with");
+  app.add_flag("--no-run-ahead", no_run_ahead,
+               "on a CUDA card: the next step waits for guides; slower, to compare with");
 }
 
 std::shared_ptr<const Model> ModelFlags::load() const {
@@ -56,6 +58,7 @@ EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) 
   options.soft = std::move(soft);
   if (row_invariant) options.arithmetic = Arithmetic::row_invariant;
   options.graphs = !no_graphs;
+  options.run_ahead = !no_run_ahead;
   return options;
 }
 

@@ -26,6 +26,7 @@ struct ModelFlags {
   bool takes_other_soft = false;
   bool row_invariant = false;
   bool no_graphs = false;
+  bool no_run_ahead = false;
 
   void add_to(CLI::App& app);
   std::shared_ptr<const Model> load() const;

@@ -103,6 +103,13 @@ struct EngineOptions {
   // through libtorch. Without effect on a CPU.
   bool graphs = true;
   LogSink log{};
+  // Where graphs are: the next decode step is launched while guides look at the tokens of the last,
+  // for draws wished as before. A sequence that then wants something else (another bias, a forced
+  // token, an end) is computed again, one step later than its neighbours; one that counts penalties
+  // or is masked by a guide keeps its step from being launched early. Tokens are the same either
+  // way, up to what a batch's size does to rounding. Off: guides are waited for; the twin to
+  // compare with.
+  bool run_ahead = true;
 };
 
 struct EngineCounters {
@@ -113,7 +120,9 @@ struct EngineCounters {
   int live = 0;
   int waiting = 0;
   int pages = 0;
-  int free_pages = 0;  // includes pages kept only for prefixes
+  int free_pages = 0;              // includes pages kept only for prefixes
+  std::int64_t ahead_steps = 0;    // launched before guides had seen the tokens they go on with
+  std::int64_t ahead_dropped = 0;  // rows of these that were not wanted in the end
 };
 
 // One live path through the cache. Move-only. Dropping it, from any thread, returns its pages; it

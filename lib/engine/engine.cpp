@@ -91,14 +91,17 @@ int Engine::Parts::step() {
     lane->owner->record.seal(StopReason::length);
     attend(*lane->owner);
   }
-  if (!plan.chunks.empty()) compute(plan);
+  if (!plan.chunks.empty())
+    compute(plan);
+  else
+    forget_flight();
   const int unfinished = scheduler.running() + scheduler.waiting();
   require(unfinished == 0 || !plan.chunks.empty() || !plan.cut.empty(), ErrorCode::internal,
           "something to compute", fmt::format("{} sequences that wait", unfinished), "engine");
   return unfinished;
 }
 
-void Engine::Parts::compute(const Plan& plan) {
+void Engine::Parts::wish(const Plan& plan) {
   wishes_.rows.clear();
   wishes_.draws.clear();
   wishes_.scores.clear();
@@ -117,11 +120,16 @@ void Engine::Parts::compute(const Plan& plan) {
     sequence.steering->steer(row, sequence.tally, sequence.guidance.biases(),
                              sequence.guidance.mask());
   }
+}
+
+void Engine::Parts::compute(const Plan& plan) {
+  wish(plan);
   Outcome outcome;
   try {
-    quietly([&] { outcome = runner.run(plan, wishes_); });
+    quietly([&] { outcome = carry_out(plan); });
   } catch (...) {
     scheduler.roll_back();
+    forget_flight();
     throw;
   }
   scheduler.commit();

@@ -57,6 +57,17 @@ class Guidance {
     return wishes_.mask;
   }  // empty: everything
   const Rules& rules() const noexcept { return *rules_; }
+  // Whether the next draw will end it, whatever is drawn.
+  bool is_at_last(const Record& record) const {
+    return record.rows() + 1 >= rules_->max_new_tokens ||
+           record.lane.size() + 1 >= rules_->max_tokens;
+  }
+  // Whether the draw after the next may be expected to be wished like it: no mask, and the same
+  // biases as before.
+  bool is_steady() const {
+    if (!wishes_.mask.empty()) return false;
+    return past_.empty() ? wishes_.biases.empty() : past_.back().second->biases == wishes_.biases;
+  }
   // The first guide whose bias or mask a token was drawn under; null where there was none.
   const Guide* steerer() const noexcept {
     return steerer_ < guides_.size() ? guides_[steerer_].get() : nullptr;

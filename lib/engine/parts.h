@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/flight.h"
 #include "engine/gate.h"
 #include "engine/guidance.h"
 #include "engine/record.h"
@@ -89,7 +90,12 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
   void open_mail();
   void sweep();
+  void wish(const Plan& plan);
   void compute(const Plan& plan);
+  Outcome carry_out(const Plan& plan);
+  std::vector<int> land(const Plan& plan, bool& is_whole);
+  Flight run_ahead(const Plan& plan, const std::vector<int>& rows);
+  void forget_flight();
   void ask_scores(const Chunk& chunk, std::int64_t row);
   void hand_out_scores(const Plan& plan, const std::vector<kernels::Drawn>& scored);
   void hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn);
@@ -103,6 +109,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   std::chrono::steady_clock::time_point next_deadline_ =
       std::chrono::steady_clock::time_point::max();
   Wishes wishes_;
+  Flight flight_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int named_rows_ = 0;  // that tokenizer_ knows
   EngineCounters counters_;

@@ -135,10 +135,14 @@ std::pair<at::Tensor, at::Tensor> Cache::gather(const std::vector<int>& pages, i
 Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages)
     : model_(std::move(model)),
       arithmetic_(options.arithmetic),
+      most_rows_(options.max_live_sequences),
       log_(options.log),
       cache_(*model_, pages, options.page_tokens) {
-  if (options.graphs && arithmetic_ == Arithmetic::fast)
-    decode_ = kernels::DecodeSteps::make(decode_model(*model_, cache_), options.max_live_sequences);
+  if (options.graphs && arithmetic_ == Arithmetic::fast) decode_with(kernels::DecodeSteps::make);
+}
+
+void Runner::decode_with(const MakeSteps& make) {
+  decode_ = make(decode_model(*model_, cache_), most_rows_);
 }
 
 // Everything the device needs to know of the plan, in one array and so in one transfer.
@@ -241,32 +245,52 @@ std::vector<kernels::Drawn> Runner::score(const at::Tensor& hidden, const Wishes
   return scored;
 }
 
-// One token for each sequence, and all of them drawn from.
 bool Runner::is_decode(const Plan& plan, const Wishes& wishes) const {
   return decode_ && wishes.scores.empty() && std::ssize(plan.chunks) <= decode_->most_rows() &&
          std::ranges::all_of(plan.chunks,
                              [](const Chunk& chunk) { return chunk.count == 1 && chunk.is_drawn; });
 }
 
-std::vector<kernels::Drawn> Runner::decode(const Plan& plan, const Wishes& wishes) {
+void Runner::launch(const Plan& plan, const Wishes& wishes) {
   std::vector<kernels::DecodeRow> rows;
   for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
     const Chunk& chunk = plan.chunks[i];
     const TokenId id = chunk.lane->tokens[static_cast<std::size_t>(chunk.first)];
     rows.push_back({embedding_of(*model_, wishes.rows[i], id), chunk.first, chunk.lane->pages});
   }
+  launch(rows, wishes.draws);
+}
+
+bool Runner::launch_next(const Plan& plan, const std::vector<int>& rows,
+                         const std::vector<kernels::DrawRow>& draws) {
+  const void* table = embedding_of(*model_, nullptr, 0);  // no soft token is ever drawn
+  std::vector<kernels::DecodeRow> next;
+  for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+    const Chunk& chunk = plan.chunks[i];
+    next.push_back({table, chunk.first + 1, chunk.lane->pages, rows[i]});
+  }
+  return launch(next, draws);
+}
+
+bool Runner::launch(const std::vector<kernels::DecodeRow>& rows,
+                    const std::vector<kernels::DrawRow>& draws) {
   const int before = decode_->captures();
-  std::vector<kernels::Drawn> drawn = decode_->run(rows, wishes.draws);
+  const bool is_launched = decode_->launch(rows, draws);
   if (log_ && decode_->captures() > before)
     log_(LogLevel::info,
          fmt::format("graphs: {} captured, the newest for decode steps of {} sequences",
                      decode_->captures(), rows.size()));
-  return drawn;
+  return is_launched;
 }
 
-Outcome Runner::run(const Plan& plan, const Wishes& wishes) {
+void Runner::copy(const Plan& plan) {
+  if (plan.copies.empty()) return;
+  if (decode_) decode_->settle();
   cache_.copy(plan.copies);
-  if (is_decode(plan, wishes)) return {decode(plan, wishes), {}};
+}
+
+Outcome Runner::compute(const Plan& plan, const Wishes& wishes) {
+  if (decode_) decode_->settle();
   lay_out(plan);
   const Model::Parts& parts = model_->parts();
   const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);

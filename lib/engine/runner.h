@@ -50,23 +50,48 @@ struct Outcome {
   std::vector<kernels::Drawn> scored;  // for each of Wishes::scores; its token means nothing
 };
 
+// Decode steps, whole, of a model and its cache; null where they cannot be done so.
+using MakeSteps =
+    std::function<std::unique_ptr<kernels::DecodeSteps>(kernels::DecodeModel model, int most_rows)>;
+
 class Runner {
  public:
   Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
 
-  Outcome run(const Plan& plan, const Wishes& wishes);
+  // Before the first step.
+  void decode_with(const MakeSteps& make);
+
+  // What a plan copies comes before what it computes.
+  void copy(const Plan& plan);
+  // Any plan, operation by operation.
+  Outcome compute(const Plan& plan, const Wishes& wishes);
+
+  // Whether a plan may be launched instead: one token for each sequence, and all drawn from.
+  bool is_decode(const Plan& plan, const Wishes& wishes) const;
+  void launch(const Plan& plan, const Wishes& wishes);
+  // The step after it, for the same sequences: each goes on with the token that is drawn for
+  // `rows`, places in what was launched before. False: not now. At most two steps are in flight.
+  bool launch_next(const Plan& plan, const std::vector<int>& rows,
+                   const std::vector<kernels::DrawRow>& draws);
+  // A token for each row of the step that was launched first.
+  std::vector<kernels::Drawn> wait() { return decode_->wait(); }
+  void forget() {
+    if (decode_) decode_->forget();
+  }
+
   const Cache& cache() const noexcept { return cache_; }
 
  private:
   void lay_out(const Plan& plan);
-  bool is_decode(const Plan& plan, const Wishes& wishes) const;
-  std::vector<kernels::Drawn> decode(const Plan& plan, const Wishes& wishes);
+  bool launch(const std::vector<kernels::DecodeRow>& rows,
+              const std::vector<kernels::DrawRow>& draws);
   std::vector<kernels::Drawn> score(const at::Tensor& hidden, const Wishes& wishes) const;
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
 
   std::shared_ptr<const Model> model_;
   Arithmetic arithmetic_;
+  int most_rows_;
   LogSink log_;
   Cache cache_;
   std::unique_ptr<kernels::DecodeSteps> decode_;  // null: every step goes through the decoder

@@ -37,6 +37,7 @@ void Scheduler::adopt(Lane& lane) {
 
 void Scheduler::end(Lane& lane) {
   leave(lane);
+  trim(lane);
   lane.stage = Stage::ended;
   if (!lane.pages.empty()) ended_.push_back(&lane);
 }
@@ -67,12 +68,39 @@ const Plan& Scheduler::plan() {
   plan_.cut.clear();
   plan_.tokens = 0;
   flying_.clear();
-  for (Lane* lane : running_) leave_one(*lane);
+  for (Lane* lane : running_) {
+    leave_one(*lane);
+    // Lanes that decode would take the same pages again.
+    if (lane->is_paused || lane->missing() != 1) trim(*lane);
+  }
   plan_decodes();
   plan_prompts();
   plan_waiting();
   if (plan_.chunks.empty()) plan_something();
   return plan_;
+}
+
+void Scheduler::keep(const std::vector<bool>& kept) {
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    if (kept[i])
+      chunks.push_back(plan_.chunks[i]);
+    else
+      plan_.tokens -= plan_.chunks[i].count;
+  }
+  plan_.chunks.swap(chunks);
+}
+
+bool Scheduler::reach_further() {
+  for (const Chunk& chunk : plan_.chunks) {
+    std::vector<int>& pages = chunk.lane->pages;
+    while (std::ssize(pages) < pool_.pages_for(chunk.first + chunk.count + 1)) {
+      const std::optional<int> page = pool_.take();
+      if (!page) return false;
+      pages.push_back(*page);
+    }
+  }
+  return true;
 }
 
 void Scheduler::commit() {
@@ -268,6 +296,9 @@ bool Scheduler::has_room(int cached, int tokens) const {
   int free = pool_.free() - 1;
   for (const Lane* lane : ended_)
     for (int page : lane->pages) free += pool_.users(page) == 1 ? 1 : 0;
+  // The next plan gives these back.
+  for (const Lane* lane : running_)
+    free += static_cast<int>(lane->pages.size()) - pool_.pages_for(lane->cached);
   return pool_.pages_for(tokens) - cached / pool_.page_tokens() <= free;
 }
 

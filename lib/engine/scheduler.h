@@ -57,6 +57,11 @@ class Scheduler {
   void go_back(Lane& lane);
 
   const Plan& plan();
+  // Leaves out of the plan whichever chunks are not to be kept; they stay as they are.
+  void keep(const std::vector<bool>& kept);
+  // Takes, of those that nobody uses, the pages that each chunk's lane needs for one token more
+  // than planned. False where there are not enough. What is not planned for next goes back then.
+  bool reach_further();
   void commit();     // the plan was computed
   void roll_back();  // it was not: nothing counts as computed
 

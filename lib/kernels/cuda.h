@@ -2,8 +2,8 @@
 //
 // libpensive-cuda.so exports one function, pensive_cuda_table(); the core opens the library the
 // first time a CUDA device is asked for. All pointers are device memory unless named host_*;
-// `stream` is a cudaStream_t; every function but decode() launches and returns without
-// waiting.
+// `stream` is a cudaStream_t; every function but await_decode() launches and returns
+// without waiting.
 #pragma once
 #include <cstdint>
 
@@ -72,9 +72,11 @@ struct CudaModel {
 
 // One row of a step: the newest token of a sequence.
 struct CudaRow {
-  const void* embedding;    // [width]
+  const void* embedding;    // [width]; where `drawn` is not -1, the table [vocab, width]
   std::int32_t position;    // -1: no row, which reads and writes nothing
   std::int32_t first_page;  // place in `tables` of its sequence's pages, in order
+  std::int32_t drawn;       // its token is what this row of the step before has drawn; or -1
+  std::int32_t unused;
 };
 
 // What changes from step to step stands in device memory, at the same place in every step.
@@ -82,7 +84,9 @@ struct CudaDecodeCall {
   std::int32_t rows;     // with padding
   std::int32_t longest;  // the largest position + 1
   void* step;            // a block of bytes that begins with the next three
-  const CudaDraw* draw;  // its first draw->rows rows are drawn from; logits, scratch: not used
+  // Its first draw->rows rows are drawn from; logits and scratch are not used. Its tokens come to
+  // stand where those of the step before do.
+  const CudaDraw* draw;
   const CudaRow* card_rows;
   const std::int32_t* tables;
   const void* host_step;  // what goes there; pinned
@@ -92,6 +96,7 @@ struct CudaDecodeCall {
   const void* results;  // what `draw` writes
   void* host_results;   // pinned
   std::int64_t result_bytes;
+  std::int32_t flight;  // 0 or 1: by which await_decode() knows the call
 };
 
 struct CudaTable {
@@ -124,13 +129,15 @@ struct CudaTable {
   int (*draw)(const CudaDraw& draw, void* stream);
   // Decode steps, whole: embedding, layers, head and draw of rows that each bring one token. Every
   // size of step is launched one by one at first, then captured and replayed, for as long as step
-  // and workspace stay where they are. decode() waits for the results.
+  // and workspace stay where they are; nothing may be in flight when they move.
   int (*make_decoder)(const CudaModel& model, int device, void** host_decoder);
   void (*free_decoder)(void* decoder);
   std::int64_t (*workspace_bytes)(const void* decoder, std::int32_t rows, std::int32_t longest);
   // host_captured: 1 when this call captured a graph.
   int (*decode)(void* decoder, const CudaDecodeCall& call, void* stream,
                 std::int32_t* host_captured);
+  // Waits until the results of the last call of this flight are there.
+  int (*await_decode)(void* decoder, std::int32_t flight);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

@@ -1,6 +1,8 @@
 #include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
+#include <array>
+#include <deque>
 #include <utility>
 
 #include "base/inside.h"
@@ -15,18 +17,26 @@ constexpr std::int64_t least_bytes = 1 << 16;
 
 const void* pointer(const at::Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }
 
-// A block on the card with its twin in pinned memory; grows, and then stands elsewhere.
+// A block on the card with its twins in pinned memory, one for each step that can be in flight.
+// Grows, and then stands elsewhere.
 struct Block {
-  at::Tensor card, host;
+  at::Tensor card;
+  std::array<at::Tensor, 2> hosts;
 
-  void reserve(std::int64_t bytes, at::Device device) {
-    if (card.defined() && card.numel() >= bytes) return;
-    const std::int64_t size = std::max(least_bytes, 2 * bytes);
+  bool holds(std::size_t bytes) const {
+    return card.defined() && card.numel() >= static_cast<std::int64_t>(bytes);
+  }
+  void reserve(std::size_t bytes, at::Device device) {
+    if (holds(bytes)) return;
+    const std::int64_t size = std::max(least_bytes, 2 * static_cast<std::int64_t>(bytes));
     card = at::zeros({size}, at::dtype(at::kByte).device(device));
-    host = at::empty({size}, at::dtype(at::kByte).pinned_memory(true));
+    for (at::Tensor& host : hosts)
+      host = at::empty({size}, at::dtype(at::kByte).pinned_memory(true));
   }
   std::byte* on_card() const { return static_cast<std::byte*>(card.mutable_data_ptr()); }
-  std::byte* on_host() const { return static_cast<std::byte*>(host.mutable_data_ptr()); }
+  std::byte* on_host(int flight) const {
+    return static_cast<std::byte*>(hosts[static_cast<std::size_t>(flight)].mutable_data_ptr());
+  }
 };
 
 // Few sizes, so that few graphs are captured.
@@ -36,100 +46,201 @@ int padded(int rows, int most) {
   return std::min(size, most);
 }
 
-}  // namespace
+class CudaSteps final : public DecodeSteps {
+ public:
+  CudaSteps(DecodeModel model, int most_rows);
+  ~CudaSteps() override;
 
-struct DecodeSteps::Parts {
-  DecodeModel model;
-  at::Device device = at::kCPU;
-  int most_rows = 0, captures = 0;
-  std::int64_t vocab = 0, page_tokens = 0;
-  void* decoder = nullptr;
-  Block step, results;
-  at::Tensor workspace;
-  cuda::Parcel sent, back;
-  std::size_t rows_at = 0, tables_at = 0;  // in `sent`
+  bool launch(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes) override;
+  std::vector<Drawn> wait() override;
+  void forget() override { flying_.clear(); }
+  void settle() override;
+  int most_rows() const noexcept override { return most_rows_; }
+  int captures() const noexcept override { return captures_; }
 
-  Parts() = default;
-  Parts(const Parts&) = delete;
-  Parts& operator=(const Parts&) = delete;
-  ~Parts();
+ private:
+  struct Flight {
+    int number = 0;  // 0 or 1
+    cuda::DrawParcel draws;
+  };
   CudaModel describe(const std::vector<CudaLayer>& layers) const;
   cuda::DrawParcel pack(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes);
-  void reserve(int size, int longest);
+  bool make_room(std::int64_t workspace_bytes);
+  CudaDecodeCall call(int rows, int longest, int flight) const;
+  void await(int flight) const;
+
+  DecodeModel model_;
+  at::Device device_;
+  int most_rows_, captures_ = 0;
+  std::int64_t vocab_, page_tokens_;
+  void* decoder_ = nullptr;
+  void* stream_ = nullptr;     // of the last launch
+  std::deque<Flight> flying_;  // not waited for
+  int next_ = 0;               // the number of the next
+  Block step_, results_;
+  at::Tensor workspace_;
+  cuda::Parcel sent_, back_;
+  std::size_t draw_at_ = 0, rows_at_ = 0, tables_at_ = 0;  // in `sent_`
 };
 
-DecodeSteps::Parts::~Parts() {
-  if (can_free(device)) {
-    const c10::DeviceGuard guard(device);
-    if (decoder) cuda::table().free_decoder(decoder);
-    return;
-  }
-  for (at::Tensor* tensor : {&step.card, &step.host, &results.card, &results.host, &workspace})
-    static_cast<void>(tensor->unsafeReleaseTensorImpl());
+CudaSteps::CudaSteps(DecodeModel model, int most_rows)
+    : model_(std::move(model)),
+      device_(model_.head.device()),
+      most_rows_(most_rows),
+      vocab_(model_.head.size(0)),
+      page_tokens_(model_.layers.front().key_pages.size(1)) {
+  std::vector<CudaLayer> layers;
+  for (const DecodeLayer& layer : model_.layers)
+    layers.push_back({pointer(layer.attention_norm), pointer(layer.qkv), pointer(layer.qkv_bias),
+                      pointer(layer.query_norm), pointer(layer.key_norm), pointer(layer.output),
+                      pointer(layer.output_bias), pointer(layer.mlp_norm), pointer(layer.gate_up),
+                      pointer(layer.gate_up_bias), pointer(layer.down), pointer(layer.down_bias),
+                      layer.key_pages.mutable_data_ptr(), layer.value_pages.mutable_data_ptr()});
+  const c10::DeviceGuard guard(device_);
+  cuda::check(cuda::table().make_decoder(describe(layers), device_.index(), &decoder_), "decode");
 }
 
-CudaModel DecodeSteps::Parts::describe(const std::vector<CudaLayer>& layers) const {
-  const DecodeLayer& first = model.layers.front();
+CudaSteps::~CudaSteps() {
+  if (can_free(device_)) {
+    const c10::DeviceGuard guard(device_);
+    // What is in flight reads and writes what is about to be freed; an error there is too late.
+    for (const int flight : {0, 1}) cuda::table().await_decode(decoder_, flight);
+    cuda::table().free_decoder(decoder_);
+    return;
+  }
+  for (Block* block : {&step_, &results_}) {
+    static_cast<void>(block->card.unsafeReleaseTensorImpl());
+    for (at::Tensor& host : block->hosts) static_cast<void>(host.unsafeReleaseTensorImpl());
+  }
+  static_cast<void>(workspace_.unsafeReleaseTensorImpl());
+}
+
+CudaModel CudaSteps::describe(const std::vector<CudaLayer>& layers) const {
+  const DecodeLayer& first = model_.layers.front();
   const auto size = [](const at::Tensor& x, std::int64_t dimension) {
     return static_cast<std::int32_t>(x.size(dimension));
   };
   CudaModel made{};
   made.layers = static_cast<std::int32_t>(layers.size());
-  made.width = size(model.head, 1);
+  made.width = size(model_.head, 1);
   made.inner = size(first.down, 1);
-  made.heads = model.heads;
+  made.heads = model_.heads;
   made.kv_heads = size(first.key_pages, 2);
   made.head_dim = size(first.key_pages, 3);
-  made.vocab = size(model.head, 0);
+  made.vocab = size(model_.head, 0);
   made.page_tokens = size(first.key_pages, 1);
-  made.most_rows = most_rows;
-  made.scalar = scalar_of(model.head);
-  made.epsilon = model.epsilon;
-  made.cosines = model.cosines.const_data_ptr<float>();
-  made.sines = model.sines.const_data_ptr<float>();
-  made.final_norm = pointer(model.final_norm);
-  made.head = pointer(model.head);
+  made.most_rows = most_rows_;
+  made.scalar = scalar_of(model_.head);
+  made.epsilon = model_.epsilon;
+  made.cosines = model_.cosines.const_data_ptr<float>();
+  made.sines = model_.sines.const_data_ptr<float>();
+  made.final_norm = pointer(model_.final_norm);
+  made.head = pointer(model_.head);
   made.host_layers = layers.data();
   return made;
 }
 
-// Everything the card needs to know of the step. Where its pointers point is known once the block
-// is there.
-cuda::DrawParcel DecodeSteps::Parts::pack(std::span<const DecodeRow> rows,
-                                          const std::vector<DrawRow>& wishes) {
+// Everything the card needs to know of the step but for where the blocks are.
+cuda::DrawParcel CudaSteps::pack(std::span<const DecodeRow> rows,
+                                 const std::vector<DrawRow>& wishes) {
   // As many in every step, so that what follows always stands at the same place.
-  std::vector<CudaRow> described(static_cast<std::size_t>(most_rows), CudaRow{nullptr, -1, 0});
+  std::vector<CudaRow> described(static_cast<std::size_t>(most_rows_),
+                                 CudaRow{nullptr, -1, 0, -1, 0});
   std::vector<std::int32_t> tables;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    described[i] = {rows[i].embedding, rows[i].position, static_cast<std::int32_t>(tables.size())};
-    const auto pages = static_cast<std::ptrdiff_t>(rows[i].position / page_tokens + 1);
+    described[i] = {rows[i].embedding, rows[i].position, static_cast<std::int32_t>(tables.size()),
+                    rows[i].drawn, 0};
+    const auto pages = static_cast<std::ptrdiff_t>(rows[i].position / page_tokens_ + 1);
     tables.insert(tables.end(), rows[i].pages.begin(), rows[i].pages.begin() + pages);
   }
-  sent.clear();
-  back.clear();
-  const std::size_t draw_at = sent.add_room<CudaDraw>(1);
-  rows_at = sent.add(described);
-  tables_at = sent.add(tables);
-  cuda::DrawParcel draws(wishes, static_cast<std::size_t>(vocab), sent, back);
-
-  step.reserve(static_cast<std::int64_t>(sent.size()), device);
-  results.reserve(static_cast<std::int64_t>(back.size()), device);
-  sent.put(draw_at, draws.call(step.on_card(), results.on_card()));
-  std::memcpy(step.on_host(), sent.data(), sent.size());
-  return draws;
+  sent_.clear();
+  back_.clear();
+  draw_at_ = sent_.add_room<CudaDraw>(1);
+  rows_at_ = sent_.add(described);
+  tables_at_ = sent_.add(tables);
+  return {wishes, static_cast<std::size_t>(vocab_), sent_, back_};
 }
 
-void DecodeSteps::Parts::reserve(int size, int longest) {
-  const std::int64_t bytes = cuda::table().workspace_bytes(decoder, size, longest);
-  if (workspace.defined() && workspace.numel() >= bytes) return;
-  workspace.reset();
-  workspace = at::zeros({bytes}, at::dtype(at::kByte).device(device));
+// False where something would have to move that a step in flight uses.
+bool CudaSteps::make_room(std::int64_t workspace_bytes) {
+  const bool has_workspace = workspace_.defined() && workspace_.numel() >= workspace_bytes;
+  if (has_workspace && step_.holds(sent_.size()) && results_.holds(back_.size())) return true;
+  if (!flying_.empty()) return false;
+  for (const int flight : {0, 1}) await(flight);  // what was forgotten
+  step_.reserve(sent_.size(), device_);
+  results_.reserve(back_.size(), device_);
+  if (has_workspace) return true;
+  workspace_.reset();
+  workspace_ = at::zeros({workspace_bytes}, at::dtype(at::kByte).device(device_));
+  return true;
 }
 
-DecodeSteps::DecodeSteps(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-DecodeSteps::~DecodeSteps() = default;
-int DecodeSteps::most_rows() const noexcept { return parts_->most_rows; }
-int DecodeSteps::captures() const noexcept { return parts_->captures; }
+CudaDecodeCall CudaSteps::call(int rows, int longest, int flight) const {
+  CudaDecodeCall call{};
+  call.rows = rows;
+  call.longest = longest;
+  call.step = step_.on_card();
+  call.draw = reinterpret_cast<const CudaDraw*>(step_.on_card() + draw_at_);
+  call.card_rows = reinterpret_cast<const CudaRow*>(step_.on_card() + rows_at_);
+  call.tables = reinterpret_cast<const std::int32_t*>(step_.on_card() + tables_at_);
+  call.host_step = step_.on_host(flight);
+  call.step_bytes = static_cast<std::int64_t>(sent_.size());
+  call.workspace = workspace_.mutable_data_ptr();
+  call.workspace_bytes = workspace_.numel();
+  call.results = results_.on_card();
+  call.host_results = results_.on_host(flight);
+  call.result_bytes = static_cast<std::int64_t>(back_.size());
+  call.flight = flight;
+  return call;
+}
+
+bool CudaSteps::launch(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes) {
+  const int count = static_cast<int>(rows.size());
+  require(count > 0 && count <= most_rows_ && wishes.size() == rows.size(), ErrorCode::internal,
+          fmt::format("1 to {} rows, a wish for each", most_rows_),
+          fmt::format("{} rows, {} wishes", rows.size(), wishes.size()), "decode");
+  require(flying_.size() < 2, ErrorCode::internal, "at most two steps in flight", "a third",
+          "decode");
+  const c10::DeviceGuard guard(device_);
+  const CudaTable& calls = cuda::table();
+  const int size = padded(count, most_rows_);
+  int longest = 1;
+  for (const DecodeRow& row : rows) longest = std::max(longest, row.position + 1);
+  cuda::DrawParcel draws = pack(rows, wishes);
+  if (!make_room(calls.workspace_bytes(decoder_, size, longest))) return false;
+  settle();
+  await(next_);  // its block in pinned memory may still be read for one that was forgotten
+  sent_.put(draw_at_, draws.call(step_.on_card(), results_.on_card()));
+  std::memcpy(step_.on_host(next_), sent_.data(), sent_.size());
+
+  std::int32_t captured = 0;
+  stream_ = calls.current_stream(device_.index());
+  cuda::check(calls.decode(decoder_, call(size, longest, next_), stream_, &captured), "decode");
+  captures_ += captured;
+  flying_.push_back({next_, std::move(draws)});
+  next_ = 1 - next_;
+  return true;
+}
+
+std::vector<Drawn> CudaSteps::wait() {
+  require(!flying_.empty(), ErrorCode::internal, "a step in flight", "none", "decode");
+  const Flight first = std::move(flying_.front());
+  flying_.pop_front();
+  await(first.number);
+  return first.draws.unpack(results_.on_host(first.number));
+}
+
+void CudaSteps::settle() {
+  const c10::DeviceGuard guard(device_);
+  if (stream_ == cuda::table().current_stream(device_.index())) return;
+  for (const int flight : {0, 1}) await(flight);
+}
+
+void CudaSteps::await(int flight) const {
+  cuda::check(cuda::table().await_decode(decoder_, flight), "decode");
+}
+
+}  // namespace
 
 std::unique_ptr<DecodeSteps> DecodeSteps::make(DecodeModel model, int most_rows) {
   const at::Tensor& head = model.head;
@@ -140,62 +251,7 @@ std::unique_ptr<DecodeSteps> DecodeSteps::make(DecodeModel model, int most_rows)
   for (const std::int64_t size : {head.size(1), first.down.size(1), head_dim})
     if (size % pack != 0) return nullptr;
   if (head_dim > most_cuda_head_dim) return nullptr;
-
-  auto parts = std::make_unique<Parts>();
-  parts->device = head.device();
-  parts->most_rows = most_rows;
-  parts->vocab = head.size(0);
-  parts->page_tokens = first.key_pages.size(1);
-  parts->model = std::move(model);
-  std::vector<CudaLayer> layers;
-  for (const DecodeLayer& layer : parts->model.layers)
-    layers.push_back({pointer(layer.attention_norm), pointer(layer.qkv), pointer(layer.qkv_bias),
-                      pointer(layer.query_norm), pointer(layer.key_norm), pointer(layer.output),
-                      pointer(layer.output_bias), pointer(layer.mlp_norm), pointer(layer.gate_up),
-                      pointer(layer.gate_up_bias), pointer(layer.down), pointer(layer.down_bias),
-                      layer.key_pages.mutable_data_ptr(), layer.value_pages.mutable_data_ptr()});
-  const c10::DeviceGuard guard(parts->device);
-  cuda::check(
-      cuda::table().make_decoder(parts->describe(layers), parts->device.index(), &parts->decoder),
-      "decode");
-  return std::unique_ptr<DecodeSteps>(new DecodeSteps(std::move(parts)));
-}
-
-std::vector<Drawn> DecodeSteps::run(std::span<const DecodeRow> rows,
-                                    const std::vector<DrawRow>& wishes) {
-  Parts& parts = *parts_;
-  const int count = static_cast<int>(rows.size());
-  require(count > 0 && count <= parts.most_rows && wishes.size() == rows.size(),
-          ErrorCode::internal, fmt::format("1 to {} rows, a wish for each", parts.most_rows),
-          fmt::format("{} rows, {} wishes", rows.size(), wishes.size()), "decode");
-  const c10::DeviceGuard guard(parts.device);
-  const int size = padded(count, parts.most_rows);
-  int longest = 1;
-  for (const DecodeRow& row : rows) longest = std::max(longest, row.position + 1);
-  const cuda::DrawParcel draws = parts.pack(rows, wishes);
-  parts.reserve(size, longest);
-
-  CudaDecodeCall call{};
-  call.rows = size;
-  call.longest = longest;
-  call.step = parts.step.on_card();
-  call.draw = reinterpret_cast<const CudaDraw*>(parts.step.on_card());
-  call.card_rows = reinterpret_cast<const CudaRow*>(parts.step.on_card() + parts.rows_at);
-  call.tables = reinterpret_cast<const std::int32_t*>(parts.step.on_card() + parts.tables_at);
-  call.host_step = parts.step.on_host();
-  call.step_bytes = static_cast<std::int64_t>(parts.sent.size());
-  call.workspace = parts.workspace.mutable_data_ptr();
-  call.workspace_bytes = parts.workspace.numel();
-  call.results = parts.results.on_card();
-  call.host_results = parts.results.on_host();
-  call.result_bytes = static_cast<std::int64_t>(parts.back.size());
-  std::int32_t captured = 0;
-  const CudaTable& calls = cuda::table();
-  cuda::check(
-      calls.decode(parts.decoder, call, calls.current_stream(parts.device.index()), &captured),
-      "decode");
-  parts.captures += captured;
-  return draws.unpack(parts.results.on_host());
+  return std::make_unique<CudaSteps>(std::move(model), most_rows);
 }
 
 }  // namespace pensive::kernels

@@ -35,32 +35,46 @@ struct DecodeModel {
 
 // One row of a step: the newest token of a sequence whose pages reach at least as far.
 struct DecodeRow {
-  const void* embedding = nullptr;  // on the card: [width]
+  const void* embedding = nullptr;  // where the model is: [width]
   int position = 0;
   std::span<const int> pages;
+  // The token that this row of the step launched before draws: then `embedding` is the table's
+  // first row. -1: `embedding` is the token's own.
+  int drawn = -1;
 };
 
-// One thread at a time. The tensors of the model are kept.
+// Steps are launched and waited for in order, at most two at once. One thread at a time. The
+// tensors of the model are kept.
 class DecodeSteps {
  public:
-  // Null where a step of this model cannot be done so: on a CPU, in float64, with rows that are no
-  // whole packs of 16 bytes.
+  // On a card. Null where a step of this model cannot be done so: on a CPU, in float64, with rows
+  // that are no whole packs of 16 bytes.
   static std::unique_ptr<DecodeSteps> make(DecodeModel model, int most_rows);
-  ~DecodeSteps();
+  virtual ~DecodeSteps() = default;
   DecodeSteps(const DecodeSteps&) = delete;
   DecodeSteps& operator=(const DecodeSteps&) = delete;
 
   // A token for each of 1 to most_rows rows, each with its wish. Keys and values of the rows'
-  // positions are written to the cache. Waits for the results.
-  std::vector<Drawn> run(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes);
-  int most_rows() const noexcept;
+  // positions are written to the cache. False, and nothing has happened, where this step needs
+  // more room than the one in flight left: wait() for that one first.
+  virtual bool launch(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes) = 0;
+  // What the step gives that was launched first.
+  virtual std::vector<Drawn> wait() = 0;
+  // Nobody waits for what is in flight any more; it still writes to the cache.
+  virtual void forget() = 0;
+  // Whatever is done with the cache from now on, on this thread's stream, comes after what is in
+  // flight.
+  virtual void settle() = 0;
+  std::vector<Drawn> run(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes) {
+    launch(rows, wishes);
+    return wait();
+  }
+  virtual int most_rows() const noexcept = 0;
   // How many graphs were captured so far, one for each size of step.
-  int captures() const noexcept;
+  virtual int captures() const noexcept = 0;
 
- private:
-  struct Parts;
-  explicit DecodeSteps(std::unique_ptr<Parts> parts);
-  std::unique_ptr<Parts> parts_;
+ protected:
+  DecodeSteps() = default;
 };
 
 }  // namespace pensive::kernels

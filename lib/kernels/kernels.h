@@ -75,6 +75,7 @@ struct DrawRow {
   std::vector<std::uint32_t> mask;      // empty: all; else bit t % 32 of word t / 32 allows t
   std::vector<std::int32_t> watched;
   int listed = 0;  // how many of the likeliest to tell
+  bool operator==(const DrawRow&) const = default;
 };
 
 // What one row's draw gives. Logprobs and entropy in nats.

@@ -375,6 +375,8 @@ class EngineCounters:
     waiting: int
     pages: int
     free_pages: int
+    ahead_steps: int
+    ahead_dropped: int
 
 class Engine:
     def __init__(
@@ -389,6 +391,7 @@ class Engine:
         max_tokens_per_step: int = 2048,
         reuse_prefixes: bool = True,
         graphs: bool = True,
+        run_ahead: bool = True,
         log: Log | None = None,
     ) -> None: ...
     @overload

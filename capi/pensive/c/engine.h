@@ -29,11 +29,12 @@ typedef struct pensive_engine_options {
   uint8_t row_invariant;       /* 1: the same bits alone and in any batch, at a price in speed */
   uint8_t forget_prefixes;     /* 1: do not match prompts against pages computed before */
   uint8_t without_graphs;      /* 1: no CUDA graphs for decode steps; slower, to compare with */
-  uint8_t reserved[5];         /* 0 */
+  uint8_t without_run_ahead;   /* 1: guides are waited for before the next step is launched */
+  uint8_t reserved[4];         /* 0 */
 } pensive_engine_options;
 #define PENSIVE_ENGINE_OPTIONS_INIT                                                    \
   {                                                                                    \
-    sizeof(pensive_engine_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0 } \
+    sizeof(pensive_engine_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0 } \
   }
 
 PENSIVE_API int32_t pensive_engine_new(const pensive_model* model,
@@ -144,9 +145,11 @@ typedef struct pensive_engine_counters {
   int32_t pages;
   int32_t free_pages; /* includes pages kept only for prefixes */
   int32_t reserved;
+  int64_t ahead_steps;   /* launched before guides had seen the tokens they go on with */
+  int64_t ahead_dropped; /* rows of these that were not wanted in the end */
 } pensive_engine_counters;
 #define PENSIVE_ENGINE_COUNTERS_INIT \
-  { sizeof(pensive_engine_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(pensive_engine_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 PENSIVE_API int32_t pensive_engine_get_counters(const pensive_engine* engine,
                                                 pensive_engine_counters* counters,
                                                 pensive_error** error);

@@ -102,12 +102,16 @@ class Decoder {
     forget();
     if (cublas_) cublasDestroy(cublas_);
     if (side_) cudaStreamDestroy(side_);
+    for (cudaEvent_t event : done_)
+      if (event) cudaEventDestroy(event);
   }
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
   int open() {
     int major = 0, minor = 0;
+    for (cudaEvent_t& event : done_)
+      if (int error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming)) return error;
     if (int error = cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking)) return error;
     if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_))
       return error;
@@ -139,8 +143,10 @@ class Decoder {
       error = cudaMemcpyAsync(call.host_results, call.results,
                               static_cast<std::size_t>(call.result_bytes), cudaMemcpyDeviceToHost,
                               stream);
-    return error == cudaSuccess ? cudaStreamSynchronize(stream) : error;
+    return error == cudaSuccess ? cudaEventRecord(done_[call.flight], stream) : error;
   }
+
+  int await(std::int32_t flight) { return cudaEventSynchronize(done_[flight]); }
 
  private:
   int compute(Size size, const Room& room, cudaStream_t stream, bool* captured) {
@@ -226,7 +232,8 @@ class Decoder {
     Errors errors;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
     const Way alone{stream, 0};
-    errors += launch_embed(places_.rows, room.x, size.rows, model_.width, scalar, alone);
+    errors +=
+        launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar, alone);
     const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, way);
     if (is_tiled) {
       launch_tiled(size, room, way, errors);
@@ -338,6 +345,7 @@ class Decoder {
   CudaModel model_;
   int device_;
   std::vector<CudaLayer> layers_;
+  cudaEvent_t done_[2] = {};     // of each flight
   cudaStream_t side_ = nullptr;  // graphs are captured here: the default stream cannot be
   cublasHandle_t cublas_ = nullptr;
   int capability_ = 0;
@@ -373,6 +381,10 @@ int decode(void* decoder, const CudaDecodeCall& call, void* stream, std::int32_t
       static_cast<Decoder*>(decoder)->run(call, static_cast<cudaStream_t>(stream), &captured);
   *host_captured = captured ? 1 : 0;
   return error;
+}
+
+int await_decode(void* decoder, std::int32_t flight) {
+  return static_cast<Decoder*>(decoder)->await(flight);
 }
 
 }  // namespace pensive::kernels

@@ -61,8 +61,10 @@ int launch_product(const Product& product, Scalar scalar, Way way);
 bool takes_tiles(int rows, int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);
 
-// x [rows, width] = the rows' embeddings, zeros where there is no row.
-int launch_embed(const CudaRow* step, void* x, int rows, int width, Scalar scalar, Way way);
+// x [rows, width] = the rows' embeddings, zeros where there is no row. draw->tokens still holds
+// what the step before has drawn.
+int launch_embed(const CudaRow* step, const CudaDraw* draw, void* x, int rows, int width,
+                 Scalar scalar, Way way);
 // x += bias where there is one; out = rms_norm(x). In place for x.
 int launch_add_norm(void* x, const void* bias, const void* weight, void* out, int rows, int width,
                     double epsilon, Scalar scalar, Way way);

@@ -8,12 +8,14 @@ namespace {
 constexpr int threads = 256;
 
 template <class S>
-__global__ void __launch_bounds__(threads) embed(const CudaRow* step, S* x, int width) {
+__global__ void __launch_bounds__(threads)
+    embed(const CudaRow* step, const CudaDraw* draw, S* x, int width) {
   let_next_come();
   wait_for_previous();
   const CudaRow row = step[blockIdx.x];
   const bool is_there = row.position >= 0;
   const S* from = static_cast<const S*>(row.embedding);
+  if (row.drawn >= 0) from += static_cast<std::int64_t>(draw->tokens[row.drawn]) * width;
   S* to = x + static_cast<std::int64_t>(blockIdx.x) * width;
   for (int i = threadIdx.x; i < width; i += threads) {
     if (is_there) {
@@ -86,10 +88,11 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace
 
-int launch_embed(const CudaRow* step, void* x, int rows, int width, Scalar scalar, Way way) {
+int launch_embed(const CudaRow* step, const CudaDraw* draw, void* x, int rows, int width,
+                 Scalar scalar, Way way) {
   return by_brief_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
-    return start(embed<S>, dim3(rows), threads, 0, way, step, static_cast<S*>(x), width);
+    return start(embed<S>, dim3(rows), threads, 0, way, step, draw, static_cast<S*>(x), width);
   });
 }
 

@@ -1,0 +1,52 @@
+// What it takes to fork a long sequence.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "bench.h"
+
+namespace pensive::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double microseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+// A fork shares the cache's pages: what is timed is the host's copy of the sequence, its trace and
+// its guides. The page that both would write is copied by the first step after it.
+void Bench::fork(int length) {
+  constexpr int new_tokens = 8, forks = 20;
+  EngineOptions wanted;
+  wanted.max_live_sequences = 2;
+  wanted.max_tokens_per_step = 2048;
+  wanted.cache_tokens = length + 1024;
+  wanted.graphs = options_.graphs;
+  wanted.run_ahead = options_.run_ahead;
+  Engine engine(model_, wanted);
+  Request request;
+  request.prompt = prompt(length - new_tokens, 1);
+  request.max_new_tokens = 4096;
+  request.ignore_end_tokens = true;
+  Sequence sequence = engine.start(request);
+  while (static_cast<int>(sequence.trace().tokens.size()) < length) engine.step();
+
+  std::vector<double> microseconds;
+  int taken = 0;
+  for (int i = 0; i < options_.repetitions * forks; ++i) {
+    const int before = engine.counters().free_pages;
+    const auto start = Clock::now();
+    const Sequence fork = sequence.fork();
+    microseconds.push_back(microseconds_since(start));
+    taken = std::max(taken, before - engine.counters().free_pages);
+  }
+  report("fork", "us", spread_of(microseconds),
+         fmt::format("{} tokens; {} of {} pages taken", length, taken, engine.counters().pages));
+}
+
+}  // namespace pensive::bench
