@@ -1,5 +1,7 @@
 """The Python door of answers and judges. python test_judge.py"""
 import os
+import pathlib
+import re
 import sys
 import unittest
 
@@ -17,6 +19,15 @@ def response(answer, tokens=0):
 PROBLEM = pensive.Problem("6 * 7", "42", "p", ["6", "42"], target_tokens=100)
 
 
+class Stubs(unittest.TestCase):
+    def test_tell_every_name_of_the_package(self):
+        text = (pathlib.Path(pensive.__file__).parent / "__init__.pyi").read_text()
+        told = set(re.findall(r"^    (\w+) as \1,$", text, re.MULTILINE))
+        for_checkers = {"Path", "Ids", "Log", "SegmentName", "StopName", "OriginName", "Action",
+                        "ProbeReply", "AnyJudge"}
+        self.assertEqual(told - for_checkers, set(pensive.__all__) - {"__version__"})
+
+
 class Answers(unittest.TestCase):
     def test_found_leniently_and_strictly(self):
         self.assertEqual(pensive.find_answer("so \\boxed{\\frac12}"), "\\frac12")
@@ -31,6 +42,15 @@ class Answers(unittest.TestCase):
 
     def test_problems_hold_what_they_are_given(self):
         self.assertEqual((PROBLEM.intermediates, PROBLEM.target_tokens), (["6", "42"], 100))
+
+    def test_responses_hold_their_segments(self):
+        parts = [pensive.ResponseSegment("7", tokens=1, is_thinking=True),
+                 pensive.ResponseSegment("42", begin=3, tokens=2)]
+        made = pensive.Response("<think>7</think>42", "7", "42", 1, 2, segments=parts, tokens=5)
+        self.assertEqual([(one.text, one.begin, one.tokens, one.is_thinking)
+                          for one in made.segments], [("7", 0, 1, True), ("42", 3, 2, False)])
+        self.assertEqual(made.tokens, 5)
+        self.assertEqual(response("42").segments, [])
 
 
 class Judges(unittest.TestCase):
