@@ -94,7 +94,14 @@ uint32_t pensive_struct_size(const char* name) {
                SIZE(pensive_exam_options),
                SIZE(pensive_exam_result),
                SIZE(pensive_exam_sample),
-               SIZE(pensive_exam_difference)};
+               SIZE(pensive_exam_share),
+               SIZE(pensive_exam_scaling_result),
+               SIZE(pensive_exam_difference),
+               SIZE(pensive_guide_info),
+               SIZE(pensive_exported),
+               SIZE(pensive_serve_options),
+               SIZE(pensive_listener),
+               SIZE(pensive_server_counters)};
 #undef SIZE
   for (size_t i = 0; name && i < sizeof sizes / sizeof *sizes; ++i)
     if (strcmp(name, sizes[i].name) == 0) return sizes[i].size;

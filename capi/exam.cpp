@@ -7,6 +7,10 @@ struct pensive_problem_file {
   std::vector<const char*> ids{};
   std::vector<const char*> questions{};
   std::vector<const char*> references{};
+  std::vector<int32_t> targets{};
+  std::vector<std::vector<const char*>> steps{};
+  std::vector<const char* const*> intermediates{};
+  std::vector<std::size_t> intermediate_counts{};
   std::vector<std::string> broken{};
 };
 
@@ -31,6 +35,8 @@ int32_t problem_file_load(const char* file, const pensive_problem_fields* fields
     if (given.id) wanted.id = given.id;
     if (given.answer_after) wanted.answer_after = given.answer_after;
     if (given.body) wanted.body = given.body;
+    if (given.intermediates) wanted.intermediates = given.intermediates;
+    if (given.target_tokens) wanted.target_tokens = given.target_tokens;
     auto read = std::make_unique<pensive_problem_file>();
     read->problems =
         pensive::load_problems(text_in(file, "file"), wanted, skips ? &read->broken : nullptr);
@@ -38,6 +44,11 @@ int32_t problem_file_load(const char* file, const pensive_problem_fields* fields
       read->ids.push_back(problem.id.c_str());
       read->questions.push_back(problem.question.c_str());
       read->references.push_back(problem.reference.c_str());
+      read->targets.push_back(problem.target_tokens);
+      std::vector<const char*>& steps = read->steps.emplace_back();
+      for (const std::string& one : problem.intermediates) steps.push_back(one.c_str());
+      read->intermediates.push_back(steps.data());
+      read->intermediate_counts.push_back(steps.size());
     }
     slot = read.release();
   });
@@ -52,6 +63,9 @@ int32_t problem_file_get(const pensive_problem_file* file, pensive_problems* pro
     to.questions = from.questions.data();
     to.references = from.references.data();
     to.count = from.problems.size();
+    to.target_tokens = from.targets.data();
+    to.intermediates = from.intermediates.data();
+    to.intermediate_counts = from.intermediate_counts.data();
     struct_out(problems, to, "pensive_problems");
   });
 }
@@ -100,6 +114,23 @@ int32_t exam_load(const char* samples_file, pensive_exam** exam, pensive_error**
 }
 
 void exam_free(pensive_exam* exam) { delete exam; }
+
+int32_t exam_summarized(const pensive_exam* exam, const int32_t* indices, size_t count,
+                        pensive_exam** some, pensive_error** error) {
+  return guard(error, [&] {
+    auto*& slot = out(some, "some");
+    const pensive::ExamResult& from = need(exam, "exam").value;
+    std::vector<pensive::ExamSample> samples;
+    std::vector<bool> is_taken(from.samples.size());
+    for (const int32_t index : array_in(indices, count, "indices")) {
+      if (index < 0 || static_cast<std::size_t>(index) >= from.samples.size() || is_taken[index])
+        refuse("the index of a sample, once", std::to_string(index), "argument indices");
+      is_taken[index] = true;
+      samples.push_back(from.samples[index]);
+    }
+    slot = new pensive_exam{pensive::summarized(std::move(samples), from.problems)};
+  });
+}
 
 int32_t exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
                         pensive_error** error) {

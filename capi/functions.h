@@ -278,6 +278,10 @@ CALL(exam_run,
 CALL(exam_load, (const char* samples_file, pensive_exam** exam, pensive_error** error),
      (samples_file, exam, error))
 DROP(exam_free, (pensive_exam * exam), (exam))
+CALL(exam_summarized,
+     (const pensive_exam* exam, const int32_t* indices, size_t count, pensive_exam** some,
+      pensive_error** error),
+     (exam, indices, count, some, error))
 CALL(exam_get_result,
      (const pensive_exam* exam, pensive_exam_result* result, pensive_error** error),
      (exam, result, error))

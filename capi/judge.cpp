@@ -7,6 +7,32 @@ namespace door {
 
 namespace {
 
+// The segments in columns, as long as both live.
+class SegmentView {
+ public:
+  SegmentView(const std::vector<pensive::ResponseSegment>& segments, pensive_response& said) {
+    for (const pensive::ResponseSegment& one : segments) {
+      texts_.push_back(one.text.c_str());
+      sizes_.push_back(one.text.size());
+      begins_.push_back(one.begin);
+      tokens_.push_back(one.tokens);
+      is_thinking_.push_back(one.is_thinking);
+    }
+    said.segment_count = segments.size();
+    said.segment_texts = texts_.data();
+    said.segment_text_sizes = sizes_.data();
+    said.segment_begins = begins_.data();
+    said.segment_tokens = tokens_.data();
+    said.segment_is_thinking = is_thinking_.data();
+  }
+
+ private:
+  std::vector<const char*> texts_{};
+  std::vector<std::size_t> sizes_{};
+  std::vector<int32_t> begins_{}, tokens_{};
+  std::vector<std::uint8_t> is_thinking_{};
+};
+
 class CallbackJudge final : public pensive::Judge {
  public:
   CallbackJudge(const pensive_judge_callbacks& callbacks, std::shared_ptr<User> user)
@@ -25,6 +51,8 @@ class CallbackJudge final : public pensive::Judge {
     said.answer_size = response.answer.size();
     said.think_tokens = response.think_tokens;
     said.answer_tokens = response.answer_tokens;
+    said.tokens = response.tokens;
+    const SegmentView segments(response.segments, said);
     double score = 0;
     check_callback(callbacks_.score(user_->user, &asked.value, &said, &score), "score");
     return score;

@@ -40,6 +40,12 @@ std::vector<pensive::Problem> problems_in(const pensive_problems* problems) {
                       std::string(text_in(questions[i], "pensive_problems.questions")),
                       std::string(text_in(references[i], "pensive_problems.references"))});
     if (given.target_tokens) wanted.back().target_tokens = given.target_tokens[i];
+    if (!given.intermediates) continue;
+    need(given.intermediate_counts, "pensive_problems.intermediate_counts");
+    const std::size_t count = given.intermediate_counts[i];
+    for (const char* one :
+         array_in(given.intermediates[i], count, "pensive_problems.intermediates"))
+      wanted.back().intermediates.emplace_back(text_in(one, "pensive_problems.intermediates"));
   }
   return wanted;
 }

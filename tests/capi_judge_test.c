@@ -19,11 +19,16 @@ static int32_t grade(void* user, const char* prompt, size_t prompt_size, int32_t
 }
 static void free_grader(void* user) { ++((Grader*)user)->freed; }
 
-/* How the problem looks to a judge that was given one through the arrays. */
+/* How problem and response look to a judge that was given one through the arrays. */
 static int32_t score_target(void* user, const pensive_problem* problem,
                             const pensive_response* response, double* score) {
-  (void)response;
-  CHECK(problem->intermediate_count == 0);
+  CHECK(response->tokens == 4 && response->segment_count == 1);
+  CHECK(response->segment_is_thinking[0] == 1 && response->segment_begins[0] == 0);
+  CHECK(response->segment_tokens[0] == response->think_tokens);
+  CHECK(response->segment_text_sizes[0] == response->thinking_size);
+  CHECK(strcmp(response->segment_texts[0], response->thinking) == 0);
+  CHECK(problem->intermediate_count == (problem->target_tokens == 1 ? 2 : 0));
+  if (problem->intermediate_count > 0) CHECK(strcmp(problem->intermediates[1], "2") == 0);
   *score = problem->target_tokens;
   ++*(int*)user;
   return PENSIVE_OK;
@@ -104,12 +109,19 @@ static void test_targets(const World* world) {
   problems.questions = questions;
   problems.references = references;
   problems.target_tokens = targets;
+  const char* const steps[] = {"1", "2"};
+  const char* const* const intermediates[] = {steps, NULL};
+  const size_t counts[] = {2, 0};
+  problems.intermediates = intermediates;
   problems.count = 2;
   pensive_request request = PENSIVE_REQUEST_INIT;
   request.max_new_tokens = 4;
   pensive_exam_options options = PENSIVE_EXAM_OPTIONS_INIT;
   options.request = &request;
   pensive_exam* exam = NULL;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "intermediate_counts",
+              pensive_exam_run(world->engine, &problems, judge, &options, &exam, &error));
+  problems.intermediate_counts = counts;
   CHECK_OK(pensive_exam_run(world->engine, &problems, judge, &options, &exam, &error));
   pensive_exam_result result = PENSIVE_EXAM_RESULT_INIT;
   CHECK_OK(pensive_exam_get_result(exam, &result, &error));

@@ -119,6 +119,22 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "at least 3 samples",
               pensive_exam_pass_at_k(exam, 3, &share, &error));
 
+  const int32_t some[] = {samples - 1, 0};
+  pensive_exam* part = NULL;
+  CHECK_OK(pensive_exam_summarized(exam, some, 2, &part, &error));
+  pensive_exam_result of_part = PENSIVE_EXAM_RESULT_INIT;
+  CHECK_OK(pensive_exam_get_result(part, &of_part, &error));
+  pensive_exam_sample first = PENSIVE_EXAM_SAMPLE_INIT;
+  CHECK_OK(pensive_exam_get_sample(exam, 0, &first, &error));
+  CHECK(of_part.samples == 2 && of_part.problems == result.problems);
+  CHECK(of_part.mean_tokens == (first.tokens + sample.tokens) / 2.0);
+  pensive_exam_free(part);
+  const int32_t twice[] = {0, 0};
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "once",
+              pensive_exam_summarized(exam, twice, 2, &part, &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "index of a sample",
+              pensive_exam_summarized(exam, &samples, 1, &part, &error));
+
   CHECK(sample.flops > 0 && result.mean_flops > 0 && sample.first_correct <= 1);
   CHECK(sample.is_boxed == 0 && result.strict_accuracy == 0 && result.boxed_share == 0);
   pensive_exam_scaling_result scaling = PENSIVE_EXAM_SCALING_RESULT_INIT;
@@ -181,6 +197,22 @@ static void test_problem_kinds(const World* world) {
   CHECK(pensive_problem_file_broken(file) == 1 && !pensive_problem_file_broken_why(file, 1));
   CHECK(strstr(pensive_problem_file_broken_why(file, 0), "entry 2") != NULL);
   pensive_problem_file_free(file);
+  out = fopen(path, "w");
+  CHECK(out != NULL);
+  fputs("{\"question\": \"q\", \"answer\": \"9\", \"how\": [\"4\", 5, 9], \"long\": 64}\n", out);
+  fclose(out);
+  fields.kind = "plain";
+  fields.intermediates = "how";
+  fields.target_tokens = "long";
+  CHECK_OK(pensive_problem_file_load(path, &fields, &file, &error));
+  CHECK_OK(pensive_problem_file_get(file, &problems, &error));
+  CHECK(problems.count == 1 && problems.target_tokens[0] == 64);
+  CHECK(problems.intermediate_counts[0] == 2 && strcmp(problems.intermediates[0][1], "5") == 0);
+  pensive_problem_file_free(file);
+  fields.skip_broken = 0;
+  fields.target_tokens = "how";
+  CHECK_FAILS(PENSIVE_CORRUPT_FILE, "a number of tokens",
+              pensive_problem_file_load(path, &fields, &file, &error));
   fields.kind = "swamp";
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "svamp",
               pensive_problem_file_load(path, &fields, &file, &error));

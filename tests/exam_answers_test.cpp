@@ -47,8 +47,10 @@ Trace written(std::string_view letters) {
   return trace;
 }
 
-Places places(std::string_view letters, const std::string& reference) {
-  return places_of(written(letters), *tokenizer(), {"p", "q", reference});
+Places places(std::string_view letters, const std::string& reference,
+              std::vector<std::string> intermediates = {}) {
+  return places_of(respond(written(letters), *tokenizer()),
+                   {"p", "q", reference, std::move(intermediates)});
 }
 
 TEST(Places, OfOneAnswer) {
@@ -84,6 +86,17 @@ TEST(Places, TellNeighboursApart) {
   EXPECT_NEAR(found.first_correct, 6.0 / 9, 1e-12) << "1 and 2 are two answers, not 12";
 }
 
+// With intermediates the first partial answer is a right one, of a step or of the problem.
+TEST(Places, OfIntermediatesAreThoseOfTheFirstThatIsOne) {
+  const std::string_view letters = "wTa3AtwTa1AtwTa12Ae";  // 3, 1, then 12, of 19
+  EXPECT_NEAR(places(letters, "12").first_partial, 2.0 / 19, 1e-12) << "any that another follows";
+  EXPECT_NEAR(places(letters, "12", {"2", "1.0"}).first_partial, 8.0 / 19, 1e-12);
+  EXPECT_NEAR(places(letters, "12", {"3", "1"}).first_partial, 2.0 / 19, 1e-12);
+  EXPECT_NEAR(places(letters, "12", {"2"}).first_partial, 14.0 / 19, 1e-12) << "the reference";
+  EXPECT_EQ(places(letters, "13", {"2"}).first_partial, 1) << "none is right";
+  EXPECT_EQ(places(letters, "12", {"2"}).first_answer, 2.0 / 19);
+}
+
 TEST(Places, OfNoAnswerAreTheEnd) {
   for (const char* letters : {"", "wwww", "wwT", "wwTae", "ww-T-112"}) {
     const Places found = places(letters, "12");
@@ -98,7 +111,8 @@ TEST(Places, ReadWhatStandsBesideATag) {
   Trace trace = written("wTa1Ae");
   trace.marker_texts = {{3, Edge::behind, Segment::answer, "2"},
                         {5, Edge::before, Segment::answer, "3"}};
-  EXPECT_NEAR(places_of(trace, *tokenizer(), {"p", "q", "213"}).first_correct, 2.0 / 6, 1e-12);
+  EXPECT_NEAR(places_of(respond(trace, *tokenizer()), {"p", "q", "213"}).first_correct, 2.0 / 6,
+              1e-12);
 }
 
 TEST(Flops, CountTokensAndWhatTheyLookAt) {
@@ -228,6 +242,42 @@ TEST(ProblemKinds, AreReadByNameAndFoundByThemselves) {
   EXPECT_ERROR(load("[{}", problem_fields("aime")), ErrorCode::corrupt_file, "file");
 }
 
+std::string steps_of(const Problem& problem) {
+  std::string text;
+  for (const std::string& one : problem.intermediates) text += "[" + one + "]";
+  return text + " " + std::to_string(problem.target_tokens);
+}
+
+TEST(ProblemKinds, ReadIntermediatesAndTargets) {
+  const std::string line =
+      R"({"question": "q", "answer": "9", "intermediates": ["4", 5, "9.0"], "target_tokens": 64,)"
+      R"( "steps": ["<<1>>"], "long": 8, "text": "a <<2+2=4>>4, <<3=>> <<7>> <<4+5=9>>9 <<1=1"})";
+  EXPECT_EQ(steps_of(load(line, {})[0]), "[4][5] 64") << "the usual keys; the last is the answer";
+  EXPECT_EQ(steps_of(load(line, {.intermediates = "steps", .target_tokens = "long"})[0]),
+            "[<<1>>] 8");
+  EXPECT_EQ(steps_of(load(line, {.intermediates = "text"})[0]), "[4] 64");
+  EXPECT_EQ(steps_of(load(gsm8k, problem_fields("auto"))[0]), " 0") << "3 + 3 is the answer itself";
+  EXPECT_EQ(steps_of(load(R"({"question": "q", "answer": "1"})", {})[0]), " 0");
+  EXPECT_EQ(steps_of(load(R"({"question": "q", "answer": "1", "s": null, "t": null})",
+                          {.intermediates = "s", .target_tokens = "t"})[0]),
+            " 0");
+}
+
+TEST(ProblemKinds, RefuseIntermediatesAndTargetsThatAreNone) {
+  const auto with = [](const std::string& more) {
+    return R"({"question": "q", "answer": "1", )" + more + "}";
+  };
+  const auto bad = ErrorCode::corrupt_file;
+  EXPECT_ERROR(load(with(R"("a": 1)"), {.intermediates = "steps"}), bad, "the key \"steps\"");
+  EXPECT_ERROR(load(with(R"("a": 1)"), {.target_tokens = "long"}), bad, "the key \"long\"");
+  EXPECT_ERROR(load(with(R"("intermediates": "4")"), {}), bad, "a list of answers");
+  EXPECT_ERROR(load(with(R"("intermediates": [" "])"), {}), bad, "intermediates");
+  EXPECT_ERROR(load(with(R"("intermediates": [[1]])"), {}), bad, "intermediates");
+  for (const char* target : {"-1", "1.5", "\"8\"", "3000000000"})
+    EXPECT_ERROR(load(with(std::string(R"("target_tokens": )") + target), {}), bad,
+                 "a number of tokens in \"target_tokens\"");
+}
+
 TEST(ProblemKinds, PassOverWhatIsBroken) {
   const std::string text =
       "{\"question\": \"a\", \"answer\": \"1\"}\n{\"question\":\n\n"
@@ -255,8 +305,14 @@ TEST(ProblemKinds, ReadTheDataSets) {
                                                {"aime2024.json", 30}};
   for (const auto& [name, count] : files)
     EXPECT_EQ(std::ssize(load_problems(folder / name, problem_fields("auto"))), count) << name;
-  EXPECT_EQ(load_problems(folder / "gsm8k_test.jsonl", problem_fields("gsm8k")).front().reference,
-            "18");
+  const std::vector<Problem> gsm8k =
+      load_problems(folder / "gsm8k_test.jsonl", problem_fields("gsm8k"));
+  EXPECT_EQ(gsm8k.front().reference, "18");
+  EXPECT_EQ(steps_of(gsm8k[0]), "[9] 0") << "of <<16-3-4=9>> and <<9*2=18>>";
+  EXPECT_EQ(steps_of(gsm8k[1]), "[1] 0");
+  int with_steps = 0;
+  for (const Problem& one : gsm8k) with_steps += one.intermediates.empty() ? 0 : 1;
+  EXPECT_GT(with_steps, 1200);
 }
 
 }  // namespace

@@ -216,6 +216,9 @@ TEST(Examine, NamesTheProblemThatFails) {
   no_prompt.prompt_of = [](const Problem&) { return std::vector<TokenId>{}; };
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), no_prompt), ErrorCode::invalid_argument,
                "problem p0");
+  no_prompt.prompt_of = [](const Problem&) { return std::vector<TokenId>(5000, 5); };
+  EXPECT_ERROR(examine(engine, problems(1, 7), EvenLength(), no_prompt),
+               ErrorCode::invalid_argument, "problem p7");
   options.request.guides = {testing::scripted(
       [](const Moment&) -> Action { throw std::runtime_error("a broken guide"); })};
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options), ErrorCode::invalid_argument,
@@ -228,6 +231,8 @@ TEST(Examine, RefusesWhatItCannotDo) {
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options_of(0)),
                ErrorCode::invalid_argument, "ExamOptions::samples");
   ExamOptions options = options_of(1);
+  options.samples_file = "/dev/full";
+  EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options), ErrorCode::io, "/dev/full");
   options.samples_file = "/nowhere/at/all.jsonl";
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options), ErrorCode::io, "all.jsonl");
 }

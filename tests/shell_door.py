@@ -2,6 +2,8 @@
 import json
 import os
 import pathlib
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,12 +13,19 @@ COMMAND, MODEL = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
 QUESTION = "57 + 23 * 11 - 48 + 19 * 37"
 
 
-def run(*arguments, stdin="", check=True, env=None):
+def run(*arguments, stdin="", check=True, env=None, preexec_fn=None):
     done = subprocess.run([COMMAND, *map(str, arguments)], input=stdin, capture_output=True,
-                          text=True, timeout=300, env={**os.environ, **(env or {})})
+                          text=True, timeout=300, env={**os.environ, **(env or {})},
+                          preexec_fn=preexec_fn)
     if check and done.returncode != 0:
         raise AssertionError(f"{arguments} failed: {done.stderr}")
     return done
+
+
+def limit_files():
+    """As a full disk: no file can grow beyond two pages."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
 
 def answer(*arguments):

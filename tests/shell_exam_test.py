@@ -2,7 +2,7 @@
 import json
 import re
 
-from shell_door import MODEL, ShellTest, main, run
+from shell_door import MODEL, ShellTest, limit_files, main, run
 
 TEST = MODEL / "problems" / "test.jsonl"
 
@@ -42,6 +42,17 @@ class Exam(ShellTest):
         self.assertEqual(expected["mean_first_partial"], 1)
         self.refuses(*self.exam(gsm8k, "--fields", "math500"), saying="prompt")
         self.refuses(*self.exam(gsm8k, "--fields", "gsm9k"), saying="svamp")
+        self.refuses(*self.exam(plain, "--intermediates-field", "steps"), saying='the key "steps"')
+        self.refuses(*self.exam(plain, "--target-field", "answer"), saying="a number of tokens")
+
+    def test_a_right_step_is_a_partial_answer(self):
+        file, partial = self.path / "steps.jsonl", []
+        for step in ("80", "7"):  # what the model answers first, and what it does not
+            file.write_text(json.dumps({"question": "57 + 23 * 11 - 48", "answer": "32", "steps": [step]}))
+            out = run(*self.exam(file, "--fields", "plain", "--intermediates-field", "steps",
+                                 "--samples", 8, system="steps")).stdout
+            partial.append(json.loads(out)["mean_first_partial"])
+        self.assertLess(*partial)
 
     def test_broken_lines_are_refused_or_passed_over(self):
         file = self.path / "broken.jsonl"
@@ -53,6 +64,35 @@ class Exam(ShellTest):
         self.assertIn("line 2", done.stderr)
         file.write_text("{\n")
         self.refuses(*self.exam(file, "--bad-lines", "skip"), saying="expected problems")
+
+    def test_nothing_that_exists_gets_lost(self):
+        file = self.path / "samples.jsonl"
+        file.write_text("a day's work\n")
+        self.refuses(*self.exam(TEST, "--limit", 2, "--out", file), saying="--overwrite")
+        self.assertEqual(file.read_text(), "a day's work\n")
+        run(*self.exam(TEST, "--limit", 2, "--out", file, "--overwrite"))
+        self.assertEqual(file.read_text().count("\n"), 2)
+
+    def test_a_full_disk_is_said_and_what_was_sat_is_kept(self):
+        few = self.exam(TEST, "--limit", 2)
+        self.refuses(*few, "--out", "/dev/full", saying="/dev/full")
+        self.refuses(*few, "--html", "/dev/full", saying="/dev/full")
+        folder = self.path / "run"
+        asked = self.exam(TEST, "--limit", 40, "--row-invariant", "--run", folder)
+        done = run(*asked, check=False, preexec_fn=limit_files)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("samples.jsonl", done.stderr)
+        whole = (folder / "samples.jsonl").read_bytes().rpartition(b"\n")[0]
+        self.assertGreater(whole.count(b"\n"), 1)
+        run(*asked)
+        after = (folder / "samples.jsonl").read_bytes()
+        self.assertTrue(after.startswith(whole))
+        self.assertEqual(after.count(b"\n"), 40)
+
+    def test_a_prompt_longer_than_the_room(self):
+        file = self.path / "long.jsonl"
+        file.write_text(json.dumps({"id": "endless", "question": "1 + " * 20000, "answer": "0"}))
+        self.refuses(*self.exam(file), saying="(problem endless)")
 
     def test_partial_answers_have_a_place(self):
         out = json.loads(run(*self.exam(TEST, "--limit", 30, system="steps")).stdout)

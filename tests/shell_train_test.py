@@ -5,20 +5,14 @@ shell_train_test.py COMMAND MODEL [unittest arguments]; PENSIVE_LONG=1: killed t
 import json
 import os
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import time
 
-from shell_door import COMMAND, MODEL, ShellTest, main
+from shell_door import COMMAND, MODEL, ShellTest, limit_files, main
 
 STEPS = 5
-
-
-def limit_files():
-    """As a full disk: no file can grow beyond two pages."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
 
 class Train(ShellTest):
@@ -153,6 +147,48 @@ class Train(ShellTest):
                            ("temperature", "0.9"), ("answer_tokens", "30")):
             self.assertEqual(settings[key], value)
 
+    def test_rewards_of_rewards(self):
+        folder = self.path / "run"
+        terms = ["lcpo-exact(price, target=150, per-token=1)", "lcpo-max(price,target=150,per-token=0,offset=1)",
+                 "price", "lcpo-max(2*correct+boxed,target=10000,per-token=0,offset=0.5)", "correct"]
+        done = self.train(folder, "--reward", " + ".join(f"0.1*{term}" for term in terms), steps=1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = json.loads((folder / "log.jsonl").read_text())["rewards"]
+        self.assertEqual(list(told), [term.replace(" ", "") for term in terms])
+        exact, most, price, both, right = told.values()
+        self.assertAlmostEqual(exact, -150, msg="-n - |150 - n|, n at most 150")
+        self.assertAlmostEqual(most, price)
+        self.assertAlmostEqual(both, right)
+
+    def always_true(self):
+        """A checkpoint of zeros: every logit is 0, and the first token, "True ", wins."""
+        folder = self.path / "grader"
+        shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("problems", "*.py"))
+        weights = bytearray((MODEL / "model.safetensors").read_bytes())
+        begin = 8 + int.from_bytes(weights[:8], "little")
+        weights[begin:] = bytes(len(weights) - begin)
+        (folder / "model.safetensors").write_bytes(weights)
+        tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
+        tokenizer["added_tokens"] = [one for one in tokenizer["added_tokens"] if one["id"] != 0]
+        tokenizer["model"]["vocab"] = {"True " if id == 0 else word: id
+                                       for word, id in tokenizer["model"]["vocab"].items()}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        config = (MODEL / "tokenizer_config.json").read_text()
+        (folder / "tokenizer_config.json").write_text(
+            config.replace("<pad>", "True ").replace("'<think>'", "''"))
+        return folder
+
+    def test_a_model_grades_what_has_no_box(self):
+        reward = "hybrid(strict) + hybrid(correct,find=lenient) + correct"
+        for grader, mean in ((MODEL, 0), (self.always_true(), 1)):
+            folder = self.path / f"run{mean}"
+            done = self.train(folder, "--reward", reward, "--grader", grader, steps=1)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told = json.loads((folder / "log.jsonl").read_text())["rewards"]
+            self.assertAlmostEqual(told["hybrid(strict)"], mean, msg="the reasoner knows no box")
+            if mean == 0:
+                self.assertEqual(told["hybrid(correct,find=lenient)"], told["correct"])
+
     def test_problems_are_kept_by_their_pass_rate(self):
         folder, rates = self.path / "run", self.path / "rates.jsonl"
         more = ["--pass-rate", "0.2,0.9", "--rates", rates]
@@ -177,6 +213,19 @@ class Train(ShellTest):
         folder = self.path / "run"
         self.fails(self.train(folder, "--reward", "right"), "'right'")
         self.fails(self.train(folder, "--reward", "much*boxed"), "'much*boxed'")
+        for reward, saying in (("lcpo-max(correct", "as many"), ("lcpo-max(right)", "'right'"),
+                               ("lcpo-max", "'lcpo-max'"), ("correct(boxed)", "'correct(boxed)'"),
+                               ("lcpo-max(correct,target=many)", "a number for target"),
+                               ("lcpo-exact(correct,offset=1)", "'offset=1'"),
+                               ("lcpo-exact(correct,target=1,target=2)", "each once"),
+                               ("lcpo-exact(correct,target)", "NAME=VALUE"),
+                               ("lcpo-exact(correct,target=-1)", "target_tokens of at least 0"),
+                               ("hybrid(correct)", "--grader")):
+            self.fails(self.train(folder, "--reward", reward), saying)
+        self.fails(self.train(folder, "--grader", MODEL), "--grader")
+        self.fails(self.train(folder, "--reward", "hybrid(correct,find=all)", "--grader", MODEL),
+                   "find=strict or find=lenient")
+        self.fails(self.train(self.path / "lcpo", "--reward", "lcpo-exact(correct)"), "target_tokens")
         self.fails(self.train(folder, "--clip", 2), "clip")
         self.fails(self.train(folder, "--resume"), "state.json")
         with self.problems.open("a") as file:

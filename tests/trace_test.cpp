@@ -58,6 +58,52 @@ TEST(Respond, JoinsSegmentsByLines) {
   EXPECT_EQ(correct()->score({"", "", "2"}, response), 0);
 }
 
+std::string shown(const Response& response) {
+  std::string text;
+  for (const ResponseSegment& part : response.segments)
+    text += (part.is_thinking ? "T" : "A") + part.text + "@" + std::to_string(part.begin) + "+" +
+            std::to_string(part.tokens) + " ";
+  return text + "of " + std::to_string(response.tokens);
+}
+
+TEST(Respond, TellsSegmentsOneByOne) {
+  EXPECT_EQ(shown(respond(example(), *tokenizer())), "T1wait2@0+3 A3@4+1 of 8")
+      << "what was taken back, and the end of the turn, which has no text, are in none";
+  Trace trace;
+  for (const TokenId value : {one, two}) {
+    add(trace, think, Segment::think, Origin::sampled, true);
+    add(trace, wait, Segment::think, Origin::sampled);
+    add(trace, three, Segment::think, Origin::sampled, false, true);
+    add(trace, end_think, Segment::think, Origin::sampled, true);
+    add(trace, answer, Segment::answer, Origin::sampled, true);
+    add(trace, value, Segment::answer, Origin::sampled);
+    add(trace, end_answer, Segment::answer, Origin::sampled, true);
+  }
+  const std::string first = "Twait@0+1 A1@3+1 Twait@6+1 A2@9+1 ";
+  EXPECT_EQ(shown(respond(trace, *tokenizer())), first + "of 12");
+  add(trace, answer, Segment::answer, Origin::sampled, true);
+  add(trace, three, Segment::answer, Origin::sampled);
+  add(trace, think, Segment::think, Origin::sampled, true);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  EXPECT_EQ(shown(respond(trace, *tokenizer())), first + "A3@13+1 of 16")
+      << "neighbours are two; what holds nothing is none";
+  EXPECT_EQ(shown(respond(Trace{}, *tokenizer())), "of 0");
+}
+
+// Of a plain text tag one token may hold the end of the thinking and the beginning of the answer.
+TEST(Respond, GivesTextBesideATagToItsSegment) {
+  Trace trace;
+  add(trace, one, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  add(trace, two, Segment::answer, Origin::sampled);
+  trace.marker_texts = {{1, Edge::before, Segment::think, "3"},
+                        {1, Edge::behind, Segment::answer, "4"}};
+  const Response response = respond(trace, *tokenizer());
+  EXPECT_EQ(shown(response), "T13@0+1 A42@1+1 of 3");
+  EXPECT_EQ(response.thinking, "13");
+  EXPECT_EQ(response.answer, "42");
+}
+
 TEST(Respond, GivesUnknownIdsNoText) {
   Trace trace = example();
   trace.tokens[3] = 100;

@@ -8,6 +8,7 @@ namespace {
 using pensive::Extraction;
 using pensive::Problem;
 using pensive::Response;
+using pensive::ResponseSegment;
 
 class PythonJudge final : public pensive::Judge {
  public:
@@ -45,22 +46,37 @@ void add_values(py::module_& module) {
       .def_readonly("intermediates", &Problem::intermediates)
       .def_readonly("target_tokens", &Problem::target_tokens)
       .def("__repr__", &repr);
+  py::class_<ResponseSegment>(module, "ResponseSegment", "A stretch of thinking or an answer.")
+      .def(py::init([](std::string text, int begin, int tokens, bool is_thinking) {
+             return ResponseSegment{std::move(text), begin, tokens, is_thinking};
+           }),
+           py::arg("text"), py::arg("begin") = 0, py::arg("tokens") = 0,
+           py::arg("is_thinking") = false)
+      .def_property_readonly("text", [](const ResponseSegment& self) { return text_of(self.text); })
+      .def_readonly("begin", &ResponseSegment::begin)
+      .def_readonly("tokens", &ResponseSegment::tokens)
+      .def_readonly("is_thinking", &ResponseSegment::is_thinking);
   py::class_<Response>(module, "Response", "What a judge sees of a finished sequence.")
       .def(py::init([](std::string text, std::string thinking, std::string answer, int think_tokens,
-                       int answer_tokens, bool is_truncated) {
-             return Response{std::move(text), std::move(thinking), std::move(answer),
-                             think_tokens,    answer_tokens,       is_truncated};
+                       int answer_tokens, bool is_truncated, std::vector<ResponseSegment> segments,
+                       int tokens) {
+             return Response{
+                 std::move(text), std::move(thinking), std::move(answer),   think_tokens,
+                 answer_tokens,   is_truncated,        std::move(segments), tokens};
            }),
            py::arg("text"), py::arg("thinking") = "", py::arg("answer") = "",
            py::arg("think_tokens") = 0, py::arg("answer_tokens") = 0,
-           py::arg("is_truncated") = false)
+           py::arg("is_truncated") = false, py::arg("segments") = std::vector<ResponseSegment>(),
+           py::arg("tokens") = 0)
       .def_property_readonly("text", [](const Response& self) { return text_of(self.text); })
       .def_property_readonly("thinking",
                              [](const Response& self) { return text_of(self.thinking); })
       .def_property_readonly("answer", [](const Response& self) { return text_of(self.answer); })
       .def_readonly("think_tokens", &Response::think_tokens)
       .def_readonly("answer_tokens", &Response::answer_tokens)
-      .def_readonly("is_truncated", &Response::is_truncated);
+      .def_readonly("is_truncated", &Response::is_truncated)
+      .def_readonly("segments", &Response::segments)
+      .def_readonly("tokens", &Response::tokens);
   py::class_<JudgeHandle>(module, "Judge", "Gives a response a number; call it to ask.")
       .def(
           "__call__",

@@ -123,12 +123,14 @@ void add_exam(py::module_& module) {
       [](const std::filesystem::path& path, const std::string& kind,
          const std::optional<std::string>& question, const std::optional<std::string>& answer,
          const std::optional<std::string>& id, const std::optional<std::string>& answer_after,
-         const std::optional<std::string>& body, const py::object& broken) {
+         const std::optional<std::string>& body, const std::optional<std::string>& intermediates,
+         const std::optional<std::string>& target_tokens, const py::object& broken) {
         pensive::ProblemFields fields = pensive::problem_fields(kind);
         for (const auto& [name, given] :
              {std::pair(&fields.question, &question), std::pair(&fields.answer, &answer),
               std::pair(&fields.id, &id), std::pair(&fields.answer_after, &answer_after),
-              std::pair(&fields.body, &body)})
+              std::pair(&fields.body, &body), std::pair(&fields.intermediates, &intermediates),
+              std::pair(&fields.target_tokens, &target_tokens)})
           if (*given) *name = **given;
         std::vector<std::string> why;
         auto problems = pensive::load_problems(path, fields, broken.is_none() ? nullptr : &why);
@@ -138,6 +140,7 @@ void add_exam(py::module_& module) {
       py::arg("path"), py::kw_only(), py::arg("kind") = "plain", py::arg("question") = py::none(),
       py::arg("answer") = py::none(), py::arg("id") = py::none(),
       py::arg("answer_after") = py::none(), py::arg("body") = py::none(),
+      py::arg("intermediates") = py::none(), py::arg("target_tokens") = py::none(),
       py::arg("broken") = py::none(),
       "Reads JSON lines or one array; `kind` or the other arguments name the fields.");
   module.def("examine", &examine, py::arg("engine"), py::arg("problems"), py::arg("judge"),

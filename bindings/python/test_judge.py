@@ -32,6 +32,15 @@ class Answers(unittest.TestCase):
     def test_problems_hold_what_they_are_given(self):
         self.assertEqual((PROBLEM.intermediates, PROBLEM.target_tokens), (["6", "42"], 100))
 
+    def test_responses_hold_their_segments(self):
+        parts = [pensive.ResponseSegment("7", tokens=1, is_thinking=True),
+                 pensive.ResponseSegment("42", begin=3, tokens=2)]
+        made = pensive.Response("<think>7</think>42", "7", "42", 1, 2, segments=parts, tokens=5)
+        self.assertEqual([(one.text, one.begin, one.tokens, one.is_thinking)
+                          for one in made.segments], [("7", 0, 1, True), ("42", 3, 2, False)])
+        self.assertEqual(made.tokens, 5)
+        self.assertEqual(response("42").segments, [])
+
 
 class Judges(unittest.TestCase):
     def test_correct(self):

@@ -184,6 +184,11 @@ class Learn(unittest.TestCase):
         path.write_text('[{"why": "b", "so": 3}]')
         problem, = pensive.load_problems(path, question="why", answer="so", id="")
         self.assertEqual((problem.question, problem.reference), ("b", "3"))
+        path.write_text('{"question": "q", "answer": "4", "long": 9, "how": "<<1+1=2>>, <<2*2=4>>"}')
+        problem, = pensive.load_problems(path, intermediates="how", target_tokens="long")
+        self.assertEqual((problem.intermediates, problem.target_tokens), (["2"], 9))
+        with self.assertRaisesRegex(pensive.Error, "the key \"steps\""):
+            pensive.load_problems(path, intermediates="steps")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import threading
@@ -81,9 +82,14 @@ class Plain(unittest.TestCase):
             pensive.Engine(None, cache=3)
 
     def test_stubs_name_everything(self):
-        stub = pathlib.Path(pensive.__file__).with_suffix(".pyi").read_text()
+        door = pathlib.Path(pensive.__file__).with_suffix(".pyi")
+        rooms = "".join(stub.read_text() for stub in door.parent.glob("_*.pyi"))
         for name in pensive.__all__:
-            self.assertRegex(stub, rf"(class|def) {name}\b|{name}: ", name)
+            self.assertRegex(rooms, rf"(class|def) {name}\b|{name}: ", name)
+        told = set(re.findall(r"^    (\w+) as \1,$", door.read_text(), re.MULTILINE))
+        for_checkers = {"Path", "Ids", "Log", "SegmentName", "StopName", "OriginName", "Action",
+                        "ProbeReply", "AnyJudge"}
+        self.assertEqual(told - for_checkers, set(pensive.__all__) - {"__version__"})
 
 
 @unittest.skipUnless(HAS_MODEL, f"there is no model in {REASONER}")

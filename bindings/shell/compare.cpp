@@ -23,6 +23,7 @@ struct Run {
   std::string folder;
   Json description;
   ExamResult result{};
+  Paired against{};  // the first
 };
 
 // What a run was asked to think, by its flags: --think-min and --think-max, or a guide's limit.
@@ -61,6 +62,7 @@ std::vector<Run> read_runs(const std::vector<std::string>& folders) {
                               a.value("data", ""), a.value("data_hash", ""), b.value("data", ""),
                               b.value("data_hash", "")));
     runs.back().result = load_exam(std::filesystem::path(folder) / samples_file);
+    runs.back().against = compare(runs.front().result, runs.back().result);
   }
   return runs;
 }
@@ -104,12 +106,12 @@ void print_json(const std::vector<Run>& runs) {
     out["mean_flops"].push_back(run.result.mean_flops);
   }
   if (runs.size() == 2) {
-    out.update(json_of(compare(first.result, runs[1].result)));
+    out.update(json_of(runs[1].against));
     out["differ_in"] = differences(first.description, runs[1].description);
   } else {
     out["against_first"] = Json::array();
     for (const Run& run : std::span(runs).subspan(1)) {
-      out["against_first"].push_back(json_of(compare(first.result, run.result)));
+      out["against_first"].push_back(json_of(run.against));
       out["against_first"].back()["run"] = run.folder;
       out["against_first"].back()["differ_in"] = differences(first.description, run.description);
     }
@@ -122,7 +124,7 @@ void print_json(const std::vector<Run>& runs) {
 }
 
 void print_pair(const Run& first, const Run& other) {
-  const Paired paired = compare(first.result, other.result);
+  const Paired& paired = other.against;
   fmt::print("difference     {:+.2f} points  (95%, paired: {:+.2f} to {:+.2f}; p = {:.2g})\n",
              100 * paired.difference, 100 * paired.low, 100 * paired.high, paired.p_value);
   fmt::print(
@@ -158,7 +160,7 @@ ExamPage page_of(const std::vector<Run>& runs) {
     Dot dot = dot_of(run.result, run.folder);
     dot.cells = {fmt::format("{:.2f}%", 100 * run.result.strict_accuracy)};
     if (&run != &first) {
-      const Paired paired = compare(first.result, run.result);
+      const Paired& paired = run.against;
       dot.cells.push_back(fmt::format("{:+.2f} ({:+.2f} to {:+.2f})", 100 * paired.difference,
                                       100 * paired.low, 100 * paired.high));
       dot.cells.push_back(fmt::format("{:.2g}", paired.p_value));

@@ -6,7 +6,6 @@
 
 #include "exam_page.h"
 #include "run_folder.h"
-#include "shell.h"
 
 namespace pensive::shell {
 namespace {
@@ -19,6 +18,7 @@ struct Flags {
   int samples = 1;
   std::vector<int> pass_at, majority_at;
   bool json = false;
+  bool overwrite = false;
 };
 
 // pass@k and majority@k for the k that were asked for.
@@ -83,7 +83,7 @@ void print_result(const ExamResult& result, const Flags& flags) {
       result.mean_tokens, result.mean_think_tokens, result.mean_answer_tokens,
       result.mean_probe_tokens);
   fmt::print(
-      "first answer  at {:.0f}% of the response; one that others follow at {:.0f}%, a right one at "
+      "first answer  at {:.0f}% of the response; a partial one at {:.0f}%, a right one at "
       "{:.0f}%\n",
       100 * result.mean_first_answer, 100 * result.mean_first_partial,
       100 * result.mean_first_correct);
@@ -121,21 +121,14 @@ ExamPage page_of(const ExamResult& result, const Flags& flags) {
 }
 
 void exam(const Flags& flags, const CLI::App& command) {
+  if (!flags.overwrite) check_new(flags.out, "--overwrite takes its place");
   const auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
   Engine engine(model, flags.model.engine_options(soft));
-  ExamOptions options;
-  options.request = flags.request.request(*model, *soft);
-  options.prompt_of = chat_prompt(model->tokenizer(), flags.request.system);
-  options.samples = flags.samples;
-  options.seed = flags.request.seed.value_or(0);
+  ExamOptions options = exam_options(flags.request, *model, *soft, flags.samples);
   options.samples_file = flags.out;
-  if (!flags.run.empty()) {
-    begin_run(flags.run, describe_run(command, *model, flags.file));
-    options.samples_file = std::filesystem::path(flags.run) / samples_file;
-    options.if_begun = IfBegun::resume;
-  }
+  if (!flags.run.empty()) keep_in(flags.run, describe_run(command, *model, flags.file), options);
   ExamResult result;
   {
     Progress progress("exam", static_cast<int>(problems.size()) * flags.samples);
@@ -162,6 +155,8 @@ void add_exam(CLI::App& app) {
   command->add_option("--majority", flags->majority_at, "majority@k, for each k")
       ->check(CLI::PositiveNumber);
   auto* out = command->add_option("--out", flags->out, "write every sample as a JSON line");
+  command->add_flag("--overwrite", flags->overwrite, "take the place of an --out that exists")
+      ->needs(out);
   command
       ->add_option("--run", flags->run,
                    "a folder for run.json and samples.jsonl; what it holds of this run is kept, so "

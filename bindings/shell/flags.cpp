@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -109,6 +110,13 @@ void write_file(const std::string& path, std::string_view text) {
     throw Error(ErrorCode::io, "expected a file that can be written; found none (" + path + ")");
 }
 
+void check_new(const std::string& path, std::string_view otherwise) {
+  if (std::filesystem::is_regular_file(path))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("expected a file that does not exist yet ({}); found one ({})",
+                            otherwise, path));
+}
+
 void add_fields(CLI::App& app, ProblemFields& fields) {
   fields = problem_fields("auto");
   // Options are heeded in the order in which they stand here: names go before a kind's own.
@@ -131,6 +139,10 @@ void add_fields(CLI::App& app, ProblemFields& fields) {
   add("--answer-field", &ProblemFields::answer, "the key of the right answer");
   add("--answer-after", &ProblemFields::answer_after,
       "the answer follows this text in its field, for example '#### '");
+  add("--intermediates-field", &ProblemFields::intermediates,
+      "the key of the steps' answers: a list, or a text with calculations <<2+2=4>>");
+  add("--target-field", &ProblemFields::target_tokens,
+      "the key of how many tokens a response shall have");
 }
 
 void ProblemFlags::add_to(CLI::App& app) {

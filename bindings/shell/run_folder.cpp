@@ -5,8 +5,6 @@
 #include <fstream>
 #include <set>
 
-#include "shell.h"
-
 namespace pensive::shell {
 namespace {
 
@@ -14,9 +12,9 @@ using Json = nlohmann::ordered_json;
 namespace files = std::filesystem;
 
 // Options that change where things go, not what is run.
-const std::set<std::string> neutral = {"--help",     "--json", "--run",      "--model",
-                                       "--revision", "--pass", "--majority", "--tokens",
-                                       "--loss",     "--of",   "--check",    "--html"};
+const std::set<std::string> neutral = {
+    "--help",   "--json", "--run", "--model", "--revision", "--pass",     "--majority",
+    "--tokens", "--loss", "--of",  "--check", "--html",     "--overwrite"};
 
 // FNV-1a, 64 bits: tells files apart by accident, not by malice.
 std::string hash_of(const std::string& bytes) {
@@ -102,6 +100,22 @@ void begin_run(const files::path& folder, const Json& description) {
     throw Error(ErrorCode::io,
                 fmt::format("expected a folder that can be written; found {} ({})",
                             failure ? failure.message() : "a failure", folder.string()));
+}
+
+ExamOptions exam_options(RequestFlags flags, const Model& model, const SoftVocab& soft,
+                         int samples) {
+  ExamOptions options;
+  options.request = flags.request(model, soft);
+  options.prompt_of = chat_prompt(model.tokenizer(), flags.system);
+  options.samples = samples;
+  options.seed = flags.seed.value_or(0);
+  return options;
+}
+
+void keep_in(const files::path& folder, const Json& description, ExamOptions& options) {
+  begin_run(folder, description);
+  options.samples_file = folder / samples_file;
+  options.if_begun = IfBegun::resume;
 }
 
 }  // namespace pensive::shell

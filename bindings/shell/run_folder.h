@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "pensive/model.h"
+#include "shell.h"
 
 namespace pensive::shell {
 
@@ -21,6 +21,13 @@ nlohmann::ordered_json describe_run(const CLI::App& command, const Model& model,
 // Makes the folder and writes run.json, or finds it there. Throws invalid_argument where another
 // run lives in it, naming what differs.
 void begin_run(const std::filesystem::path& folder, const nlohmann::ordered_json& description);
+
+// An exam as the flags ask for it, steered and prompted.
+ExamOptions exam_options(RequestFlags flags, const Model& model, const SoftVocab& soft,
+                         int samples);
+// Its samples go into a run's folder, new or gone on with. Throws what begin_run() throws.
+void keep_in(const std::filesystem::path& folder, const nlohmann::ordered_json& description,
+             ExamOptions& options);
 
 // Of a run's folder. Throws not_found or corrupt_file.
 nlohmann::ordered_json read_run(const std::filesystem::path& folder);

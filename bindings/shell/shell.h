@@ -93,6 +93,8 @@ std::string model_folder(const std::string& given, const std::string& revision);
 std::string read_file(const std::string& path);
 // In the place of what is there. Throws io.
 void write_file(const std::string& path, std::string_view text);
+// Throws invalid_argument where there is a file already; `otherwise` says what may be done then.
+void check_new(const std::string& path, std::string_view otherwise);
 
 // The names of a problem file's fields.
 void add_fields(CLI::App& app, ProblemFields& fields);

@@ -141,11 +141,7 @@ void run_steps(Trainer& trainer, const std::vector<Problem>& problems,
 void check_places(const TrainFlags& flags) {
   if (flags.resume || flags.overwrite) return;
   for (const std::string& file : {flags.out, flags.checkpoint, flags.log, flags.rates})
-    if (std::filesystem::is_regular_file(file))
-      throw Error(ErrorCode::invalid_argument,
-                  "expected a file that does not exist yet (--resume goes on from a checkpoint, "
-                  "--overwrite takes its place); found one (" +
-                      file + ")");
+    check_new(file, "--resume goes on from a checkpoint, --overwrite takes its place");
 }
 
 void train(TrainFlags& flags) {

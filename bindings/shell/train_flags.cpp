@@ -2,9 +2,8 @@
 
 #include <fmt/core.h>
 
-#include <map>
-
 #include "pensive/guides.h"
+#include "rewards.h"
 
 namespace pensive::shell {
 namespace {
@@ -124,10 +123,11 @@ void TrainFlags::add_to(CLI::App& app) {
   app.add_option("--name", name, "the row's name")->capture_default_str();
   app.add_option("--start", start, "the word whose embedding it starts from")
       ->capture_default_str();
-  app.add_option("--reward", reward,
-                 "boxed, correct, strict (correct in a box) or price (-1 a token), or a sum of "
-                 "them such as correct+0.001*price")
-      ->capture_default_str();
+  app.add_option("--reward", reward, std::string(reward_help))->capture_default_str();
+  app.add_option(
+      "--grader", grader,
+      "the folder of a checkpoint that grades in hybrid(R): asked only where a response has "
+      "no box");
   app.add_option("--steps", steps)->check(CLI::PositiveNumber)->capture_default_str();
   add_samples(app, *this);
   add_loss(app, train);
@@ -140,27 +140,14 @@ void TrainFlags::add_to(CLI::App& app) {
 }
 
 std::vector<Reward> TrainFlags::rewards() const {
-  const std::map<std::string, std::shared_ptr<const Judge>> known = {
-      {"boxed", boxed()},
-      {"correct", correct()},
-      {"strict", correct(Extraction::strict)},
-      {"price", token_price(1)}};
-  std::vector<Reward> all;
-  for (const std::string& term : CLI::detail::split(reward, '+')) {
-    const std::size_t star = term.find('*');
-    const std::string name = star == std::string::npos ? term : term.substr(star + 1);
-    double weight = 1;
-    const bool is_number =
-        star == std::string::npos || CLI::detail::lexical_cast(term.substr(0, star), weight);
-    const auto judge = known.find(name);
-    if (!is_number || judge == known.end())
-      throw Error(ErrorCode::invalid_argument,
-                  "expected boxed, correct, strict or price, each with a weight such as 0.5*boxed "
-                  "or without; found '" +
-                      term + "' (--reward)");
-    all.push_back({name, judge->second, weight});
-  }
-  return all;
+  if (asks_a_model(reward) == grader.empty())
+    throw Error(ErrorCode::invalid_argument,
+                grader.empty()
+                    ? "expected a model that grades in hybrid(…); found none (--grader)"
+                    : "expected a hybrid(…) in which it grades; found '" + reward + "' (--grader)");
+  // What is wrong with the text is said before a model is loaded.
+  if (!grader.empty()) parse_rewards(reward, [](const std::string&) { return std::string(); });
+  return parse_rewards(reward, grader.empty() ? AskModel() : make_grader(model, grader));
 }
 
 TrainOptions TrainFlags::options(const Model& model, const SoftVocab& soft) {

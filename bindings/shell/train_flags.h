@@ -16,7 +16,7 @@ struct TrainFlags {
   ProblemFlags problems;
   TrainOptions train;
   std::string file, out, checkpoint, log, rates, name = "continue", start = "Wait";
-  std::string reward = "boxed+correct";
+  std::string reward = "boxed+correct", grader;
   std::vector<int> times_from;
   std::vector<double> pass_rate;  // lowest, highest
   int steps = 40;
@@ -26,7 +26,7 @@ struct TrainFlags {
   bool overwrite = false;
 
   void add_to(CLI::App& app);
-  // Throws invalid_argument for a reward that is none.
+  // Loads the grader. Throws invalid_argument for a reward that is none.
   std::vector<Reward> rewards() const;
   // With the rollouts' guides, of which the one that feeds the row.
   TrainOptions options(const Model& model, const SoftVocab& soft);

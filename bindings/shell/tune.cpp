@@ -7,7 +7,6 @@
 #include <set>
 
 #include "run_folder.h"
-#include "shell.h"
 
 namespace pensive::shell {
 namespace {
@@ -75,10 +74,10 @@ class Tuning {
   }
 
  private:
-  Request request_of(const std::string& spec) const {
+  ExamOptions options_of(const std::string& spec) const {
     RequestFlags flags = flags_.request;
     if (!spec.empty()) flags.steering.guides.push_back(spec);
-    return flags.request(*model_, *soft_);
+    return exam_options(flags, *model_, *soft_, flags_.samples);
   }
 
   std::vector<std::string> candidates() const {
@@ -86,7 +85,7 @@ class Tuning {
     std::set<std::string> seen;
     for (const std::string& given : flags_.guides)
       for (const std::string& spec : expanded(given)) {
-        request_of(spec);  // what the user named is refused, not left out
+        options_of(spec);  // what the user named is refused, not left out
         if (seen.insert(spec).second) specs.push_back(spec);
       }
     if (!specs.empty() && flags_.of.empty()) return specs;
@@ -95,7 +94,7 @@ class Tuning {
     for (const std::string& spec : grid(unsteered, thinks_more, flags_.of)) {
       if (seen.contains(spec)) continue;
       try {
-        request_of(spec);
+        options_of(spec);
       } catch (const Error& error) {
         fmt::print(stderr, "left out: {}: {}\n", spec, error.what());
         continue;
@@ -124,19 +123,13 @@ class Tuning {
   ExamResult examine_one(const std::string& spec, std::span<const Problem> problems,
                          const std::string& file, bool is_check,
                          const std::function<void(int)>& told) {
-    ExamOptions options;
-    options.request = request_of(spec);
-    options.prompt_of = chat_prompt(model_->tokenizer(), flags_.request.system);
-    options.samples = flags_.samples;
-    options.seed = flags_.request.seed.value_or(0);
+    ExamOptions options = options_of(spec);
     options.progress = [&](int done, int) { told(done); };
     if (!flags_.run.empty()) {
       const auto folder = std::filesystem::path(flags_.run) / folder_of(spec, is_check);
       auto description = describe_run(command_, *model_, file);
       description["options"]["--guide"] = spec;
-      begin_run(folder, description);
-      options.samples_file = folder / samples_file;
-      options.if_begun = IfBegun::resume;
+      keep_in(folder, description, options);
     }
     return examine(engine_, problems, *correct(), options);
   }

@@ -33,7 +33,7 @@ class Exams:
             return None
         samples = self.folder / f"{abs(hash(key))}.jsonl"
         call = [self.args.command, "exam", self.folder / f"{part}.jsonl", "-m", self.args.model, "--system", habit, "--limit", n,
-                "--device", self.args.device, "--precision", self.args.precision, "--seed", 1, "--out", samples, "--json",
+                "--device", self.args.device, "--precision", self.args.precision, "--seed", 1, "--out", samples, "--overwrite", "--json",
                 *extra, *(["--guide", spec] if spec != "none" else [])]
         try:
             found = subprocess.run(list(map(str, call)), capture_output=True, text=True, timeout=left)

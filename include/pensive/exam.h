@@ -25,6 +25,13 @@ struct ProblemFields {
   // empty takes the field whole.
   std::string answer_after{};
   std::string body{};  // a field whose text stands before the question, as SVAMP's Body does
+  // A list of the right answers of the steps, texts or numbers; or a text of which the results of
+  // its calculations are taken, 4 of "<<2+2=4>>", as GSM8K writes them in its answers. The
+  // reference at the end of them is left out. Empty: the list "intermediates" of those problems
+  // that have one.
+  std::string intermediates{};
+  // A whole number, for lcpo_exact() and lcpo_max(). Empty: "target_tokens", where there is one.
+  std::string target_tokens{};
 };
 // Those of a data set, as its files are spread: "plain" (question, answer), "gsm8k" (GSM8K-Platinum
 // too), "svamp", "math500" and "aime" (the chat list `prompt`, `final_answer`), "math" (problem,
@@ -52,8 +59,9 @@ struct ExamSample {
   int answer_tokens = 0;
   int probe_tokens = 0;  // fed and decoded on the side
   double seconds = 0;    // from its start, waiting included, to its last token
-  // Likewise where the first answer opens that another follows, and the first that correct() takes
-  // for the reference; 1 where there is none.
+  // Likewise where the first partial answer opens: the first that is one of the problem's
+  // intermediates or its reference, or, of a problem without intermediates, that another follows;
+  // and the first that correct() takes for the reference. 1 where there is none.
   double first_partial = 1, first_correct = 1;
   // The score where \boxed{} holds the answer that was found, else 0: `score` is lenient, this
   // strict. (The paper's "regex only", arXiv 2506.11274, table 6.)

@@ -16,9 +16,18 @@ namespace pensive {
 struct Problem {
   std::string id;
   std::string question;
-  std::string reference;                     // the right answer, as text
-  std::vector<std::string> intermediates{};  // right answers of its steps, in order; may be empty
-  int target_tokens = 0;                     // how long the response shall be; 0: nothing is asked
+  std::string reference;  // the right answer, as text
+  // Right answers of its steps, in order, without the last, which is the reference; may be empty.
+  std::vector<std::string> intermediates{};
+  int target_tokens = 0;  // how long the response shall be; 0: nothing is asked
+};
+
+// One stretch of thinking or of an answer: markers part them.
+struct ResponseSegment {
+  std::string text;  // without the markers; never empty
+  int begin = 0;     // tokens of the response before it; its opening marker belongs to it
+  int tokens = 0;    // kept, markers not counted
+  bool is_thinking = false;
 };
 
 // What a judge sees of a finished sequence.
@@ -28,7 +37,9 @@ struct Response {
   std::string answer;    // all answer segments, joined; empty when none was opened
   int think_tokens = 0;  // kept, markers not counted
   int answer_tokens = 0;
-  bool is_truncated = false;  // ended by a limit rather than by an end token
+  bool is_truncated = false;                // ended by a limit rather than by an end token
+  std::vector<ResponseSegment> segments{};  // in order; may be empty where only texts are at hand
+  int tokens = 0;                           // all that were kept after the prompt, markers too
 };
 
 // Gives a response a number. Const and thread-safe: trainers and exams call one Judge from

@@ -2,6 +2,7 @@
 #include "exam/answers.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/inside.h"
 #include "pensive/exam.h"
@@ -9,100 +10,40 @@
 namespace pensive {
 namespace {
 
-struct Answer {
-  int begin = 0;  // kept tokens before it
-  std::string text;
-};
+// What correct() compares with the reference.
+std::optional<std::string> answer_in(const ResponseSegment& segment) {
+  Response alone;
+  alone.text = alone.answer = segment.text;
+  return final_answer(alone);
+}
 
-// The answers one by one: a marker or thinking ends one. One opens where its tag does; right behind
-// the end of another, where the columns do not tell two tags apart, with its text.
-class Answers {
- public:
-  Answers(const Trace& trace, const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
-    for (std::size_t i = trace.prompt_tokens; i < trace.tokens.size(); ++i) {
-      if (trace.is_taken_back[i] != 0) continue;
-      is_closing_ = trace.is_marker[i] != 0 && (add_marker(trace, i) || is_closing_);
-      if (trace.segments[i] == Segment::think)
-        close();
-      else if (!is_closing_)
-        add(trace, i);
-      ++kept_;
-    }
-    close();
-  }
-  int kept() const { return kept_; }
-  const std::vector<Answer>& all() const { return all_; }
-
- private:
-  void open() {
-    if (is_open_) return;
-    is_open_ = true;
-    begin_ = kept_;
-  }
-  void add(const Trace& trace, std::size_t i) {
-    open();
-    if (trace.is_marker[i] == 0 && tokenizer_.spelling(trace.tokens[i]))
-      run_.push_back(trace.tokens[i]);
-  }
-  // Whether it closed an answer. Of plain text tags the first and the last token may hold text of
-  // one beside them.
-  bool add_marker(const Trace& trace, std::size_t i) {
-    const auto texts = [&](Edge edge) {
-      std::string text;
-      for (const MarkerText& one : trace.marker_texts)
-        if (one.position == static_cast<int>(i) && one.edge == edge &&
-            one.segment == Segment::answer)
-          text += one.text;
-      return text;
-    };
-    const std::string before = texts(Edge::before);
-    if (!before.empty()) open();
-    behind_run_ += before;
-    const bool is_closer = !run_.empty() || !before_run_.empty() || !behind_run_.empty();
-    if (is_closer) close();
-    if (const std::string behind = texts(Edge::behind); !behind.empty()) {
-      open();
-      before_run_ = behind;
-    }
-    return is_closer;
-  }
-  void close() {
-    std::string text = before_run_ + tokenizer_.decode(run_) + behind_run_;
-    if (is_open_ && text.find_first_not_of(" \t\r\n") != text.npos)
-      all_.push_back({begin_, std::move(text)});
-    is_open_ = false;
-    run_.clear();
-    before_run_.clear();
-    behind_run_.clear();
-  }
-
-  const Tokenizer& tokenizer_;
-  std::vector<Answer> all_;
-  std::vector<TokenId> run_;
-  std::string before_run_, behind_run_;
-  int kept_ = 0, begin_ = 0;
-  bool is_open_ = false, is_closing_ = false;
-};
+bool is_blank(const std::string& text) {
+  return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
 
 }  // namespace
 
-Places places_of(const Trace& trace, const Tokenizer& tokenizer, const Problem& problem) {
-  const Answers answers(trace, tokenizer);
-  const auto share = [&](const Answer& one) {
-    return static_cast<double>(one.begin) / answers.kept();
-  };
-  static const std::shared_ptr<const Judge> judge = correct();
+Places places_of(const Response& response, const Problem& problem) {
   Places places;
-  const std::vector<Answer>& all = answers.all();
-  if (!all.empty()) places.first_answer = share(all.front());
-  if (all.size() > 1) places.first_partial = share(all.front());
-  for (const Answer& one : all) {
-    Response alone;
-    alone.text = alone.answer = one.text;
-    if (judge->score(problem, alone) < 1) continue;
-    places.first_correct = share(one);
-    break;
+  int answers = 0;
+  double first = 1;
+  for (const ResponseSegment& segment : response.segments) {
+    if (segment.is_thinking || is_blank(segment.text)) continue;
+    const double place = static_cast<double>(segment.begin) / response.tokens;
+    ++answers;
+    if (answers == 1) places.first_answer = place;
+    const auto answer = answer_in(segment);
+    const auto is_answer = [&](const std::string& right) {
+      return answer && same_answer(*answer, right);
+    };
+    const bool is_right = places.first_correct == 1 && is_answer(problem.reference);
+    if (is_right) places.first_correct = place;
+    const bool is_partial =
+        first == 1 && (is_right || std::ranges::any_of(problem.intermediates, is_answer));
+    if (is_partial) first = place;
   }
+  if (!problem.intermediates.empty()) places.first_partial = first;
+  if (problem.intermediates.empty() && answers > 1) places.first_partial = places.first_answer;
   return places;
 }
 

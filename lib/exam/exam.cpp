@@ -14,19 +14,21 @@ namespace {
 
 // Where answers stand, what they are and what they cost.
 ExamSample measured(const Problem& problem, const Trace& trace, const Response& response,
-                    const Tokenizer& tokenizer, const ModelInfo& model) {
-  const Places places = places_of(trace, tokenizer, problem);
+                    const ModelInfo& model) {
+  const Places places = places_of(response, problem);
+  // A box is what is searched first: without one only the rest is left to look for.
+  const auto boxed = final_answer(response, Extraction::strict);
   ExamSample sample;
   sample.tokens = trace.decoded_tokens();
   sample.first_answer = places.first_answer;
   sample.stopped = trace.stopped;
-  sample.answer = final_answer(response).value_or("");
+  sample.answer = boxed ? *boxed : final_answer(response).value_or("");
   sample.think_tokens = response.think_tokens;
   sample.answer_tokens = response.answer_tokens;
   sample.probe_tokens = trace.probe_tokens;
   sample.first_partial = places.first_partial;
   sample.first_correct = places.first_correct;
-  sample.is_boxed = final_answer(response, Extraction::strict).has_value();
+  sample.is_boxed = boxed.has_value();
   sample.flops = flops_of(trace, model);
   return sample;
 }
@@ -146,7 +148,7 @@ class Exam {
       fail(ErrorCode::invalid_argument, "a sample without an error", trace.error,
            fmt::format("sample {} of problem {}", flight.sample, problem.id));
     const Response response = respond(trace, *tokenizer_);
-    ExamSample sample = measured(problem, trace, response, *tokenizer_, engine_.model()->info());
+    ExamSample sample = measured(problem, trace, response, engine_.model()->info());
     sample.problem = flight.problem;
     sample.sample = flight.sample;
     sample.score = judge_.score(problem, response);

@@ -1,6 +1,7 @@
 // Problem files: JSON lines or one array, read strictly.
 #include <array>
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 #include "base/inside.h"
@@ -18,7 +19,7 @@ struct Known {
 };
 const std::array<Known, 6>& known_fields() {
   static const std::array<Known, 6> all = {
-      {{"gsm8k", {.answer_after = "#### "}},
+      {{"gsm8k", {.answer_after = "#### ", .intermediates = "answer"}},
        {plain, {}},
        {"svamp", {.question = "Question", .answer = "Answer", .id = "ID", .body = "Body"}},
        {"math500", {.question = "prompt", .answer = "final_answer"}},
@@ -34,18 +35,26 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(from, text.find_last_not_of(spaces) - from + 1);
 }
 
-// Text as it stands; a number as the text that JSON writes for it, as long as that is exact.
-std::string text_of(const Json& line, const std::string& key, std::string_view where) {
+const Json& value_of(const Json& line, const std::string& key, std::string_view where) {
   const auto found = line.find(key);
   if (found == line.end())
     fail(ErrorCode::corrupt_file, fmt::format("the key \"{}\"", key), "none", where);
-  if (found->is_string()) return found->get<std::string>();
+  return *found;
+}
+
+// Text as it stands; a number as the text that JSON writes for it, as long as that is exact.
+std::string as_text(const Json& value, const std::string& key, std::string_view where) {
+  if (value.is_string()) return value.get<std::string>();
   constexpr double exact_below = 9007199254740992;  // 2^53
-  const bool is_exact = found->is_number_integer() ||
-                        (found->is_number_float() && std::abs(found->get<double>()) < exact_below);
+  const bool is_exact = value.is_number_integer() ||
+                        (value.is_number_float() && std::abs(value.get<double>()) < exact_below);
   require(is_exact, ErrorCode::corrupt_file,
-          fmt::format("text or a number below 2^53 for \"{}\"", key), found->dump(), where);
-  return found->dump();
+          fmt::format("text or a number below 2^53 for \"{}\"", key), value.dump(), where);
+  return value.dump();
+}
+
+std::string text_of(const Json& line, const std::string& key, std::string_view where) {
+  return as_text(value_of(line, key, where), key, where);
 }
 
 // What the user says last in a chat: [{"role": …, "content": …}], or "from" and "value".
@@ -71,6 +80,55 @@ std::string question_of(const Json& line, const ProblemFields& fields, std::stri
   return body + (ends.find(body.back()) == ends.npos ? ". " : " ") + question;
 }
 
+// 4 of "<<2+2=4>>", one after the other.
+std::vector<std::string> results_in(std::string_view text) {
+  constexpr std::string_view opener = "<<", closer = ">>";
+  std::vector<std::string> results;
+  for (std::size_t at = text.find(opener); at != text.npos; at = text.find(opener, at)) {
+    const std::size_t end = text.find(closer, at);
+    if (end == text.npos) break;
+    const std::string_view inside = text.substr(at + opener.size(), end - at - opener.size());
+    const std::size_t equals = inside.rfind('=');
+    const std::string_view result = trimmed(inside.substr(equals == inside.npos ? 0 : equals + 1));
+    if (equals != inside.npos && !result.empty()) results.emplace_back(result);
+    at = end + closer.size();
+  }
+  return results;
+}
+
+// A key that is named must be there, null where a problem has none; the usual one may be missing.
+std::vector<std::string> intermediates_of(const Json& line, const ProblemFields& fields,
+                                          std::string_view where) {
+  const bool is_named = !fields.intermediates.empty();
+  const std::string key = is_named ? fields.intermediates : "intermediates";
+  if (!is_named && !line.contains(key)) return {};
+  const Json& value = value_of(line, key, where);
+  if (value.is_null()) return {};
+  if (is_named && value.is_string()) return results_in(value.get_ref<const std::string&>());
+  require(value.is_array(), ErrorCode::corrupt_file,
+          fmt::format("a list of answers in \"{}\"", key), value.dump(), where);
+  std::vector<std::string> all;
+  for (const Json& one : value) {
+    all.push_back(as_text(one, key, where));
+    require(!trimmed(all.back()).empty(), ErrorCode::corrupt_file,
+            fmt::format("answers in \"{}\"", key), value.dump(), where);
+  }
+  return all;
+}
+
+int target_of(const Json& line, const ProblemFields& fields, std::string_view where) {
+  const bool is_named = !fields.target_tokens.empty();
+  const std::string key = is_named ? fields.target_tokens : "target_tokens";
+  if (!is_named && !line.contains(key)) return 0;
+  const Json& value = value_of(line, key, where);
+  if (value.is_null()) return 0;
+  const bool is_count = value.is_number_integer() && value.get<double>() >= 0 &&
+                        value.get<double>() <= std::numeric_limits<int>::max();
+  require(is_count, ErrorCode::corrupt_file, fmt::format("a number of tokens in \"{}\"", key),
+          value.dump(), where);
+  return value.get<int>();
+}
+
 Problem read_problem(const Json& line, const ProblemFields& fields, int number,
                      std::string_view where) {
   require(line.is_object(), ErrorCode::corrupt_file, "a JSON object", line.type_name(), where);
@@ -88,6 +146,11 @@ Problem read_problem(const Json& line, const ProblemFields& fields, int number,
   }
   require(!trimmed(problem.reference).empty(), ErrorCode::corrupt_file,
           fmt::format("an answer in \"{}\"", fields.answer), "none", where);
+  problem.intermediates = intermediates_of(line, fields, where);
+  if (!problem.intermediates.empty() &&
+      same_answer(problem.intermediates.back(), problem.reference))
+    problem.intermediates.pop_back();
+  problem.target_tokens = target_of(line, fields, where);
   return problem;
 }
 

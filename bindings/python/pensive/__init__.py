@@ -43,6 +43,7 @@ from ._pensive import (  # noqa: E402  (libtorch must be there first)
     Proceed,
     Request,
     Response,
+    ResponseSegment,
     Scaling,
     Sequence,
     Server,

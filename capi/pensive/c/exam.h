@@ -30,9 +30,13 @@ typedef struct pensive_problem_fields {
   const char* kind;
   int32_t skip_broken; /* 1: what is no such problem is passed over; 0: it is an error */
   int32_t reserved2;   /* 0 */
+  /* A list of the steps' right answers, or a text of which the results of its calculations are
+   * taken, 4 of "<<2+2=4>>"; null: the list "intermediates" of those problems that have one. */
+  const char* intermediates;
+  const char* target_tokens; /* a whole number; null: "target_tokens", where there is one */
 } pensive_problem_fields;
 #define PENSIVE_PROBLEM_FIELDS_INIT \
-  { sizeof(pensive_problem_fields), 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
+  { sizeof(pensive_problem_fields), 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL }
 
 /* Reads JSON lines, or one JSON array. Fails with PENSIVE_CORRUPT_FILE, naming line and key. */
 PENSIVE_API int32_t pensive_problem_file_load(const char* file,
@@ -76,6 +80,11 @@ PENSIVE_API int32_t pensive_exam_run(pensive_engine* engine, const pensive_probl
 PENSIVE_API int32_t pensive_exam_load(const char* samples_file, PENSIVE_OWN pensive_exam** exam,
                                       pensive_error** error);
 PENSIVE_API void pensive_exam_free(pensive_exam* exam);
+/* The result of some samples of another alone, such as the long ones: those at `indices` of
+ * pensive_exam_get_sample, each at most once, over as many problems. */
+PENSIVE_API int32_t pensive_exam_summarized(const pensive_exam* exam, const int32_t* indices,
+                                            size_t count, PENSIVE_OWN pensive_exam** some,
+                                            pensive_error** error);
 
 typedef struct pensive_exam_result {
   uint32_t struct_size;
@@ -90,7 +99,8 @@ typedef struct pensive_exam_result {
   double truncated_share;
   double mean_think_tokens, mean_answer_tokens, mean_probe_tokens;
   double seconds_p50, seconds_p95; /* of a sample */
-  /* Likewise where the first answer opens that another follows, and the first right one. */
+  /* Likewise where the first partial answer opens (one of the problem's intermediates or its
+   * reference; without intermediates, the first that another follows), and the first right one. */
   double mean_first_partial, mean_first_correct;
   double strict_accuracy; /* of the answers in \boxed{} only */
   double strict_low, strict_high;

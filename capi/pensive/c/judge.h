@@ -60,7 +60,7 @@ typedef struct pensive_problem {
   const char* id;
   const char* question;
   const char* reference;            /* the right answer, as text */
-  const char* const* intermediates; /* right answers of its steps, in order */
+  const char* const* intermediates; /* right answers of its steps, in order, without the last */
   size_t intermediate_count;
   int32_t target_tokens;  /* how long the response shall be; 0: nothing is asked */
   uint32_t reserved_tail; /* 0 */
@@ -77,6 +77,15 @@ typedef struct pensive_response {
   size_t answer_size;
   int32_t think_tokens;
   int32_t answer_tokens;
+  /* The stretches of thinking and the answers, in order: each an entry of these five arrays. */
+  size_t segment_count;
+  const char* const* segment_texts; /* without the markers between them */
+  const size_t* segment_text_sizes;
+  const int32_t* segment_begins; /* tokens before it; its opening marker belongs to it */
+  const int32_t* segment_tokens; /* kept, markers not counted */
+  const uint8_t* segment_is_thinking;
+  int32_t tokens;         /* all that were kept after the prompt, markers too */
+  uint32_t reserved_tail; /* 0 */
 } pensive_response;
 
 /* A judge of your own. `score` may be called from several threads at once. Returning anything but

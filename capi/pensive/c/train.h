@@ -22,9 +22,12 @@ typedef struct pensive_problems {
   size_t count;
   const int32_t*
       target_tokens; /* null: nothing is asked of the length; else as in pensive_problem */
+  /* Of each problem the right answers of its steps, and how many; both null: none. */
+  const char* const* const* intermediates;
+  const size_t* intermediate_counts;
 } pensive_problems;
 #define PENSIVE_PROBLEMS_INIT \
-  { sizeof(pensive_problems), 0, NULL, NULL, NULL, 0, NULL }
+  { sizeof(pensive_problems), 0, NULL, NULL, NULL, 0, NULL, NULL, NULL }
 
 /* How a problem becomes a prompt: the chat template over `system` (null: no system message) and the
  * question; or, where `prompt_of` is given, what it returns: ids that stay the callback's and are
