@@ -126,6 +126,11 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
       if (text.edge == Edge::behind) of(text.segment).begin(text.text);
   }
   Response response;
+  // A closer that ends the turn as well (<|im_end|>, where a caller named it) parts nothing from
+  // anything, and would read as the end of a stated answer.
+  const bool ends_turn = trace.stopped == StopReason::end_token && !all.empty() &&
+                         trace.is_marker.back() != 0 && trace.is_taken_back.back() == 0;
+  if (ends_turn) all.pop_back();
   // Markers are special tokens in many checkpoints, and judges look for them here.
   response.text = tokenizer.decode(all, true);
   // The stop text ends in the last token kept.
