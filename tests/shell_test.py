@@ -1,6 +1,10 @@
-"""The `pensive` command as a user types it. shell_test.py COMMAND MODEL [unittest arguments]"""
+"""The `pensive` command as a user types it. shell_test.py COMMAND MODEL [unittest arguments]; PENSIVE_LONG=1: exams are
+killed twenty times, not four."""
 import json
+import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -242,23 +246,42 @@ class Shell(ShellTest):
         lines = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
         return sorted((line["problem"], line["sample"], line["score"], line["tokens"], line["text"]) for line in lines)
 
-    def test_killed_exam_goes_on(self):
-        subprocess.run(self.exam("whole", "--samples", "2"), check=True, capture_output=True)
-        whole, cut = self.path / "whole", self.path / "cut"
-        kills = 0
-        for lines in (5, 30, 70, 110):  # of 120
+    def disturb(self, cut, lasts, draw, most):
+        """Kills an exam at random moments, and goes on with it, until it ends or `most` met it running; how many did.
+        What had been kept before a kill is kept after it."""
+        kills, kept = 0, set()
+        while kills < most:
             running = subprocess.Popen(self.exam("cut", "--samples", "2"), stderr=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL)
+            try:
+                running.wait(timeout=draw.uniform(0, lasts))
+            except subprocess.TimeoutExpired:
+                kills += 1
+                running.kill()
+                running.wait(timeout=60)
             file = cut / "samples.jsonl"
-            while running.poll() is None and (not file.exists() or file.read_bytes().count(b"\n") < lines):
-                time.sleep(0.005)
-            kills += running.poll() is None
-            running.kill()
-            running.wait(timeout=60)
-        self.assertGreater(kills, 0)
-        subprocess.run(self.exam("cut", "--samples", "2"), check=True, capture_output=True)
-        self.assertEqual(self.samples(cut), self.samples(whole))
-        self.assertEqual((cut / "run.json").read_text(), (whole / "run.json").read_text())
+            now = set(file.read_text().split("\n")[:-1]) if file.exists() else set()
+            self.assertLessEqual(kept, now, "what was finished is not lost")
+            kept = now
+            if running.returncode == 0:
+                break
+        return kills
+
+    def test_killed_exam_goes_on(self):
+        began = time.monotonic()
+        subprocess.run(self.exam("whole", "--samples", "2"), check=True, capture_output=True)
+        lasts = time.monotonic() - began
+        whole, cut = self.path / "whole", self.path / "cut"
+        wanted, draw = 20 if os.environ.get("PENSIVE_LONG") else 4, random.Random(6)
+        kills, rounds = 0, 0
+        while kills < wanted:
+            shutil.rmtree(cut, ignore_errors=True)
+            kills += self.disturb(cut, lasts, draw, wanted - kills)
+            rounds += 1
+            self.assertLess(rounds, 10 * wanted, "it must be met while it runs")
+            subprocess.run(self.exam("cut", "--samples", "2"), check=True, capture_output=True)
+            self.assertEqual(self.samples(cut), self.samples(whole))
+            self.assertEqual((cut / "run.json").read_text(), (whole / "run.json").read_text())
         other = subprocess.run(self.exam("cut", "--samples", "1"), capture_output=True, text=True)
         self.assertEqual(other.returncode, 1)
         self.assertIn("--samples", other.stderr)

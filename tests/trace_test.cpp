@@ -104,6 +104,18 @@ TEST(Respond, GivesTextBesideATagToItsSegment) {
   EXPECT_EQ(response.answer, "42");
 }
 
+TEST(Respond, LeavesOutACloserThatEndsTheTurn) {
+  Trace trace;
+  add(trace, one, Segment::think, Origin::sampled);
+  add(trace, end_think, Segment::think, Origin::sampled, true);
+  EXPECT_EQ(respond(trace, *tokenizer()).text, "1</think>") << "still running";
+  trace.stopped = StopReason::end_token;
+  EXPECT_EQ(respond(trace, *tokenizer()).text, "1");
+  EXPECT_EQ(respond(trace, *tokenizer()).thinking, "1");
+  trace.is_taken_back.back() = 1;
+  EXPECT_EQ(respond(trace, *tokenizer()).text, "1");
+}
+
 TEST(Respond, GivesUnknownIdsNoText) {
   Trace trace = example();
   trace.tokens[3] = 100;

@@ -89,7 +89,8 @@ struct PENSIVE_EXPORT Trace {
 };
 
 // What a Judge sees of a trace. Text is decoded with special tokens, thinking and answer without,
-// and of a text that ended at a stop text these two are cut before it. Ids that the tokenizer does
+// and of a text that ended at a stop text these two are cut before it. A closer that ended the turn
+// as well, such as <|im_end|> named by a caller, is in none of them. Ids that the tokenizer does
 // not know, such as soft rows without a name, have no text.
 PENSIVE_EXPORT Response respond(const Trace& trace, const Tokenizer& tokenizer);
 

@@ -116,6 +116,11 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
   for (std::size_t i = trace.prompt_tokens; i < trace.tokens.size(); ++i)
     if (trace.is_taken_back[i] == 0 && tokenizer.spelling(trace.tokens[i]))
       all.push_back(trace.tokens[i]);
+  // A closer that ends the turn as well (<|im_end|>, where a caller named it) parts nothing from
+  // anything, and would read as the end of a stated answer.
+  const bool ends_turn = trace.stopped == StopReason::end_token && !all.empty() &&
+                         trace.is_marker.back() != 0 && trace.is_taken_back.back() == 0;
+  if (ends_turn) all.pop_back();
   Stretches stretches(trace, tokenizer);
   Response response;
   // Markers are special tokens in many checkpoints, and judges look for them here.
