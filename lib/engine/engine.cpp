@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "engine/memory.h"
 #include "engine/parts.h"
 
 namespace pensive {
@@ -119,7 +120,10 @@ void Engine::Parts::compute(const Plan& plan) {
   }
   Outcome outcome;
   try {
-    quietly([&] { outcome = runner.run(plan, wishes_); });
+    // What takes most of a step that only decodes is logits.
+    const bool is_decode = plan.tokens == std::ssize(plan.chunks);
+    quietly([&] { outcome = runner.run(plan, wishes_); },
+            is_decode ? "EngineOptions::max_live_sequences" : "EngineOptions::max_tokens_per_step");
   } catch (...) {
     scheduler.roll_back();
     throw;
@@ -257,7 +261,7 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   if (options.log)
     options.log(LogLevel::info,
                 fmt::format("cache: {} pages of {} positions, {} bytes each", pages,
-                            options.page_tokens, Cache::page_bytes(*model, options.page_tokens)));
+                            options.page_tokens, parts_->runner.cache().page_bytes()));
 }
 
 Engine::~Engine() { parts_->close(); }

@@ -22,8 +22,10 @@ struct Block {
   void reserve(std::int64_t bytes, at::Device device) {
     if (card.defined() && card.numel() >= bytes) return;
     const std::int64_t size = std::max(least_bytes, 2 * bytes);
-    card = at::zeros({size}, at::dtype(at::kByte).device(device));
+    // Both or none: where memory ends between them, the block stays as it was.
+    at::Tensor larger = at::zeros({size}, at::dtype(at::kByte).device(device));
     host = at::empty({size}, at::dtype(at::kByte).pinned_memory(true));
+    card = std::move(larger);
   }
   std::byte* on_card() const { return static_cast<std::byte*>(card.mutable_data_ptr()); }
   std::byte* on_host() const { return static_cast<std::byte*>(host.mutable_data_ptr()); }
