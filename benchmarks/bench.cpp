@@ -31,26 +31,35 @@ Spread spread_of(std::vector<double> values) {
   return {values[values.size() / 2], values.front(), values.back()};
 }
 
+Lines::Lines(const std::string& folder, const std::string& name, const Device& device)
+    : hardware_(hardware(device)) {
+  if (folder.empty()) return;
+  std::filesystem::create_directories(folder);
+  const std::string kind = to_string(device).substr(0, 4);
+  file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", folder, name, kind).c_str(), "w");
+}
+
+Lines::~Lines() {
+  if (file_ != nullptr) std::fclose(file_);
+}
+
+void Lines::print(std::string_view line) const {
+  line.remove_suffix(1);  // its brace
+  const std::string whole = fmt::format(R"({},"hardware":"{}"}})", line, hardware_);
+  fmt::print("{}\n", whole);
+  std::fflush(stdout);
+  if (file_ == nullptr) return;
+  fmt::print(file_, "{}\n", whole);
+  std::fflush(file_);
+}
+
 Bench::Bench(const Options& options)
     : options_(options),
       model_(Model::load(options.model, {.device = Device::parse(options.device),
                                          .precision = options.precision})) {
-  if (options.out.empty()) return;
-  std::filesystem::create_directories(options.out);
-  const std::string device = to_string(model_->info().device).substr(0, 4);
-  const auto name = std::filesystem::path(options.model).filename().string();
-  const std::string_view what = options.training ? "-training" : "";
-  file_ = std::fopen(fmt::format("{}/{}{}-{}.jsonl", options.out, name, what, device).c_str(), "w");
-}
-
-Bench::~Bench() {
-  if (file_ != nullptr) std::fclose(file_);
-}
-
-void Bench::print(std::string_view line) {
-  fmt::print("{}\n", line);
-  std::fflush(stdout);
-  if (file_ != nullptr) fmt::print(file_, "{}\n", line);
+  const std::string name = std::filesystem::path(options.model).filename().string();
+  lines_ = std::make_unique<const Lines>(options.out, name + (options.training ? "-training" : ""),
+                                         model_->info().device);
 }
 
 void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
@@ -223,12 +232,18 @@ int main(int argc, char** argv) try {
   app.add_option("--new-tokens", new_tokens, "of a sample")->capture_default_str();
   app.add_option("--prompt-tokens", prompt_tokens, "of --training's prefill")
       ->capture_default_str();
+  bool only_memory = false;
+  app.add_flag("--memory", only_memory, "how fast weights load, and what was planned and taken");
   CLI11_PARSE(app, argc, argv);
   if (!options.shape.empty()) {
     const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
     if (!std::filesystem::exists(made / "model.safetensors"))
       bench::write_checkpoint(bench::shape_named(options.shape), options.model, made);
     options.model = made.string();
+  }
+  if (only_memory) {
+    bench::memory(options);
+    return 0;
   }
   bench::Bench bench(options);
   if (options.training) {

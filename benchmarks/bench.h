@@ -23,6 +23,25 @@ struct Options {
   bool training = false;  // with a shape: prefill and training instead of decode
 };
 
+// Lines of JSON to standard output and, where there is a folder, to a file in it. Each gets the
+// name of the card or processor.
+class Lines {
+ public:
+  Lines(const std::string& folder, const std::string& name, const Device& device);
+  ~Lines();
+  Lines(const Lines&) = delete;
+  Lines& operator=(const Lines&) = delete;
+  void print(std::string_view line) const;
+
+ private:
+  std::string hardware_;
+  std::FILE* file_ = nullptr;
+};
+
+// How fast weights come to the device, plainly and overlapped, in turns, with the page cache warm
+// and cold; and on a card what was planned beside what was taken.
+void memory(const Options& options);
+
 // Of the repetitions.
 struct Spread {
   double median = 0, low = 0, high = 0;
@@ -33,7 +52,6 @@ Spread spread_of(std::vector<double> values);
 class Bench {
  public:
   explicit Bench(const Options& options);
-  ~Bench();
 
   void run_ahead(bool does) { options_.run_ahead = does; }
   void decode(int batch, Arithmetic arithmetic);
@@ -64,13 +82,13 @@ class Bench {
                       const std::vector<std::shared_ptr<const Guide>>& guides);
   void report(std::string_view name, std::string_view unit, const Spread& spread,
               std::string_view shape);
-  void print(std::string_view line);
+  void print(std::string_view line) const { lines_->print(line); }
   std::vector<double> decode_rates(const EngineOptions& options, int context, int new_tokens);
   std::vector<TokenId> prompt(int length, int salt) const;
 
   Options options_;
   std::shared_ptr<const Model> model_;
-  std::FILE* file_ = nullptr;
+  std::unique_ptr<const Lines> lines_;
 };
 
 }  // namespace pensive::bench

@@ -103,6 +103,7 @@ class Runtime {
     find("cudaEventRecord", record);
     find("cudaEventSynchronize", wait);
     find("cudaEventElapsedTime", elapsed);
+    find("cudaGetDeviceProperties", properties);
   }
   bool is_there() const {
     return library_ && allocate && release && copy && create && record && wait && elapsed;
@@ -115,6 +116,7 @@ class Runtime {
   int (*record)(void*, void*) = nullptr;
   int (*wait)(void*) = nullptr;
   int (*elapsed)(float*, void*, void*) = nullptr;
+  int (*properties)(void*, int) = nullptr;  // of a struct that begins with the card's name
 
  private:
   template <class F>
@@ -188,6 +190,21 @@ double copy_bandwidth() {
   calls.release(to);
   std::ranges::sort(rates);
   return rates[rates.size() / 2];
+}
+
+std::string hardware(const Device& device) {
+  if (device.kind == DeviceKind::cuda) {
+    const Runtime calls;
+    std::array<char, 1 << 14> found{};
+    if (!calls.properties || calls.properties(found.data(), device.index) != 0) return "unknown";
+    found[255] = 0;
+    return found.data();
+  }
+  std::ifstream file("/proc/cpuinfo");
+  const std::string key = "model name";
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key)) return line.substr(line.find(':') + 2);
+  return "unknown";
 }
 
 }  // namespace pensive::bench

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "pensive/base.h"
+
 namespace pensive::bench {
 
 struct Shape {
@@ -25,5 +27,8 @@ void write_checkpoint(const Shape& shape, const std::filesystem::path& tokenizer
 // Bytes read and written a second by copies of 1 GiB within the card's memory: the median of ten.
 // 0 where there is no card.
 double copy_bandwidth();
+
+// What a card or the processor calls itself.
+std::string hardware(const Device& device);
 
 }  // namespace pensive::bench

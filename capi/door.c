@@ -73,6 +73,7 @@ uint32_t pensive_struct_size(const char* name) {
                SIZE(pensive_probe_reply),
                SIZE(pensive_guide_callbacks),
                SIZE(pensive_engine_options),
+               SIZE(pensive_memory_plan),
                SIZE(pensive_markers),
                SIZE(pensive_request),
                SIZE(pensive_engine_counters),

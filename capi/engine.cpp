@@ -84,26 +84,32 @@ pensive::Request request_in(const pensive_request* request) {
   return wanted;
 }
 
+pensive::EngineOptions engine_options_in(const pensive_engine_options* options,
+                                         std::shared_ptr<User>& user) {
+  const auto given = struct_in(options, "pensive_engine_options");
+  check_zero(given.reserved, "pensive_engine_options.reserved");
+  pensive::EngineOptions wanted;
+  if (given.soft) wanted.soft = given.soft->value;
+  user = log_in(given.log, wanted.log);
+  if (flag_in(given.row_invariant, "pensive_engine_options.row_invariant"))
+    wanted.arithmetic = pensive::Arithmetic::row_invariant;
+  wanted.reuse_prefixes = !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
+  wanted.graphs = !flag_in(given.without_graphs, "pensive_engine_options.without_graphs");
+  wanted.run_ahead =
+      !flag_in(given.without_run_ahead, "pensive_engine_options.without_run_ahead");
+  wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
+  wanted.cache_tokens = given.cache_tokens;
+  wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
+  wanted.max_tokens_per_step = number_or(given.max_tokens_per_step, wanted.max_tokens_per_step);
+  return wanted;
+}
+
 int32_t engine_new(const pensive_model* model, const pensive_engine_options* options,
                    pensive_engine** engine, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(engine, "engine");
-    const auto given = struct_in(options, "pensive_engine_options");
-    check_zero(given.reserved, "pensive_engine_options.reserved");
-    pensive::EngineOptions wanted;
-    if (given.soft) wanted.soft = given.soft->value;
-    const auto user = log_in(given.log, wanted.log);
-    if (flag_in(given.row_invariant, "pensive_engine_options.row_invariant"))
-      wanted.arithmetic = pensive::Arithmetic::row_invariant;
-    wanted.reuse_prefixes =
-        !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
-    wanted.graphs = !flag_in(given.without_graphs, "pensive_engine_options.without_graphs");
-    wanted.run_ahead =
-        !flag_in(given.without_run_ahead, "pensive_engine_options.without_run_ahead");
-    wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
-    wanted.cache_tokens = given.cache_tokens;
-    wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
-    wanted.max_tokens_per_step = number_or(given.max_tokens_per_step, wanted.max_tokens_per_step);
+    std::shared_ptr<User> user;
+    const pensive::EngineOptions wanted = engine_options_in(options, user);
     slot =
         new pensive_engine{std::make_shared<pensive::Engine>(need(model, "model").value, wanted)};
     if (user) user->is_ours = true;

@@ -111,6 +111,11 @@ CALL(guide_describe, (int32_t index, pensive_guide_info* info, pensive_error** e
 DROP(guide_free, (pensive_guide * guide), (guide))
 
 // engine
+CALL(plan_memory,
+     (const char* directory, const pensive_model_options* model,
+      const pensive_engine_options* options, const pensive_train_options* training,
+      int64_t memory_bytes, int32_t context, pensive_memory_plan* plan, pensive_error** error),
+     (directory, model, options, training, memory_bytes, context, plan, error))
 CALL(engine_new,
      (const pensive_model* model, const pensive_engine_options* options, pensive_engine** engine,
       pensive_error** error),

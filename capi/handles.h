@@ -38,6 +38,12 @@ struct Events {
 pensive_event event_out(const pensive::TextEvent& event);
 pensive_trace trace_out(const pensive::Trace& trace);
 
+// Options, and where a log was given its caller's `user`.
+pensive::ModelOptions model_options_in(const pensive_model_options* options,
+                                       std::shared_ptr<User>& user);
+pensive::EngineOptions engine_options_in(const pensive_engine_options* options,
+                                         std::shared_ptr<User>& user);
+pensive::TrainOptions train_options_in(const pensive_train_options& given);
 pensive::Markers markers_in(const pensive_markers& markers);
 pensive::Request request_in(const pensive_request* request);
 std::vector<pensive::Problem> problems_in(const pensive_problems* problems);

@@ -16,19 +16,26 @@ std::shared_ptr<User> log_in(const pensive_log* log, pensive::LogSink& sink) {
   return user;
 }
 
+pensive::ModelOptions model_options_in(const pensive_model_options* options,
+                                       std::shared_ptr<User>& user) {
+  const auto given = struct_in(options, "pensive_model_options");
+  pensive::ModelOptions wanted;
+  wanted.device = pensive::Device::parse(text_or(given.device, "auto"));
+  wanted.precision = static_cast<pensive::Precision>(
+      choice_in(given.precision, PENSIVE_PRECISION_FLOAT16, "pensive_model_options.precision"));
+  wanted.unknown_keys = static_cast<pensive::UnknownKeys>(choice_in(
+      given.unknown_keys, PENSIVE_UNKNOWN_KEYS_WARN, "pensive_model_options.unknown_keys"));
+  check_zero(given.reserved, "pensive_model_options.reserved");
+  user = log_in(given.log, wanted.log);
+  return wanted;
+}
+
 int32_t model_load(const char* directory, const pensive_model_options* options,
                    pensive_model** model, pensive_error** error) {
   return guard(error, [&] {
     auto*& slot = out(model, "model");
-    const auto given = struct_in(options, "pensive_model_options");
-    pensive::ModelOptions wanted;
-    wanted.device = pensive::Device::parse(text_or(given.device, "auto"));
-    wanted.precision = static_cast<pensive::Precision>(
-        choice_in(given.precision, PENSIVE_PRECISION_FLOAT16, "pensive_model_options.precision"));
-    wanted.unknown_keys = static_cast<pensive::UnknownKeys>(choice_in(
-        given.unknown_keys, PENSIVE_UNKNOWN_KEYS_WARN, "pensive_model_options.unknown_keys"));
-    check_zero(given.reserved, "pensive_model_options.reserved");
-    const auto user = log_in(given.log, wanted.log);
+    std::shared_ptr<User> user;
+    const pensive::ModelOptions wanted = model_options_in(options, user);
     auto value = pensive::Model::load(text_in(directory, "directory"), wanted);
     slot = new pensive_model{std::move(value)};
     if (user) user->is_ours = true;

@@ -73,7 +73,7 @@ static Choice choice_of(int32_t value, Choice last, const char* name) {
   return static_cast<Choice>(choice_in(value, static_cast<int32_t>(last), name));
 }
 
-static pensive::TrainOptions options_in(const pensive_train_options& given) {
+pensive::TrainOptions train_options_in(const pensive_train_options& given) {
   pensive::TrainOptions wanted;
   wanted.rollout = request_in(given.rollout);
   wanted.branch =
@@ -116,7 +116,7 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
     const auto value = need(engine, "engine").value;
     const auto given = struct_in(options, "pensive_train_options");
     auto rewards = rewards_in(given, judge);
-    pensive::TrainOptions wanted = options_in(given);
+    pensive::TrainOptions wanted = train_options_in(given);
     const auto user = prompting_in(given.prompting, value->model()->tokenizer(), wanted.prompt_of);
     slot = new pensive_trainer{
         value, pensive::Trainer(*value, need(soft, "soft").value, row, std::move(rewards), wanted)};

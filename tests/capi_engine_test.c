@@ -204,7 +204,29 @@ static void test_stopping(const World* world, pensive_request request) {
   }
 }
 
+static void test_memory(void) {
+  pensive_engine_options options = PENSIVE_ENGINE_OPTIONS_INIT;
+  options.cache_tokens = 8192;
+  pensive_model_options model = PENSIVE_MODEL_OPTIONS_INIT;
+  model.device = "cpu";
+  pensive_memory_plan plan = PENSIVE_MEMORY_PLAN_INIT;
+  CHECK_OK(pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, 0, 512, &plan, &error));
+  CHECK(plan.fits && plan.cache_tokens == 8192 && plan.most_sequences > 16);
+  CHECK(plan.weight_bytes > 0 && plan.training_bytes == 0 && plan.runtime_bytes == 0);
+  model.device = "cuda"; /* none need be there */
+  pensive_train_options training = PENSIVE_TRAIN_OPTIONS_INIT;
+  CHECK_OK(pensive_plan_memory(PENSIVE_REASONER, &model, &options, &training, 1 << 20, 0, &plan,
+                               &error));
+  CHECK(!plan.fits && plan.memory_bytes == 1 << 20 && plan.bytes > plan.training_bytes);
+  CHECK(plan.training_bytes > 0 && strcmp(plan.to_lower, "max_batch_tokens") == 0);
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "memory_bytes",
+              pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, -1, 0, &plan, &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "directory",
+              pensive_plan_memory(NULL, &model, &options, NULL, 0, 0, &plan, &error));
+}
+
 void test_engine(const World* world) {
+  test_memory();
   size_t count = 0;
   int32_t* prompt = ask(world, "7 * 8 - 5", &count);
   const pensive_request request = request_of(prompt, count);

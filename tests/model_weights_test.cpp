@@ -1,4 +1,7 @@
 // Every tensor that the configuration implies, once, in its shape; and what the fingerprint hears.
+#include <cstring>
+
+#include "kernels/kernels.h"
 #include "model_helpers.h"
 
 namespace pensive {
@@ -174,6 +177,60 @@ TEST(Fingerprint, HearsEveryBitAndNumber) {
     const Scratch folder("plain");
     folder.patch("config.json", change);
     EXPECT_NE(weights_of(folder.path()).fingerprint, before) << change.dump();
+  }
+}
+
+// Every tensor of a model, on the CPU.
+std::vector<at::Tensor> all_of(const Weights& weights) {
+  std::vector<at::Tensor> all = {weights.embedding, weights.final_norm, weights.head};
+  for (const LayerWeights& layer : weights.layers)
+    for (const at::Tensor& one : {layer.attention_norm, layer.qkv, layer.qkv_bias, layer.query_norm,
+                                  layer.key_norm, layer.output, layer.output_bias, layer.mlp_norm,
+                                  layer.gate_up, layer.gate_up_bias, layer.down, layer.down_bias})
+      if (one.defined()) all.push_back(one);
+  for (at::Tensor& one : all) one = one.cpu();
+  return all;
+}
+
+// The host's way is the other's twin; on a card it is what models are loaded by.
+TEST(Weights, InOverlappedPiecesAreThePlainOnes) {
+  std::vector<Device> devices = {{DeviceKind::cpu}};
+  try {
+    devices.push_back(kernels::resolve({DeviceKind::cuda}));
+  } catch (const Error&) {  // none here
+  }
+  for (const Device& device : devices)
+    for (const char* name :
+         {"plain", "linear", "half", "sharded", "tied_llama3", "qwen2_default", "qwen3_default"})
+      for (const Precision precision :
+           {Precision::float32, Precision::bfloat16, Precision::float16, Precision::float64}) {
+        const fs::path folder = model_folder(name);
+        const Config config = config_of(folder);
+        const Weights plain = read_weights(folder, config, precision, device, Copies::plain);
+        const Weights pieces = read_weights(folder, config, precision, device, Copies::overlapped);
+        EXPECT_EQ(pieces.fingerprint, plain.fingerprint);
+        EXPECT_EQ(pieces.embedding.device().is_cuda(), device.kind == DeviceKind::cuda);
+        const std::vector<at::Tensor> a = all_of(pieces), b = all_of(plain);
+        ASSERT_EQ(a.size(), b.size());
+        for (std::size_t i = 0; i < a.size(); ++i)
+          EXPECT_TRUE(at::equal(a[i], b[i]) && a[i].scalar_type() == b[i].scalar_type())
+              << name << " " << to_string(precision) << " tensor " << i;
+      }
+}
+
+TEST(Weights, TooLargeForTheirTypeAreNamedHoweverTheyAreCopied) {
+  const Scratch folder("plain");
+  LooseTensors tensors = tensors_of(folder.path());
+  const float large = 1e30f;
+  std::memcpy(tensors[up].bytes.data() + 40, &large, sizeof large);
+  folder.write("model.safetensors", file_of(tensors));
+  for (const Copies copies : {Copies::plain, Copies::overlapped}) {
+    const auto load = [&](Precision precision) {
+      return read_weights(folder.path(), config_of(folder.path()), precision,
+                          Device{DeviceKind::cpu}, copies);
+    };
+    EXPECT_THAT(error_of(corrupt, [&] { load(Precision::float16); }), HasSubstr(up));
+    load(Precision::bfloat16);
   }
 }
 

@@ -18,6 +18,22 @@ class Shell(ShellTest):
         self.assertIn("llama", text)
         self.assertIn("<think>", text)
 
+    def test_what_fits_is_planned_without_weights(self):
+        plan = ["info", "-m", MODEL, "--plan", "--device", "cuda", "--memory", "80GiB"]
+        text = run(*plan).stdout
+        for part in ("weights", "cache", "steps of prompts", "steps of decoding", "CUDA", "fits"):
+            self.assertIn(part, text)
+        self.assertIn("85899.3 MB", text, "80 GiB")
+        text = run(*plan, "--batch", "4", "--context", "500", "--train", "--batch-tokens", "512").stdout
+        self.assertIn("2048 positions of", text, "four times 500 in pages of 16")
+        self.assertIn("a backward", text)
+        self.assertRegex(text, r" 500 positions +4 ")
+        text = run(*plan[:-1], "1MiB").stdout
+        self.assertIn("too much: lower", text)
+        self.refuses(*plan[:-1], "80 parsecs", saying="--memory")
+        (self.path / "config.json").symlink_to((MODEL / "config.json").resolve())
+        self.refuses("info", "-m", self.path, "--plan", saying="model.safetensors")
+
     def test_precision_and_unknown_keys(self):
         text = run("info", "-m", MODEL, "--precision", "float16", "--device", "cpu").stdout
         self.assertIn("in float16", text)

@@ -66,6 +66,11 @@ pensive::Request request_of(const py::object& request, const py::dict& fields,
 pensive::PromptOf prompt_of(const py::object& system, const py::object& callable,
                             std::shared_ptr<const pensive::Tokenizer> tokenizer);
 
+// Options from keyword arguments.
+pensive::ModelOptions model_options_of(const std::string& device, const std::string& precision,
+                                       const py::object& log, const std::string& unknown_keys);
+pensive::EngineOptions engine_options_of(const py::dict& fields);
+
 const char* name_of(pensive::Marker marker);
 const char* name_of(pensive::Origin origin);
 pensive::Segment segment_of(const std::string& name);
@@ -76,6 +81,7 @@ void add_think(py::module_& module);
 void add_measure(py::module_& module);
 void add_trace(py::module_& module);
 void add_engine(py::module_& module);
+void add_memory(py::module_& module);
 void add_serve(py::module_& module);
 void add_judge(py::module_& module);
 void add_train(py::module_& module);

@@ -79,38 +79,6 @@ struct Stream {
   }
 };
 
-pensive::EngineOptions options_of(const py::kwargs& fields) {
-  pensive::EngineOptions options;
-  for (const auto& [key, value] : fields) {
-    const auto name = py::cast<std::string>(key);
-    if (value.is_none()) continue;
-    if (name == "soft")
-      options.soft = py::cast<std::shared_ptr<pensive::SoftVocab>>(value);
-    else if (name == "row_invariant")
-      options.arithmetic =
-          py::cast<bool>(value) ? pensive::Arithmetic::row_invariant : pensive::Arithmetic::fast;
-    else if (name == "page_tokens")
-      options.page_tokens = py::cast<int>(value);
-    else if (name == "cache_tokens")
-      options.cache_tokens = py::cast<std::int64_t>(value);
-    else if (name == "max_live_sequences")
-      options.max_live_sequences = py::cast<int>(value);
-    else if (name == "max_tokens_per_step")
-      options.max_tokens_per_step = py::cast<int>(value);
-    else if (name == "reuse_prefixes")
-      options.reuse_prefixes = py::cast<bool>(value);
-    else if (name == "graphs")
-      options.graphs = py::cast<bool>(value);
-    else if (name == "run_ahead")
-      options.run_ahead = py::cast<bool>(value);
-    else if (name == "log")
-      options.log = log_of(py::reinterpret_borrow<py::object>(value));
-    else
-      refuse("an option of engines", name, "Engine");
-  }
-  return options;
-}
-
 pensive::Draws draws_of(const std::string& name) {
   if (name != "same" && name != "fresh") refuse("same or fresh", name, "draws");
   return name == "same" ? pensive::Draws::same : pensive::Draws::fresh;
@@ -242,6 +210,38 @@ void add_trace(py::module_& module) {
   add_measure(module);
 }
 
+pensive::EngineOptions engine_options_of(const py::dict& fields) {
+  pensive::EngineOptions options;
+  for (const auto& [key, value] : fields) {
+    const auto name = py::cast<std::string>(key);
+    if (value.is_none()) continue;
+    if (name == "soft")
+      options.soft = py::cast<std::shared_ptr<pensive::SoftVocab>>(value);
+    else if (name == "row_invariant")
+      options.arithmetic =
+          py::cast<bool>(value) ? pensive::Arithmetic::row_invariant : pensive::Arithmetic::fast;
+    else if (name == "page_tokens")
+      options.page_tokens = py::cast<int>(value);
+    else if (name == "cache_tokens")
+      options.cache_tokens = py::cast<std::int64_t>(value);
+    else if (name == "max_live_sequences")
+      options.max_live_sequences = py::cast<int>(value);
+    else if (name == "max_tokens_per_step")
+      options.max_tokens_per_step = py::cast<int>(value);
+    else if (name == "reuse_prefixes")
+      options.reuse_prefixes = py::cast<bool>(value);
+    else if (name == "graphs")
+      options.graphs = py::cast<bool>(value);
+    else if (name == "run_ahead")
+      options.run_ahead = py::cast<bool>(value);
+    else if (name == "log")
+      options.log = log_of(py::reinterpret_borrow<py::object>(value));
+    else
+      refuse("an option of engines", name, "Engine");
+  }
+  return options;
+}
+
 void add_engine(py::module_& module) {
   py::class_<Request>(module, "Request", "What to generate; fields as keyword arguments.")
       .def(py::init([](const py::kwargs& fields) { return request_of(fields, nullptr); }));
@@ -273,7 +273,7 @@ void add_engine(py::module_& module) {
   py::class_<Handle, std::shared_ptr<Handle>>(
       module, "Engine", "Advances every live sequence together. One thread at a time.")
       .def(py::init([](std::shared_ptr<pensive::Model> model, const py::kwargs& fields) {
-             const pensive::EngineOptions options = options_of(fields);
+             const pensive::EngineOptions options = engine_options_of(fields);
              const py::gil_scoped_release unlock;
              return std::make_shared<Handle>(std::move(model), options);
            }),

@@ -33,11 +33,7 @@ pensive::UnknownKeys unknown_keys_of(const std::string& name) {
 std::shared_ptr<Model> load(const std::filesystem::path& path, const std::string& device,
                             const std::string& precision, const py::object& log,
                             const std::string& unknown_keys) {
-  pensive::ModelOptions options;
-  options.device = pensive::Device::parse(device);
-  options.precision = precision_of(precision);
-  options.log = log_of(log);
-  options.unknown_keys = unknown_keys_of(unknown_keys);
+  const pensive::ModelOptions options = model_options_of(device, precision, log, unknown_keys);
   const py::gil_scoped_release unlock;
   return unlocked(Model::load(path, options));
 }
@@ -153,6 +149,16 @@ void add_soft(py::module_& module) {
 }
 
 }  // namespace
+
+pensive::ModelOptions model_options_of(const std::string& device, const std::string& precision,
+                                       const py::object& log, const std::string& unknown_keys) {
+  pensive::ModelOptions options;
+  options.device = pensive::Device::parse(device);
+  options.precision = precision_of(precision);
+  options.log = log_of(log);
+  options.unknown_keys = unknown_keys_of(unknown_keys);
+  return options;
+}
 
 void add_model(py::module_& module) {
   add_info(module);

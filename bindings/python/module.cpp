@@ -67,6 +67,7 @@ PYBIND11_MODULE(_pensive, module) {
   bind::add_judge(module);
   bind::add_trace(module);
   bind::add_engine(module);
+  bind::add_memory(module);
   bind::add_serve(module);
   bind::add_train(module);
   bind::add_exam(module);

@@ -47,6 +47,27 @@ class Engine(unittest.TestCase):
         self.assertEqual(self.finish(plain, **fields).trace.kept(), self.finish(self.make(), **fields).trace.kept())
         self.assertEqual((plain.counters.ahead_steps, plain.counters.ahead_dropped), (0, 0))
 
+    def test_memory_is_planned(self):
+        plan = pensive.plan_memory(REASONER, device="cpu", cache_tokens=8192, context=512)
+        self.assertTrue(plan.fits)
+        self.assertEqual((plan.cache_tokens, plan.sequences(512), plan.runtime_bytes), (8192, 16, 0))
+        self.assertGreater(plan.weight_bytes, self.model.info.weight_bytes)
+        self.assertGreater(plan.most_sequences, 16)
+        self.assertEqual(plan.training_bytes, 0)
+        card = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
+                                   max_tokens_per_step=1 << 20)
+        self.assertFalse(card.fits)
+        self.assertEqual(card.to_lower, "max_tokens_per_step")
+        self.assertGreater(card.training_bytes, 0)
+        self.assertEqual(card.bytes, sum(getattr(card, part + "_bytes") for part in (
+            "weight", "soft", "cache", "prompt_step", "decode_step", "training", "runtime")))
+        with self.assertRaises(pensive.Error):
+            pensive.plan_memory(REASONER, tokens=3)
+        with self.assertRaises(pensive.Error) as caught:
+            pensive.Engine(self.model, cache_tokens=1 << 50)
+        self.assertEqual(caught.exception.code, "out_of_memory")
+        self.assertIn("lower cache_tokens", str(caught.exception))
+
     def test_rewind(self):
         engine = self.make()
         whole = self.finish(engine, ignore_end_tokens=True)

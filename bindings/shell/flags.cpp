@@ -32,7 +32,7 @@ void ModelFlags::add_to(CLI::App& app) {
                "on a CUDA card: the next step waits for guides; slower, to compare with");
 }
 
-std::shared_ptr<const Model> ModelFlags::load() const {
+ModelOptions ModelFlags::model_options() const {
   ModelOptions options;
   options.device = Device::parse(device);
   if (precision == "float32") options.precision = Precision::float32;
@@ -43,9 +43,13 @@ std::shared_ptr<const Model> ModelFlags::load() const {
   options.log = [](LogLevel level, std::string_view line) {
     if (level == LogLevel::warning) fmt::print(stderr, "pensive: warning: {}\n", line);
   };
+  return options;
+}
+
+std::shared_ptr<const Model> ModelFlags::load() const {
   const std::string folder = model_folder(directory, revision);
   const Waiting loading("loading " + directory);
-  return Model::load(folder, options);
+  return Model::load(folder, model_options());
 }
 
 std::shared_ptr<SoftVocab> ModelFlags::load_soft(const std::shared_ptr<const Model>& model) const {

@@ -27,9 +27,12 @@ std::string markers_text(const Tokenizer& tokenizer) {
 
 void add_info(CLI::App& app) {
   auto flags = std::make_shared<ModelFlags>();
-  CLI::App* command = app.add_subcommand("info", "what a checkpoint is");
+  auto plan = std::make_shared<PlanFlags>();
+  CLI::App* command = app.add_subcommand("info", "what a checkpoint is, and what fits");
   flags->add_to(*command);
-  command->callback([flags] {
+  plan->add_to(*command);
+  command->callback([flags, plan] {
+    if (plan->is_asked) return print_plan(*flags, *plan);
     const auto model = flags->load();
     const ModelInfo& info = model->info();
     fmt::print("pensive        {}\n", version());

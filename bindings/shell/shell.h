@@ -29,11 +29,24 @@ struct ModelFlags {
   bool no_run_ahead = false;
 
   void add_to(CLI::App& app);
+  ModelOptions model_options() const;
   std::shared_ptr<const Model> load() const;
   // The rows of --soft; an empty vocabulary without it.
   std::shared_ptr<SoftVocab> load_soft(const std::shared_ptr<const Model>& model) const;
   EngineOptions engine_options(std::shared_ptr<const SoftVocab> soft) const;
 };
+
+// What `info --plan` is asked.
+struct PlanFlags {
+  bool is_asked = false, trains = false;
+  std::string memory;  // as given
+  int batch = 0, context = 0, tokens_per_step = 0, batch_tokens = 0;
+  std::int64_t cache_tokens = 0;
+
+  void add_to(CLI::App& app);
+};
+// A table of what the model, an engine and, where asked, a backward take, and of what fits.
+void print_plan(const ModelFlags& model, const PlanFlags& asked);
 
 // What else may be asked of draws, and what ends a text.
 struct DrawFlags {

@@ -2,11 +2,13 @@
 // together.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -89,9 +91,9 @@ struct EngineOptions {
   std::shared_ptr<const SoftVocab> soft{};  // rows that prompts and guides may feed
   Arithmetic arithmetic = Arithmetic::fast;
   int page_tokens = 16;
-  // Positions the cache can hold. 0: a tenth of the host's free memory, half of the device's,
-  // and no more than max_live_sequences of the longest. Sequences that do not fit wait; one that
-  // alone outgrows the cache ends with StopReason::length.
+  // Positions the cache can hold. 0: a tenth of the host's free memory, half of the device's, not
+  // what steps need, and no more than max_live_sequences of the longest. Sequences that do not fit
+  // wait; one that alone outgrows the cache ends with StopReason::length.
   std::int64_t cache_tokens = 0;
   int max_live_sequences = 256;  // more wait their turn
   int max_tokens_per_step = 2048;
@@ -111,6 +113,54 @@ struct EngineOptions {
   // compare with.
   bool run_ahead = true;
 };
+
+// What a model and an engine ask of their device, in bytes, before any of it is there. Weights,
+// soft rows and cache are exact; a step is the largest that the options allow, in libtorch's terms
+// (what it keeps for later is given back where it is needed), and never more than planned. Prompts
+// whose logprobs are asked for take 8 x 64 bytes of each token of the vocabulary more while they
+// run.
+struct PENSIVE_EXPORT MemoryPlan {
+  Device device{};
+  std::int64_t memory_bytes = 0;       // that there are for all of this
+  std::int64_t weight_bytes = 0;       // and the angles of every position; 0 of a loaded model
+  std::int64_t soft_bytes = 0;         // rows of EngineOptions::soft
+  std::int64_t cache_bytes = 0;        // keys and values
+  std::int64_t prompt_step_bytes = 0;  // a step of max_tokens_per_step: activations and logits
+  std::int64_t decode_step_bytes = 0;  // what graphs of max_live_sequences rows work in
+  std::int64_t training_bytes = 0;     // of one backward, where training was planned for
+  std::int64_t runtime_bytes = 0;      // of CUDA and libtorch for themselves; 0 on a CPU
+  std::int64_t cache_tokens = 0;       // positions the cache will hold
+  int page_tokens = 0;
+  int max_positions = 0;   // of a sequence: what the model knows
+  int context = 0;         // see PlanOptions
+  int most_sequences = 0;  // see PlanOptions
+
+  std::int64_t bytes() const noexcept;  // together
+  bool fits() const noexcept { return bytes() <= memory_bytes; }
+  // The option that lowers the largest part that one lowers: "cache_tokens",
+  // "max_tokens_per_step", "max_live_sequences" or "max_batch_tokens".
+  std::string_view to_lower() const noexcept;
+  // How many sequences of so many positions the cache holds at once, nothing shared.
+  std::int64_t sequences(int positions) const noexcept;
+};
+
+struct PlanOptions {
+  // What the device has for all of this. 0: what is free on it now. Given, no card need be there.
+  std::int64_t memory_bytes = 0;
+  // Asks how many sequences of so many positions could decode at once if the cache took what all
+  // else leaves: MemoryPlan::most_sequences. 0: not asked.
+  int context = 0;
+};
+
+// Reads config.json and the heads of the safetensors of a folder, no weights. Throws what
+// Model::load() throws of them, and what Engine does of options that can never work; a plan that
+// does not fit is an outcome.
+PENSIVE_EXPORT MemoryPlan plan_memory(const std::filesystem::path& directory,
+                                      const ModelOptions& model, const EngineOptions& options,
+                                      const PlanOptions& plan = {});
+// Of an engine of a model that is there already: what is free now is for the rest.
+PENSIVE_EXPORT MemoryPlan plan_memory(const Model& model, const EngineOptions& options,
+                                      const PlanOptions& plan = {});
 
 struct EngineCounters {
   std::int64_t steps = 0;
@@ -173,7 +223,8 @@ class PENSIVE_EXPORT Sequence {
 // from a second thread or from inside a guide, throws busy.
 class PENSIVE_EXPORT Engine {
  public:
-  // Throws out_of_memory, naming the number to lower, where the cache does not fit.
+  // Throws out_of_memory, naming the number to lower, where plan_memory() says that it does not
+  // fit. Where memory ends later, in a step, that step throws the same, and the engine goes on.
   explicit Engine(std::shared_ptr<const Model> model, const EngineOptions& options = {});
   ~Engine();
   Engine(const Engine&) = delete;

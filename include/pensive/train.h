@@ -109,6 +109,12 @@ struct TrainOptions {
   int max_batch_tokens = 16384;
 };
 
+// Also what one backward of max_batch_tokens takes, as MemoryPlan::training_bytes. It comes on top
+// of a full cache and the steps: sequences keep their pages until the update is done.
+PENSIVE_EXPORT MemoryPlan plan_memory(const std::filesystem::path& directory,
+                                      const ModelOptions& model, const EngineOptions& options,
+                                      const TrainOptions& training, const PlanOptions& plan = {});
+
 // Of suffix tokens, those that went through the backward are meant: drawn after the first soft
 // token of a sample with an advantage (with kl, of any sample).
 struct TrainReport {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "engine/memory.h"
 #include "engine/parts.h"
 
 namespace pensive {
@@ -126,7 +127,10 @@ void Engine::Parts::compute(const Plan& plan) {
   wish(plan);
   Outcome outcome;
   try {
-    quietly([&] { outcome = carry_out(plan); });
+    // What takes most of a step that only decodes is logits.
+    const bool is_decode = plan.tokens == std::ssize(plan.chunks);
+    quietly([&] { outcome = carry_out(plan); },
+            is_decode ? "EngineOptions::max_live_sequences" : "EngineOptions::max_tokens_per_step");
   } catch (...) {
     scheduler.roll_back();
     forget_flight();
@@ -265,7 +269,7 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   if (options.log)
     options.log(LogLevel::info,
                 fmt::format("cache: {} pages of {} positions, {} bytes each", pages,
-                            options.page_tokens, Cache::page_bytes(*model, options.page_tokens)));
+                            options.page_tokens, parts_->runner.cache().page_bytes()));
 }
 
 Engine::~Engine() { parts_->close(); }

@@ -119,7 +119,4 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
 std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Parts>& engine,
                                                const Request& request);
 
-// How many pages a cache gets. Throws invalid_argument or out_of_memory.
-int pages_of(const Model& model, const EngineOptions& options);
-
 }  // namespace pensive

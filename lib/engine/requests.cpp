@@ -188,36 +188,6 @@ std::shared_ptr<Sequence::Parts> make_sequence(const std::shared_ptr<Engine::Par
   return sequence;
 }
 
-int pages_of(const Model& model, const EngineOptions& options) {
-  require_at_least(1, options.page_tokens, "page_tokens");
-  require_at_least(0, options.cache_tokens, "cache_tokens");
-  require_at_least(1, options.max_live_sequences, "max_live_sequences");
-  require_at_least(1, options.max_tokens_per_step, "max_tokens_per_step");
-  const auto pages_for = [&](std::int64_t positions) {
-    return (positions - 1) / options.page_tokens + 1;
-  };
-  const std::int64_t page_bytes = Cache::page_bytes(model, options.page_tokens);
-  const Device device = model.info().device;
-  const std::int64_t free_bytes = kernels::memory(device).free_bytes;
-  std::int64_t pages = 0;
-  if (options.cache_tokens > 0) {
-    pages = pages_for(options.cache_tokens);
-    require(pages <= free_bytes / page_bytes, ErrorCode::out_of_memory,
-            fmt::format("room for {} positions of {} bytes; lower cache_tokens",
-                        options.cache_tokens, page_bytes / options.page_tokens),
-            fmt::format("{} bytes free", free_bytes), "EngineOptions::cache_tokens");
-  } else {
-    const std::int64_t share = device.kind == DeviceKind::cuda ? 2 : 10;
-    pages = std::min(free_bytes / share / page_bytes,
-                     options.max_live_sequences * pages_for(model.max_positions()));
-    require(pages > 0, ErrorCode::out_of_memory,
-            fmt::format("room for a page of {} bytes; lower page_tokens", page_bytes),
-            fmt::format("{} bytes free", free_bytes), "EngineOptions::page_tokens");
-  }
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max() - 1;
-  return static_cast<int>(std::min({pages, most, most / options.page_tokens}));
-}
-
 PromptOf chat_prompt(std::shared_ptr<const Tokenizer> tokenizer, std::string system) {
   require(tokenizer != nullptr, bad, "a tokenizer", "none", "chat_prompt");
   return [tokenizer = std::move(tokenizer), system = std::move(system)](const Problem& problem) {

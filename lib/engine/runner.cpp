@@ -84,12 +84,6 @@ const void* embedding_of(const Model& model, const SoftVocab::Rows* rows, TokenI
 
 }  // namespace
 
-std::int64_t Cache::page_bytes(const Model& model, int page_tokens) {
-  const ModelInfo& info = model.info();
-  const auto value_bytes = static_cast<std::int64_t>(at::elementSize(model.parts().scalar));
-  return 2 * value_bytes * info.layers * info.kv_heads * info.head_dim * page_tokens;
-}
-
 Cache::Cache(const Model& model, int pages, int page_tokens) : page_tokens(page_tokens) {
   const ModelInfo& info = model.info();
   const auto options = at::dtype(model.parts().scalar).device(model.parts().device);
@@ -104,6 +98,14 @@ Cache::~Cache() {
       if (!kernels::can_free(tensor.device())) static_cast<void>(tensor.unsafeReleaseTensorImpl());
     }
   }
+}
+
+std::int64_t Cache::page_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto* tensors : {&keys, &values})
+    for (const at::Tensor& tensor : *tensors)
+      bytes += static_cast<std::int64_t>(tensor.nbytes()) / tensor.size(0);
+  return bytes;
 }
 
 void Cache::copy(const std::vector<PageCopy>& copies) {
@@ -329,6 +331,9 @@ void quietly(const std::function<void()>& work, std::string_view to_lower) {
     fail(ErrorCode::device, "libtorch to compute", what, "engine");
   } catch (const std::bad_alloc&) {
     fail_memory("none left");
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    fail_memory(error.what());
   }
 }
 

@@ -21,8 +21,8 @@ struct Cache {
   ~Cache();
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
-  static std::int64_t page_bytes(const Model& model, int page_tokens);
 
+  std::int64_t page_bytes() const;  // in all layers
   void copy(const std::vector<PageCopy>& copies);
   // -> two of [layers, length, kv_heads, head_dim], copied.
   std::pair<at::Tensor, at::Tensor> gather(const std::vector<int>& pages, int length) const;

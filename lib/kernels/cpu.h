@@ -61,7 +61,7 @@ bool can_free();    // false when the driver has gone
 // Why CUDA cannot be used on that card; empty where it can.
 std::string obstacle(int index);
 std::pair<int, int> capability(int index);  // major, minor
-// Throws device where a call of the table failed.
+// Throws device, or out_of_memory, where a call of the table failed.
 void check(int error, const char* what);
 }  // namespace cuda
 

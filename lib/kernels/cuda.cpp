@@ -104,6 +104,9 @@ std::pair<int, int> capability(int index) {
 }
 
 void check(int error, const char* what) {
+  constexpr int no_memory = 2;  // cudaErrorMemoryAllocation
+  if (error == no_memory)
+    fail(ErrorCode::out_of_memory, "memory on the card", table().describe(error), what);
   if (error != 0) fail(ErrorCode::device, "a CUDA call that works", table().describe(error), what);
 }
 

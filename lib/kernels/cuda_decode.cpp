@@ -29,9 +29,13 @@ struct Block {
   void reserve(std::size_t bytes, at::Device device) {
     if (holds(bytes)) return;
     const std::int64_t size = std::max(least_bytes, 2 * static_cast<std::int64_t>(bytes));
-    card = at::zeros({size}, at::dtype(at::kByte).device(device));
-    for (at::Tensor& host : hosts)
-      host = at::empty({size}, at::dtype(at::kByte).pinned_memory(true));
+    // All or none: where memory ends between them, the block stays as it was.
+    at::Tensor larger = at::zeros({size}, at::dtype(at::kByte).device(device));
+    std::array<at::Tensor, 2> pinned;
+    for (at::Tensor& one : pinned)
+      one = at::empty({size}, at::dtype(at::kByte).pinned_memory(true));
+    hosts = std::move(pinned);
+    card = std::move(larger);
   }
   std::byte* on_card() const { return static_cast<std::byte*>(card.mutable_data_ptr()); }
   std::byte* on_host(int flight) const {

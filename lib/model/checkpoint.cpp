@@ -121,16 +121,6 @@ void read_metadata(const Json& entry, std::map<std::string, std::string>& out,
   }
 }
 
-// Whether `to` lacks numbers as large as some of `from`.
-bool may_overflow(at::ScalarType from, at::ScalarType to) {
-  const auto reach = [](at::ScalarType scalar) {
-    if (scalar == at::kHalf) return 0;
-    // The largest float rounds to no bfloat16.
-    return scalar == at::kBFloat16 ? 1 : scalar == at::kFloat ? 2 : 3;
-  };
-  return reach(from) > reach(to);
-}
-
 // A plain name of a file in the same folder.
 bool is_shard_name(std::string_view name) {
   return name.size() > std::string_view(".safetensors").size() && name.ends_with(".safetensors") &&
@@ -221,6 +211,27 @@ void Checkpoint::add_shards(const std::filesystem::path& directory,
   }
 }
 
+bool may_overflow(at::ScalarType from, at::ScalarType to) {
+  const auto reach = [](at::ScalarType scalar) {
+    if (scalar == at::kHalf) return 0;
+    // The largest float rounds to no bfloat16.
+    return scalar == at::kBFloat16 ? 1 : scalar == at::kFloat ? 2 : 3;
+  };
+  return reach(from) > reach(to);
+}
+
+void check_rounded(const StoredTensor& from, const std::string& name, const at::Tensor& rounded) {
+  constexpr std::int64_t piece = 1 << 22;  // a whole table would want half its size once more
+  const at::Tensor flat = rounded.view(-1);
+  for (std::int64_t i = 0; i < flat.numel(); i += piece) {
+    const at::Tensor some = flat.narrow(0, i, std::min(piece, flat.numel() - i));
+    if (at::isfinite(some).all().item<bool>()) continue;
+    fail_corrupt(fmt::format("values of {} that {} can hold", in_quotes(name),
+                             c10::toString(rounded.scalar_type())),
+                 "a larger one", from.file);
+  }
+}
+
 void copy_values(const StoredTensor& from, const std::string& name, at::Tensor out) {
   if (from.bytes.empty()) return;
   if (from.scalar == out.scalar_type()) {
@@ -242,10 +253,7 @@ void copy_values(const StoredTensor& from, const std::string& name, at::Tensor o
     const std::int64_t count = std::min(piece, flat_raw.numel() - i);
     flat_out.narrow(0, i, count).copy_(flat_raw.narrow(0, i, count));
   }
-  if (may_overflow(from.scalar, out.scalar_type()) && !at::isfinite(out).all().item<bool>())
-    fail_corrupt(fmt::format("values of {} that {} can hold", in_quotes(name),
-                             c10::toString(out.scalar_type())),
-                 "a larger one", from.file);
+  if (may_overflow(from.scalar, out.scalar_type())) check_rounded(from, name, out);
 }
 
 std::string safetensors_head(const Json& header) {

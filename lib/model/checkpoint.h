@@ -91,11 +91,24 @@ struct Weights {
   std::int64_t parameters = 0;
 };
 
+// How weights get from the mapped file to their device: rounded on the host and copied, or in
+// pieces that overlap, rounded on the device (kernels/upload.h). The same values either way.
+enum class Copies : std::uint8_t {
+  automatic,  // overlapped to a card, plain on a CPU
+  plain,
+  overlapped
+};
+
 // Reads the safetensors of a directory onto a device. Every tensor the config implies must be there
 // once, in the right shape, finite; others are refused, save rotary tables that older exports carry
 // and, where the head is tied, a copy of the embedding. `precision` is not as_stored.
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
-                     Precision precision, const Device& device);
+                     Precision precision, const Device& device, Copies copies = Copies::automatic);
+
+// Bytes that a decoder takes on its device: weights, and cosines and sines of every position. From
+// the configuration and the heads of the safetensors; no weights are read.
+std::int64_t decoder_bytes(const std::filesystem::path& directory, const Config& config,
+                           Precision precision);
 
 // For as long as it lives: no gradients are recorded, and tensors made can be saved for a backward
 // pass later, whatever mode the caller is in.
@@ -104,6 +117,8 @@ struct PlainTensors {
   c10::NoGradGuard no_grad;
 };
 
+// What is wished, or what the checkpoint is stored in.
+Precision settle(Precision wished, const Config& config);
 // `precision` is not as_stored.
 at::ScalarType to_scalar(Precision precision);
 

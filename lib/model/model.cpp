@@ -13,10 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Precision settle(Precision wished, const Config& config) {
-  return wished == Precision::as_stored ? config.stored : wished;
-}
-
 ModelInfo describe(const Config& config, const Weights& weights, Precision precision,
                    Device device) {
   ModelInfo info;

@@ -64,6 +64,11 @@ class Checkpoint {
 // `out` is narrower. Throws corrupt_file, naming `name`, where a value does not fit.
 void copy_values(const StoredTensor& from, const std::string& name, at::Tensor out);
 
+// Whether `to` lacks numbers as large as some of `from`.
+bool may_overflow(at::ScalarType from, at::ScalarType to);
+// Throws corrupt_file where `rounded`, on any device, has a value that did not fit.
+void check_rounded(const StoredTensor& from, const std::string& name, const at::Tensor& rounded);
+
 // What a safetensors file begins with: the header's length, the header, and blanks so that the data
 // then lies aligned.
 std::string safetensors_head(const nlohmann::ordered_json& header);

@@ -1,9 +1,13 @@
+#include <ATen/Parallel.h>
+
 #include <bit>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "kernels/upload.h"
 #include "model/checkpoint.h"
 #include "model/safetensors.h"
 
@@ -12,26 +16,56 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
+// What older exports carry and nobody needs: it follows from the configuration.
+bool is_rotary_table(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
+
+std::int64_t bytes_of(const Checkpoint& checkpoint, const Config& config, at::ScalarType scalar) {
+  std::int64_t values = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (is_rotary_table(name) || (config.is_tied && name == "lm_head.weight")) continue;
+    values += static_cast<std::int64_t>(tensor.bytes.size() / c10::elementSize(tensor.scalar));
+  }
+  const std::int64_t angle_bytes = scalar == at::kDouble ? 8 : 4;
+  const std::int64_t angles = std::int64_t{config.max_positions} * (config.head_dim / 2);
+  return values * static_cast<std::int64_t>(c10::elementSize(scalar)) + 2 * angles * angle_bytes;
+}
+
 // The tensors of a checkpoint, handed out once each under the name and in the shape that the
 // configuration implies.
 class Reader {
  public:
-  Reader(const std::filesystem::path& directory, at::ScalarType scalar, at::Device device)
+  Reader(const std::filesystem::path& directory, at::ScalarType scalar, at::Device device,
+         Copies copies)
       : where_(directory.string()), checkpoint_(directory), scalar_(scalar), device_(device) {
     for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
+    const bool overlaps = copies == Copies::automatic ? device.is_cuda() : copies != Copies::plain;
+    if (overlaps) upload_.emplace(device);
   }
 
-  // Memory that is promised and not there would end the process instead of a call. `more`: bytes
-  // that will be needed beside the weights.
-  void expect_room(const Device& device, std::int64_t more) const {
-    std::int64_t values = 0;
-    for (const auto& [name, tensor] : checkpoint_.tensors())
-      values += static_cast<std::int64_t>(tensor.bytes.size() / c10::elementSize(tensor.scalar));
-    const std::int64_t bytes = values * static_cast<std::int64_t>(c10::elementSize(scalar_)) + more;
+  // Memory that is promised and not there would end the process instead of a call.
+  void expect_room(const Device& device, const Config& config) const {
+    const std::int64_t bytes = bytes_of(checkpoint_, config, scalar_);
     const std::int64_t free = kernels::memory(device).free_bytes;
     require(bytes <= free, ErrorCode::out_of_memory,
             fmt::format("{} MB free for the weights", bytes >> 20),
             fmt::format("{} MB", free >> 20), where_ + ", " + to_string(device));
+  }
+
+  // All at once: hashing is slower than copying, and each tensor's hash is a chain of its own.
+  void scan_all() {
+    std::vector<std::pair<const StoredTensor*, Scanned*>> tensors;
+    std::int64_t bytes = 0;
+    for (const auto& [name, tensor] : checkpoint_.tensors()) {
+      tensors.emplace_back(&tensor, &scanned_[name]);
+      bytes += std::ssize(tensor.bytes);
+    }
+    // On a busy machine waiting for threads takes longer than scanning a small model.
+    constexpr std::int64_t worth_threads = std::int64_t{1} << 26;
+    const std::int64_t count = std::ssize(tensors);
+    at::parallel_for(0, count, bytes < worth_threads ? count : 1,
+                     [&](std::int64_t i, std::int64_t end) {
+                       for (; i < end; ++i) *tensors[i].second = scan(*tensors[i].first);
+                     });
   }
 
   // The named tensors, each [rows, columns], one above the other; without columns each [rows].
@@ -47,13 +81,28 @@ class Reader {
     for (const Part& part : parts)
       stored.push_back(
           &claim(part.name, columns == 0 ? Shape{part.rows} : Shape{part.rows, columns}));
-    at::Tensor merged = at::empty(whole, at::TensorOptions().dtype(scalar_));
+    const at::Device place = upload_ ? device_ : at::Device(at::kCPU);
+    at::Tensor merged = at::empty(whole, at::TensorOptions().dtype(scalar_).device(place));
     std::int64_t row = 0;
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      copy_values(*stored[i], parts[i].name, merged.narrow(0, row, parts[i].rows));
+      const at::Tensor part = merged.narrow(0, row, parts[i].rows);
       row += parts[i].rows;
+      if (!upload_) {
+        copy_values(*stored[i], parts[i].name, part);
+        continue;
+      }
+      upload_->send(stored[i]->bytes, stored[i]->scalar, part);
+      if (may_overflow(stored[i]->scalar, scalar_))
+        rounded_.push_back({stored[i], parts[i].name, part});
     }
-    return merged.to(device_);
+    return upload_ ? merged : merged.to(device_);
+  }
+
+  // Waits for what is on its way. Throws corrupt_file where a value was too large for its type.
+  void finish() {
+    if (!upload_) return;
+    upload_->finish();
+    for (const Rounded& one : rounded_) check_rounded(*one.from, one.name, one.values);
   }
 
   // A tensor that may be there as a copy of another, and is not needed then.
@@ -73,8 +122,7 @@ class Reader {
 
   void expect_nothing_left() const {
     for (const auto& [name, tensor] : left_) {
-      // Older exports carry this table; it follows from the configuration.
-      if (name.ends_with(".rotary_emb.inv_freq")) continue;
+      if (is_rotary_table(name)) continue;
       fail(ErrorCode::corrupt_file, "only tensors that config.json implies", in_quotes(name),
            tensor->file);
     }
@@ -89,6 +137,12 @@ class Reader {
   }
 
  private:
+  struct Rounded {
+    const StoredTensor* from;
+    std::string name;
+    at::Tensor values;
+  };
+
   const StoredTensor& claim(const std::string& name, const Shape& shape) {
     const auto found = left_.find(name);
     require(found != left_.end(), ErrorCode::corrupt_file,
@@ -97,7 +151,7 @@ class Reader {
     require(tensor.shape == shape, ErrorCode::corrupt_file,
             fmt::format("{} of shape [{}]", in_quotes(name), fmt::join(shape, ", ")),
             describe(tensor), tensor.file);
-    const Scanned scanned = scan(tensor);
+    const Scanned& scanned = scanned_.at(name);
     require(scanned.is_finite, ErrorCode::corrupt_file,
             fmt::format("finite numbers in {}", in_quotes(name)), "an infinite one or a NaN",
             tensor.file);
@@ -115,6 +169,9 @@ class Reader {
   Checkpoint checkpoint_;
   at::ScalarType scalar_;
   at::Device device_;
+  std::optional<kernels::Upload> upload_;
+  std::vector<Rounded> rounded_;  // that may not have fitted
+  std::map<std::string, Scanned> scanned_;
   std::map<std::string, const StoredTensor*> left_;
   std::map<std::string, std::uint64_t> hashes_;
   std::int64_t parameters_ = 0;
@@ -183,6 +240,10 @@ std::uint64_t hash_config(const Config& config) {
 
 }  // namespace
 
+Precision settle(Precision wished, const Config& config) {
+  return wished == Precision::as_stored ? config.stored : wished;
+}
+
 at::ScalarType to_scalar(Precision precision) {
   switch (precision) {
     case Precision::float32:
@@ -199,14 +260,18 @@ at::ScalarType to_scalar(Precision precision) {
   fail(ErrorCode::internal, "a settled precision", "as_stored", "weights");
 }
 
+std::int64_t decoder_bytes(const std::filesystem::path& directory, const Config& config,
+                           Precision precision) {
+  return bytes_of(Checkpoint(directory), config, to_scalar(precision));
+}
+
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
-                     Precision precision, const Device& device) {
+                     Precision precision, const Device& device, Copies copies) {
   const PlainTensors plain;
   const std::string embedding = "model.embed_tokens.weight";
-  Reader reader(directory, to_scalar(precision), kernels::to_torch(device));
-  constexpr std::int64_t angle_bytes = 2 * sizeof(float);  // a cosine and a sine
-  reader.expect_room(device,
-                     std::int64_t{config.max_positions} * (config.head_dim / 2) * angle_bytes);
+  Reader reader(directory, to_scalar(precision), kernels::to_torch(device), copies);
+  reader.expect_room(device, config);
+  reader.scan_all();
   Weights weights;
   weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
   for (int layer = 0; layer < config.layers; ++layer)
@@ -219,6 +284,7 @@ Weights read_weights(const std::filesystem::path& directory, const Config& confi
     weights.head = reader.take({{"lm_head.weight", config.vocab_size}}, config.width);
   }
   reader.expect_nothing_left();
+  reader.finish();
   weights.parameters = reader.parameters();
   weights.fingerprint = reader.fingerprint(hash_config(config));
   return weights;

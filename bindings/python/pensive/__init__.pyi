@@ -51,6 +51,8 @@ from ._engine import (
     Request as Request,
     Sequence as Sequence,
     Stream as Stream,
+    MemoryPlan as MemoryPlan,
+    plan_memory as plan_memory,
     EngineCounters as EngineCounters,
     Engine as Engine,
     ServerCounters as ServerCounters,

@@ -1,7 +1,7 @@
 # Requests, sequences, engines, servers: stubs of pensive.
 from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, Sequence as _Seq, overload
 
-from ._base import Ids, Log, SegmentName
+from ._base import Ids, Log, Path, SegmentName
 from ._guides import BuiltinGuide, Guide
 from ._judge import Response
 from ._model import Model, SoftVocab
@@ -53,6 +53,41 @@ class Sequence:
 class Stream(Iterator[TextEvent]):
     def __iter__(self) -> Stream: ...
     def __next__(self) -> TextEvent: ...
+
+class MemoryPlan:
+    device: str
+    memory_bytes: int
+    weight_bytes: int
+    soft_bytes: int
+    cache_bytes: int
+    prompt_step_bytes: int
+    decode_step_bytes: int
+    training_bytes: int
+    runtime_bytes: int
+    cache_tokens: int
+    page_tokens: int
+    max_positions: int
+    context: int
+    most_sequences: int
+    bytes: int
+    fits: bool
+    to_lower: str
+    def sequences(self, positions: int) -> int: ...
+
+# engine_options: the keyword arguments of Engine
+def plan_memory(
+    path: Path,
+    *,
+    device: str = "auto",
+    precision: Literal[
+        "as_stored", "float32", "bfloat16", "float16", "float64"
+    ] = "as_stored",
+    unknown_keys: Literal["refuse", "warn"] = "refuse",
+    memory_bytes: int = 0,
+    context: int = 0,
+    max_batch_tokens: int | None = None,
+    **engine_options: Any,
+) -> MemoryPlan: ...
 
 class EngineCounters:
     steps: int

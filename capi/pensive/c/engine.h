@@ -42,6 +42,41 @@ PENSIVE_API int32_t pensive_engine_new(const pensive_model* model,
                                        PENSIVE_OWN pensive_engine** engine, pensive_error** error);
 PENSIVE_API void pensive_engine_free(pensive_engine* engine);
 
+/* What a model and an engine ask of their device, in bytes, before any of it is there. Weights,
+ * soft rows and cache are exact, a step is the largest that the options allow. */
+typedef struct pensive_memory_plan {
+  uint32_t struct_size;
+  int32_t page_tokens;
+  int64_t memory_bytes;      /* that there are for all of this */
+  int64_t bytes;             /* all of this, together */
+  int64_t weight_bytes;      /* and the angles of every position */
+  int64_t soft_bytes;        /* rows of pensive_engine_options.soft */
+  int64_t cache_bytes;       /* keys and values */
+  int64_t prompt_step_bytes; /* a step of max_tokens_per_step: activations and logits */
+  int64_t decode_step_bytes; /* what graphs of max_live_sequences rows work in */
+  int64_t training_bytes;    /* of one backward, where training was planned for */
+  int64_t runtime_bytes;     /* of CUDA and libtorch for themselves; 0 on a CPU */
+  int64_t cache_tokens;      /* positions the cache will hold */
+  int32_t most_sequences;    /* that could decode at once at `context`; 0 where it was not asked */
+  uint8_t fits;              /* 1: bytes <= memory_bytes */
+  uint8_t reserved[3];       /* 0 */
+  const char* to_lower; /* the option that lowers the largest part; lives as the program does */
+} pensive_memory_plan;
+#define PENSIVE_MEMORY_PLAN_INIT \
+  { sizeof(pensive_memory_plan), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, NULL }
+
+/* Reads config.json and the heads of the safetensors of a folder, no weights. `training`: its
+ * backward is planned for too; null: none. `memory_bytes`: what the device has; 0: what is free on
+ * it now; given, no card need be there. `context`: how many sequences of so many positions could
+ * decode at once if the cache took what all else leaves; 0: not asked. A plan that does not fit is
+ * PENSIVE_OK. */
+struct pensive_train_options;
+PENSIVE_API int32_t pensive_plan_memory(const char* directory, const pensive_model_options* model,
+                                        const pensive_engine_options* options,
+                                        const struct pensive_train_options* training,
+                                        int64_t memory_bytes, int32_t context,
+                                        pensive_memory_plan* plan, pensive_error** error);
+
 /* The ids by which a checkpoint opens and closes its thinking and its answers. */
 typedef struct pensive_markers {
   uint32_t struct_size;

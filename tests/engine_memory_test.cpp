@@ -1,0 +1,247 @@
+// What plan_memory() says, held against what libtorch's allocators then say.
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <limits>
+#include <mutex>
+#include <unordered_map>
+
+#include "engine/memory.h"
+#include "engine_helpers.h"
+
+namespace pensive::testing {
+namespace {
+
+// Stands before libtorch's CPU allocator: counts what is held, and refuses one request when told.
+class Counted final : public c10::Allocator {
+ public:
+  // Never freed: tensors may outlive the scope that counts.
+  static Counted& one() {
+    static auto* const counted = new Counted;
+    return *counted;
+  }
+
+  c10::DataPtr allocate(std::size_t bytes) override {
+    const std::lock_guard lock(mutex_);
+    if (refuses_in > 0 && --refuses_in == 0)
+      TORCH_CHECK(false, "Counted: can't allocate memory: refused by the test");
+    void* const at = c10::GetDefaultCPUAllocator()->allocate(bytes).release_context();
+    sizes_[at] = static_cast<std::int64_t>(bytes);
+    now += static_cast<std::int64_t>(bytes);
+    most = std::max(most, now);
+    return {at, at, &release, at::kCPU};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+
+  std::int64_t now = 0, most = 0, refuses_in = 0;
+
+ private:
+  static void release(void* at) {
+    Counted& counted = one();
+    const std::lock_guard lock(counted.mutex_);
+    if (const auto found = counted.sizes_.find(at); found != counted.sizes_.end()) {
+      counted.now -= found->second;
+      counted.sizes_.erase(found);
+    }
+    c10::GetDefaultCPUAllocator()->raw_deleter()(at);
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<void*, std::int64_t> sizes_;
+};
+
+// In place for a scope.
+class Counting {
+ public:
+  Counting() { c10::SetCPUAllocator(&Counted::one(), 1); }
+  ~Counting() { c10::SetCPUAllocator(c10::GetDefaultCPUAllocator(), 1); }
+  Counting(const Counting&) = delete;
+  Counting& operator=(const Counting&) = delete;
+};
+
+// What `work` held at most, beyond what was held before.
+template <class Work>
+std::int64_t peak_of(Work work) {
+  Counted& counted = Counted::one();
+  const std::int64_t before = counted.now;
+  counted.most = before;
+  work();
+  return counted.most - before;
+}
+
+struct Case {
+  std::filesystem::path folder;
+  Precision precision;
+  int tokens, sequences;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Precision precision :
+       {Precision::float32, Precision::bfloat16, Precision::float16, Precision::float64}) {
+    all.push_back({PENSIVE_REASONER, precision, 256, 64});
+    all.push_back({data("models/qwen3_default"), precision, 512, 3});
+    all.push_back({data("models/plain"), precision, 64, 1});
+  }
+  return all;
+}
+
+// Prompts that fill whole steps, then tokens until all are done.
+void run(Engine& engine, const Case& one) {
+  const int limit = std::min(one.tokens / one.sequences, engine.model()->max_positions() - 8);
+  std::vector<Sequence> sequences;
+  for (int i = 0; i < one.sequences; ++i) {
+    std::vector<TokenId> prompt = ids(i, limit);
+    for (TokenId& id : prompt) id %= engine.model()->vocab_size();
+    sequences.push_back(engine.start(plain_request(prompt, 1, 4)));
+  }
+  engine.finish(sequences);
+}
+
+EngineOptions options_of(const Case& one) {
+  EngineOptions options;
+  options.max_tokens_per_step = one.tokens;
+  options.max_live_sequences = one.sequences;
+  options.cache_tokens = one.tokens + 64 * one.sequences;
+  return options;
+}
+
+TEST(Memory, IsOnACpuAsPlannedWeightByWeightAndStepByStep) {
+  const Counting counting;
+  Counted& counted = Counted::one();
+  for (const Case& one : cases()) {
+    SCOPED_TRACE(fmt::format("{} {} {} tokens {} sequences", one.folder.string(),
+                             to_string(one.precision), one.tokens, one.sequences));
+    const ModelOptions how{.device = {DeviceKind::cpu}, .precision = one.precision};
+    const EngineOptions options = options_of(one);
+    const MemoryPlan plan = plan_memory(one.folder, how, options);
+    EXPECT_TRUE(plan.fits());
+    const std::int64_t before = counted.now;
+    const auto model = Model::load(one.folder, how);
+    EXPECT_EQ(counted.now - before, plan.weight_bytes);
+    const std::int64_t loaded = counted.now;
+    Engine engine(model, options);
+    EXPECT_EQ(counted.now - loaded, plan.cache_bytes);
+    EXPECT_EQ(plan.decode_step_bytes + plan.runtime_bytes, 0);
+    const std::int64_t steps = peak_of([&] { run(engine, one); });
+    EXPECT_LE(steps, plan.prompt_step_bytes);
+    EXPECT_GE(steps + (2 << 20), plan.prompt_step_bytes / 2);
+  }
+}
+
+TEST(Memory, GoesOnAfterEveryPlaceWhereItMayEnd) {
+  const Counting counting;
+  Counted& counted = Counted::one();
+  const Request request = plain_request(ids(3, 40), 5, 6);
+  Engine plain(tiny_model(), exact());
+  const std::vector<TokenId> expected = finish(plain, request);
+  EngineOptions options = exact();
+  options.max_tokens_per_step = 16;
+  Engine engine(tiny_model(), options);
+  Sequence sequence = engine.start(request);
+  int refused = 0;
+  for (std::int64_t place = 1; !sequence.finished();) {
+    counted.refuses_in = place;
+    try {
+      engine.step();
+      place = 1;  // all places of this step have been refused
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
+      const bool is_decode = sequence.trace().decoded_tokens() > 0;
+      EXPECT_THAT(error.what(),
+                  ::testing::HasSubstr(is_decode ? "max_live_sequences" : "max_tokens_per_step"));
+      ++refused;
+      ++place;
+    }
+    counted.refuses_in = 0;
+  }
+  EXPECT_EQ(sequence.trace().kept(), expected);
+  EXPECT_GT(refused, 100);
+}
+
+TEST(Memory, IsRefusedBeforeItIsTriedWithTheNumberToLower) {
+  const auto refused = [](std::string_view name, EngineOptions options) {
+    EXPECT_ERROR(Engine(tiny_model(), options), ErrorCode::out_of_memory,
+                 fmt::format("lower {}", name));
+  };
+  refused("cache_tokens", {.cache_tokens = std::int64_t{1} << 40});
+  refused("cache_tokens", {.cache_tokens = std::numeric_limits<std::int64_t>::max()});
+  refused("max_tokens_per_step", {.max_tokens_per_step = 1 << 30});
+}
+
+// A card need not be there when its memory is told.
+TEST(Memory, OfACardIsPlannedWithoutOne) {
+  constexpr std::int64_t gibibyte = std::int64_t{1} << 30;
+  const std::filesystem::path folder = PENSIVE_REASONER;
+  const ModelOptions how{.device = {DeviceKind::cuda}};
+  const PlanOptions card{.memory_bytes = 4 * gibibyte, .context = 500};
+  const MemoryPlan plan = plan_memory(folder, how, {}, card);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.memory_bytes, 4 * gibibyte);
+  EXPECT_GT(plan.decode_step_bytes, 0);
+  EXPECT_GT(plan.runtime_bytes, 0);
+  EXPECT_EQ(plan_memory(folder, how, {.graphs = false}, card).decode_step_bytes, 0);
+
+  const auto at_once = [&](int sequences) {
+    const std::int64_t pages = (card.context - 1) / 16 + 1;
+    EngineOptions options;
+    options.max_live_sequences = sequences;
+    options.cache_tokens = sequences * pages * 16;
+    return plan_memory(folder, how, options, card);
+  };
+  ASSERT_GT(plan.most_sequences, 1);
+  EXPECT_TRUE(at_once(plan.most_sequences).fits());
+  EXPECT_GE(at_once(plan.most_sequences).sequences(card.context), plan.most_sequences);
+  EXPECT_FALSE(at_once(plan.most_sequences + 1).fits());
+
+  const MemoryPlan little = plan_memory(folder, how, {}, {.memory_bytes = 1000, .context = 500});
+  EXPECT_FALSE(little.fits());
+  EXPECT_EQ(little.most_sequences, 0);
+  EXPECT_ERROR(plan_memory(folder, how, {}, {.memory_bytes = -1}), ErrorCode::invalid_argument,
+               "memory_bytes");
+  EXPECT_ERROR(plan_memory(folder, how, {.page_tokens = 0}, card), ErrorCode::invalid_argument,
+               "page_tokens");
+  EXPECT_ERROR(plan_memory("no/such/folder", how, {}, card), ErrorCode::not_found, "no/such");
+}
+
+TEST(Memory, IsOnACardAsPlanned) {
+  if (!has_cuda()) GTEST_SKIP() << "no CUDA card here";
+  tiny_model(DeviceKind::cuda);  // libtorch's card is awake from here on
+  c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(at::kCUDA);
+  const auto held = [&](auto member) {
+    return (allocator.getDeviceStats(0).allocated_bytes[0]).*member;
+  };
+  using Stat = c10::CachingAllocator::Stat;
+  for (const Case& one : cases()) {
+    SCOPED_TRACE(fmt::format("{} {} {} tokens {} sequences", one.folder.string(),
+                             to_string(one.precision), one.tokens, one.sequences));
+    const ModelOptions how{.device = {DeviceKind::cuda}, .precision = one.precision};
+    const EngineOptions options = options_of(one);
+    const MemoryPlan plan = plan_memory(one.folder, how, options);
+    EXPECT_TRUE(plan.fits());
+    const std::int64_t before = held(&Stat::current);
+    const auto model = Model::load(one.folder, how);
+    constexpr std::int64_t rounding = 512 * 400;  // a tensor's share of a block, of all tensors
+    EXPECT_NEAR(held(&Stat::current) - before, plan.weight_bytes, rounding);
+    const std::int64_t loaded = held(&Stat::current);
+    Engine engine(model, options);
+    EXPECT_NEAR(held(&Stat::current) - loaded, plan.cache_bytes, rounding);
+    const std::int64_t ready = held(&Stat::current);
+    allocator.resetPeakStats(0);
+    run(engine, one);
+    run(engine, one);  // graphs are captured the second time
+    const std::int64_t steps = held(&Stat::peak) - ready;
+    EXPECT_LE(steps, plan.prompt_step_bytes + plan.decode_step_bytes + plan.runtime_bytes);
+    fmt::print("{} {}: {:.1f} MB in steps, planned {:.1f} + {:.1f}\n",
+               one.folder.filename().string(), to_string(one.precision),
+               1e-6 * static_cast<double>(steps),
+               1e-6 * static_cast<double>(plan.prompt_step_bytes),
+               1e-6 * static_cast<double>(plan.decode_step_bytes));
+  }
+}
+
+}  // namespace
+}  // namespace pensive::testing
