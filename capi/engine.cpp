@@ -95,8 +95,7 @@ pensive::EngineOptions engine_options_in(const pensive_engine_options* options,
     wanted.arithmetic = pensive::Arithmetic::row_invariant;
   wanted.reuse_prefixes = !flag_in(given.forget_prefixes, "pensive_engine_options.forget_prefixes");
   wanted.graphs = !flag_in(given.without_graphs, "pensive_engine_options.without_graphs");
-  wanted.run_ahead =
-      !flag_in(given.without_run_ahead, "pensive_engine_options.without_run_ahead");
+  wanted.run_ahead = !flag_in(given.without_run_ahead, "pensive_engine_options.without_run_ahead");
   wanted.page_tokens = number_or(given.page_tokens, wanted.page_tokens);
   wanted.cache_tokens = given.cache_tokens;
   wanted.max_live_sequences = number_or(given.max_live_sequences, wanted.max_live_sequences);
