@@ -4,13 +4,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "engine/scheduler.h"
 #include "kernels/decode.h"
-#include "kernels/kernels.h"
+#include "kernels/packed.h"
 #include "model/parts.h"
 
 namespace pensive {
@@ -24,6 +25,11 @@ struct Cache {
   static std::int64_t page_bytes(const Model& model, int page_tokens);
 
   void copy(const std::vector<PageCopy>& copies);
+  // page * page_tokens + place in it, of a position in these pages.
+  std::int64_t slot(const std::vector<int>& pages, int position) const {
+    const int page = pages[static_cast<std::size_t>(position / page_tokens)];
+    return std::int64_t{page} * page_tokens + position % page_tokens;
+  }
   // -> two of [layers, length, kv_heads, head_dim], copied.
   std::pair<at::Tensor, at::Tensor> gather(const std::vector<int>& pages, int length) const;
 
@@ -50,6 +56,14 @@ struct Outcome {
   std::vector<kernels::Drawn> scored;  // for each of Wishes::scores; its token means nothing
 };
 
+// The chunks of a plan that bring several tokens, as packed attention takes them.
+struct Prompts {
+  std::int64_t first = 0;  // lane and row of the first: before them each lane brings one row
+  kernels::PackedBatch batch;
+  at::Tensor
+      slots;  // int64 [key rows]: where their keys stand; undefined where they bring them all
+};
+
 class Runner {
  public:
   Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
@@ -63,6 +77,7 @@ class Runner {
   std::vector<kernels::Drawn> decode(const Plan& plan, const Wishes& wishes);
   std::vector<kernels::Drawn> score(const at::Tensor& hidden, const Wishes& wishes) const;
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
+  std::optional<Prompts> prompts(const Plan& plan) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
 
   std::shared_ptr<const Model> model_;

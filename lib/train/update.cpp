@@ -58,6 +58,11 @@ double denominator_of(const Lesson& lesson, std::size_t samples, const TrainOpti
   return static_cast<double>(samples) * tokens;
 }
 
+// In one chunk of the head: enough rows to fill a card with its products.
+std::int64_t most_logits(at::Device device) {
+  return std::int64_t{1} << (device.is_cuda() ? 28 : 24);
+}
+
 // The gap is that between what the engine drew from and what the trainer has for the same tokens.
 void report_backward(std::span<const Suffix> suffixes, const SuffixResult& result, bool is_first,
                      TrainReport& report) {
@@ -137,7 +142,11 @@ void Trainer::Parts::learn(std::span<const Sequence> sequences, Lesson& lesson,
                .max_weight = options.max_importance_weight,
                .kl = options.kl,
                .denominator = denominator_of(lesson, sequences.size(), options)},
-      .max_batch_tokens = options.max_batch_tokens};
+      .max_batch_tokens = options.max_batch_tokens,
+      .max_logits = most_logits(soft->rows()->rounded.device()),
+      .pages_of = [&](int s) {
+        return prefix_pages(sequences[lesson.sources[s]], lesson.suffixes[s].begins);
+      }};
   const at::Tensor trained = setting.rows.select(0, row - engine.model()->vocab_size());
   if (options.kl > 0) {
     trained.copy_(at::tensor(started));
