@@ -230,6 +230,7 @@ int main(int argc, char** argv) try {
   app.add_option("--samples", most_samples, "of --training, in groups of 16")
       ->capture_default_str();
   app.add_option("--new-tokens", new_tokens, "of a sample")->capture_default_str();
+  app.add_option("--batch-tokens", options.batch_tokens, "of a backward; 0: the default");
   app.add_option("--prompt-tokens", prompt_tokens, "of --training's prefill")
       ->capture_default_str();
   bool only_memory = false;

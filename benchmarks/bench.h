@@ -21,6 +21,7 @@ struct Options {
   std::string shape;  // a random checkpoint of this shape instead of `model`
   bool graphs = true, run_ahead = true;
   bool training = false;  // with a shape: prefill and training instead of decode
+  int batch_tokens = 0;   // of a backward; 0: the default
 };
 
 // Lines of JSON to standard output and, where there is a folder, to a file in it. Each gets the

@@ -1,15 +1,17 @@
 """The gradient of one trained row the way Transformers gives it, by whole sequences: goal P5's peer.
 
-python peers_backward.py [--completion 512] [--out FILE]
+python peers_backward.py [pensive-bench MODEL [ARGUMENTS ...]] [--completion 512] [--out FILE]
 
 R1-Distill-Qwen-1.5B's shape with random frozen weights in bfloat16, prompts of 128 tokens, one row in
 the middle of the completion, log-probabilities over the completion, one sequence's logits at a time.
 Each line is the median of five; tokens are those of the completions, as `pensive-bench --training`
-counts them. A ratio counts where both ran on one card, one after the other.
+counts them. With the program and a folder that gives the tokenizer, that runs next on the same card, and the
+last line is the ratio of its backward to the peer's best without recomputation.
 """
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
 
@@ -67,16 +69,10 @@ def measure(model, row, sequences, completion, is_checkpointed, repetitions):
     return rates, torch.cuda.max_memory_allocated() / 1e9
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--completion", type=int, default=512)
-    parser.add_argument("--sequences", type=int, nargs="+", default=[16, 32])
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--out")
-    args = parser.parse_args()
+def peers(args, tell):
     model = make_model("cuda")
     row = torch.randn(1536, device="cuda", requires_grad=True)
-    out = open(args.out, "w") if args.out else None
+    best = {"median": 0}
     for sequences in args.sequences:
         for is_checkpointed in (False, True):
             try:
@@ -84,15 +80,50 @@ def main():
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 continue
-            line = json.dumps({
+            line = {
                 "case": "peer: whole-sequence backward", "goal": "P5", "unit": "rollout tokens/s",
                 "shape": f"r1-1.5b, {sequences} x {args.completion}, prompts of {PROMPT}", "checkpointed": is_checkpointed,
                 "median": round(statistics.median(rates)), "low": round(min(rates)), "high": round(max(rates)),
                 "n": args.repetitions, "peak_GB": round(peak, 2), "device": torch.cuda.get_device_name(),
-                "versions": f"torch {torch.__version__}, transformers {transformers.__version__}"})
-            print(line, flush=True)
-            if out:
-                print(line, file=out, flush=True)
+                "versions": f"torch {torch.__version__}, transformers {transformers.__version__}"}
+            tell(line)
+            best = max(best, line, key=lambda one: one["median"])
+    return best
+
+
+def ours(args, tell):
+    command = [args.bench, "--model", args.model, "--shape", "r1-1.5b", "--training", *args.arguments]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    for line in found:
+        tell(line)
+    return {line["case"]: line for line in found}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bench", nargs="?")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--completion", type=int, default=512)
+    parser.add_argument("--sequences", type=int, nargs="+", default=[16, 32])
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--out")
+    args, args.arguments = parser.parse_known_args()
+    out = open(args.out, "w") if args.out else None
+
+    def tell(line):
+        for file in filter(None, (sys.stdout, out)):
+            print(json.dumps(line), file=file, flush=True)
+
+    best = peers(args, tell)
+    torch.cuda.empty_cache()
+    if args.bench:
+        lines = ours(args, tell)
+        mine, extra = lines["backward"], lines["backward: memory beside weights and cache"]
+        tell({"case": "backward over the whole-sequence peer", "goal": "P5", "unit": "ratio of rollout tokens/s",
+              "shape": mine["shape"], "pensive": mine["median"], "transformers": best["median"],
+              "ratio": round(mine["median"] / best["median"], 2), "pensive_GB": extra["median"],
+              "transformers_GB": best["peak_GB"], "n": mine["n"], "device": best["device"]})
     return 0
 
 

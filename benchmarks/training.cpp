@@ -168,6 +168,7 @@ void Bench::grpo(int prompts, int group, int new_tokens) {
   options.group_size = group;
   options.learning_rate = 1e-3;
   options.stop_errors = 0;
+  if (options_.batch_tokens > 0) options.max_batch_tokens = options_.batch_tokens;
   double before = 0;
   const auto reward = std::make_shared<RandomReward>([&] {
     held.reset();
@@ -247,12 +248,16 @@ void Bench::suffix_share(int samples, int length) {
     wholes.push_back(std::move(whole));
   }
   engine.finish(sequences);
-  const SuffixSetting setting{.decoder = *model_->parts().decoder,
-                              .rows = soft->rows()->rounded.clone(),
-                              .row = row,
-                              .loss = {.denominator = static_cast<double>(samples) * length}};
+  SuffixSetting setting{.decoder = *model_->parts().decoder,
+                        .rows = soft->rows()->rounded.clone(),
+                        .row = row,
+                        .loss = {.denominator = static_cast<double>(samples) * length}};
   const auto prefix_of = [&](int s) {
     return cached_prefix(sequences[static_cast<std::size_t>(s)], begins);
+  };
+  setting.max_logits = std::int64_t{1} << (device.is_cuda() ? 28 : 24);
+  setting.pages_of = [&](int s) {
+    return prefix_pages(sequences[static_cast<std::size_t>(s)], begins);
   };
   SuffixResult results[2];
   double rates[2], peaks[2];

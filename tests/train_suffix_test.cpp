@@ -5,76 +5,23 @@
 #include <random>
 
 #include "engine_helpers.h"
-#include "train_tiny.h"
+#include "train_suffix.h"
 
 namespace pensive {
 namespace {
 
+using testing::expect_equal;
+using testing::no_prefix;
+using testing::Recording;
+using testing::relative_gap;
+using testing::sample;
+using testing::samples;
+using testing::setting_of;
+using testing::taken_back;
 using testing::tiny_config;
 using testing::tiny_decoder;
 using testing::tiny_rows;
-using testing::tiny_soft;
 using testing::whole_backward;
-
-const PrefixOf no_prefix = [](int) { return std::nullopt; };
-
-Suffix sample(const std::string& words, double advantage) {
-  std::optional<Suffix> suffix = testing::suffix_of(words, tiny_soft);
-  suffix->advantage = advantage;
-  return *suffix;
-}
-
-// One and two soft tokens, a closer taken back, one of three tokens, another soft row, a soft token
-// in the prompt, prompts and suffixes of different lengths.
-std::vector<Suffix> samples() {
-  return {sample("p1 p2 p3 s4 x5 f51 s6 s7 s8 s9", 0.7),
-          sample("p1 s4 s9 s8 s11 s12 x5 f51 s6 x5 f51 s9 s9 s10 s11 s12 s13 s14", -1.2),
-          sample("p20 p21 p22 p23 p24 p25 p26 p27 p28 p29 s4 f51 s6 s7 f8 f9 s1", 1.9),
-          sample("p1 p2 f50 f51 s6 f50 s8", -0.4),
-          sample("p51 p2 s3 s4", 0.3),
-          sample("p1 p2 s3 f51 s4 x5 x6 x7 f51 s8 x5 x6 x7 f51 f9 s10", -0.8)};
-}
-
-// Closers of several tokens: one beside another, before the row, behind it, without it, of forced
-// tokens, with the row in what was taken back, as the last and as the first of all.
-std::vector<Suffix> taken_back() {
-  return {sample("p1 p2 s3 f51 s4 x5 x6 x7 f51 s8 x5 x9 x7 f51 f9 s10 x11 x12", 0.7),
-          sample("p1 s4 x5 x6 x7 f51 x8 x9 f51 x5 x6", -1.2),
-          sample("p1 p2 p3 p4 p5 s4 f51 s9 x5 y6 x7 f51 s8", 1.9),
-          sample("p1 p2 s3 s4 x5 y51 x6 x7 f8 s9", -0.4),
-          sample("p1 p2 s3 x5 y51 x6 x7 f51 s9 x8 x7", 0.6),
-          sample("p51 x2 x3 x4", 0.3),
-          sample("p1 f51 x2 x3", -0.9)};
-}
-
-SuffixSetting setting_of(const Decoder& decoder, const at::Tensor& rows) {
-  return {.decoder = decoder,
-          .rows = rows,
-          .row = tiny_soft,
-          .temperature = 0.8,
-          .loss = {.denominator = 31}};
-}
-
-double relative_gap(const std::vector<double>& found, const at::Tensor& expected) {
-  const at::Tensor mine = at::tensor(found, at::kDouble);
-  return ((mine - expected).norm() / expected.norm()).item<double>();
-}
-
-void expect_equal(const SuffixSetting& setting, std::span<const Suffix> suffixes,
-                  const PrefixOf& prefix_of, double within) {
-  const SuffixResult fast = suffix_backward(setting, suffixes, prefix_of);
-  const testing::WholeResult slow = whole_backward(setting, suffixes);
-  EXPECT_LT(relative_gap(fast.gradient, slow.gradient), within);
-  EXPECT_NEAR(fast.loss, slow.loss, within * 10);
-  const auto count = static_cast<double>(fast.targets);
-  EXPECT_NEAR(fast.entropy, slow.entropy, within * 20 * count);
-  EXPECT_NEAR(fast.kl, slow.kl, within * 20 * count);
-  EXPECT_NEAR(fast.weight, slow.weight, within * 20 * count);
-  ASSERT_EQ(fast.logprobs.size(), slow.logprobs.size());
-  for (std::size_t s = 0; s < suffixes.size(); ++s)
-    EXPECT_THAT(fast.logprobs[s],
-                ::testing::Pointwise(::testing::DoubleNear(within * 20), slow.logprobs[s]));
-}
 
 TEST(SuffixBackward, EqualsTheWholeBackward) {
   const Decoder decoder = tiny_decoder(at::kDouble);
@@ -173,24 +120,6 @@ TEST(SuffixBackward, DoesNotDependOnBatchesAndChunks) {
   setting.max_logits = 1;
   expect_equal(setting, samples(), no_prefix, 1e-9);
 }
-
-// Keys and values as a cache would hold them.
-class Recording final : public Attention {
- public:
-  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
-                    const at::Tensor& values) override {
-    keys_.push_back(keys.clone());
-    values_.push_back(values.clone());
-    return whole_.attend(layer, queries, keys, values);
-  }
-  CachedPrefix prefix(int length) const {
-    return {at::stack(keys_).slice(1, 0, length), at::stack(values_).slice(1, 0, length)};
-  }
-
- private:
-  WholeAttention whole_;
-  std::vector<at::Tensor> keys_, values_;
-};
 
 TEST(SuffixBackward, TakesPrefixesFromACache) {
   const Decoder decoder = tiny_decoder(at::kDouble);

@@ -17,20 +17,47 @@ namespace {
 // The engine's cache as the decoder's attention.
 class PagedAttention final : public Attention {
  public:
-  PagedAttention(Cache& cache, const kernels::PagedBatch& batch, int head_dim)
-      : cache_(cache), batch_(batch), scale_(1 / std::sqrt(static_cast<double>(head_dim))) {}
+  PagedAttention(Cache& cache, const kernels::PagedBatch& batch, int head_dim,
+                 const std::optional<Prompts>& prompts)
+      : cache_(cache),
+        batch_(batch),
+        prompts_(prompts),
+        scale_(1 / std::sqrt(static_cast<double>(head_dim))) {}
 
   at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
                     const at::Tensor& values) override {
     at::Tensor& key_pages = cache_.keys[static_cast<std::size_t>(layer)];
     at::Tensor& value_pages = cache_.values[static_cast<std::size_t>(layer)];
     kernels::write_pages(keys, values, key_pages, value_pages, batch_);
-    return kernels::paged_attention(queries, key_pages, value_pages, batch_, scale_);
+    if (!prompts_) return kernels::paged_attention(queries, key_pages, value_pages, batch_, scale_);
+    const std::int64_t first = prompts_->first;
+    const auto seen = [&](const at::Tensor& own, const at::Tensor& pages) {
+      return prompts_->slots.defined() ? pages.flatten(0, 1).index_select(0, prompts_->slots)
+                                       : own.slice(0, first);
+    };
+    const at::Tensor mixed =
+        kernels::packed_attention(queries.slice(0, first), seen(keys, key_pages),
+                                  seen(values, value_pages), prompts_->batch, scale_);
+    if (first == 0) return mixed;
+    return at::cat({kernels::paged_attention(queries.slice(0, 0, first), key_pages, value_pages,
+                                             decoding(), scale_),
+                    mixed});
   }
 
  private:
+  // The lanes before the prompts, of one token each.
+  kernels::PagedBatch decoding() const {
+    kernels::PagedBatch batch = batch_;
+    batch.tables = batch_.tables.slice(0, 0, prompts_->first);
+    batch.starts = batch_.starts.slice(0, 0, prompts_->first + 1);
+    batch.lengths = batch_.lengths.slice(0, 0, prompts_->first);
+    batch.longest_query = 1;
+    return batch;
+  }
+
   Cache& cache_;
   const kernels::PagedBatch& batch_;
+  const std::optional<Prompts>& prompts_;
   double scale_;
 };
 
@@ -176,10 +203,9 @@ void Runner::lay_out(const Plan& plan) {
   for (const Chunk& chunk : plan.chunks) {
     const std::vector<int>& pages = chunk.lane->pages;
     for (int at = chunk.first; at < chunk.first + chunk.count; ++at, ++row) {
-      const int page = pages[static_cast<std::size_t>(at / cache_.page_tokens)];
       ids[row] = chunk.lane->tokens[static_cast<std::size_t>(at)];
       positions[row] = at;
-      slots[row] = static_cast<std::int64_t>(page) * cache_.page_tokens + at % cache_.page_tokens;
+      slots[row] = cache_.slot(pages, at);
     }
     if (chunk.is_drawn) *drawn++ = row - 1;
     *starts++ = static_cast<std::int32_t>(row);
@@ -202,6 +228,34 @@ kernels::PagedBatch Runner::batch(const at::Tensor& arrays) const {
   batch.longest_query = longest_query_;
   batch.longest_length = longest_length_;
   return batch;
+}
+
+// Nothing where attention of single rows does as well: of few tokens, and where there is no flash
+// attention or every row's bits must be its own.
+std::optional<Prompts> Runner::prompts(const Plan& plan) const {
+  constexpr std::int64_t few = 64;
+  if (arithmetic_ != Arithmetic::fast || !kernels::has_flash(cache_.keys.front()))
+    return std::nullopt;
+  const auto brings_several = [](const Chunk& chunk) { return chunk.count > 1; };
+  const auto begin = std::ranges::find_if(plan.chunks, brings_several);
+  Prompts made;
+  made.first = begin - plan.chunks.begin();
+  if (plan.tokens - made.first < few) return std::nullopt;
+  std::vector<std::int64_t> queries, keys, slots;
+  bool is_whole = true;
+  for (auto chunk = begin; chunk != plan.chunks.end(); ++chunk) {
+    queries.push_back(chunk->count);
+    keys.push_back(chunk->first + chunk->count);
+    is_whole = is_whole && chunk->first == 0;
+  }
+  const at::Device device = cache_.keys.front().device();
+  made.batch = kernels::pack(queries, keys, device);
+  if (is_whole) return made;
+  for (auto chunk = begin; chunk != plan.chunks.end(); ++chunk)
+    for (int at = 0; at < chunk->first + chunk->count; ++at)
+      slots.push_back(cache_.slot(chunk->lane->pages, at));
+  made.slots = index_of(slots, device);
+  return made;
 }
 
 at::Tensor Runner::embeddings(const Plan& plan, const Wishes& wishes) const {
@@ -298,7 +352,8 @@ Outcome Runner::compute(const Plan& plan, const Wishes& wishes) {
   const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);
   const at::Tensor positions = arrays.narrow(0, tokens_, tokens_);
   const kernels::PagedBatch pages = batch(arrays);
-  PagedAttention attention(cache_, pages, model_->info().head_dim);
+  const std::optional<Prompts> several = prompts(plan);
+  PagedAttention attention(cache_, pages, model_->info().head_dim, several);
   at::Tensor hidden =
       parts.decoder->forward(embeddings(plan, wishes), positions, attention, arithmetic_);
   Outcome outcome;

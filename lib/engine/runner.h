@@ -4,13 +4,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "engine/scheduler.h"
 #include "kernels/decode.h"
-#include "kernels/kernels.h"
+#include "kernels/packed.h"
 #include "model/parts.h"
 
 namespace pensive {
@@ -24,6 +25,11 @@ struct Cache {
 
   std::int64_t page_bytes() const;  // in all layers
   void copy(const std::vector<PageCopy>& copies);
+  // page * page_tokens + place in it, of a position in these pages.
+  std::int64_t slot(const std::vector<int>& pages, int position) const {
+    const int page = pages[static_cast<std::size_t>(position / page_tokens)];
+    return std::int64_t{page} * page_tokens + position % page_tokens;
+  }
   // -> two of [layers, length, kv_heads, head_dim], copied.
   std::pair<at::Tensor, at::Tensor> gather(const std::vector<int>& pages, int length) const;
 
@@ -53,6 +59,14 @@ struct Outcome {
 // Decode steps, whole, of a model and its cache; null where they cannot be done so.
 using MakeSteps =
     std::function<std::unique_ptr<kernels::DecodeSteps>(kernels::DecodeModel model, int most_rows)>;
+
+// The chunks of a plan that bring several tokens, as packed attention takes them.
+struct Prompts {
+  std::int64_t first = 0;  // lane and row of the first: before them each lane brings one row
+  kernels::PackedBatch batch;
+  at::Tensor
+      slots;  // int64 [key rows]: where their keys stand; undefined where they bring them all
+};
 
 class Runner {
  public:
@@ -87,6 +101,7 @@ class Runner {
               const std::vector<kernels::DrawRow>& draws);
   std::vector<kernels::Drawn> score(const at::Tensor& hidden, const Wishes& wishes) const;
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
+  std::optional<Prompts> prompts(const Plan& plan) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
 
   std::shared_ptr<const Model> model_;

@@ -75,6 +75,17 @@ std::optional<CachedPrefix> cached_prefix(const Sequence& sequence, int length) 
   return prefix;
 }
 
+std::optional<PrefixPages> prefix_pages(const Sequence& sequence, int length) {
+  const Sequence::Parts& parts = *sequence.parts();
+  const Lane& lane = parts.record.lane;
+  if (length < 1 || lane.cached < length) return std::nullopt;
+  const Cache& cache = parts.engine->runner.cache();
+  PrefixPages prefix{&cache.keys, &cache.values, {}};
+  prefix.slots.reserve(static_cast<std::size_t>(length));
+  for (int at = 0; at < length; ++at) prefix.slots.push_back(cache.slot(lane.pages, at));
+  return prefix;
+}
+
 std::optional<std::string> steered_by(const Sequence& sequence) {
   const Guide* guide = sequence.parts()->guidance.steerer();
   if (guide == nullptr) return std::nullopt;

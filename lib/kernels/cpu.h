@@ -8,6 +8,7 @@
 
 #include "kernels/cuda.h"
 #include "kernels/kernels.h"
+#include "kernels/packed.h"
 
 namespace pensive::kernels {
 
@@ -41,6 +42,8 @@ at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
+// x + y W^T of brief y and W, in float32 on CUDA.
+at::Tensor add_product(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight);
 }  // namespace twin
 
 namespace cuda {
@@ -53,6 +56,15 @@ void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& k
 at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
                            const at::Tensor& value_pages, const PagedBatch& batch, double scale);
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
+// Gradients in x and in gate_up; `pull` is that in the result.
+at::Tensor rms_norm_back(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& pull,
+                         double epsilon);
+at::Tensor silu_mul_back(const at::Tensor& gate_up, const at::Tensor& pull);
+TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature);
+at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,
+                               const at::Tensor& sums, const at::Tensor& pulls, double temperature,
+                               at::ScalarType scalar);
 
 // libpensive-cuda.so, opened once; throws unsupported where it cannot be.
 const CudaTable& table();

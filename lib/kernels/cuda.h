@@ -46,6 +46,15 @@ struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   float* listed_logprobs;           // out, likewise
 };
 
+// One token a row under softmax(logits / temperature). All but logits [rows].
+struct CudaTokens {
+  std::int32_t rows, vocab;
+  float temperature;
+  const float* logits;  // [rows, vocab]
+  const std::int64_t* tokens;
+  float *logprobs, *entropies, *sums;  // out; for the way back only sums, in
+};
+
 // A layer's weights as decode steps read them; what the model has not is null.
 struct CudaLayer {
   const void* attention_norm;          // [width]
@@ -109,8 +118,9 @@ struct CudaTable {
   int (*can_run)(int device);  // 1 when this build has code for that card
   int (*memory)(int device, std::int64_t* host_free, std::int64_t* host_total);
   void* (*current_stream)(int device);  // libtorch's current stream
+  // x of the type `of_x`, which is that of weight and out, or float32.
   int (*rms_norm)(const void* x, const void* weight, void* out, std::int32_t rows,
-                  std::int32_t width, double epsilon, Scalar scalar, void* stream);
+                  std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream);
   int (*silu_mul)(const void* gate_up, void* out, std::int32_t rows, std::int32_t inner,
                   Scalar scalar, void* stream);
   // Rows of x stand x_stride values apart; out is contiguous. cosines and sines are float, for
@@ -127,6 +137,16 @@ struct CudaTable {
                          const std::int32_t* starts, const std::int32_t* lengths, CudaShape shape,
                          double scale, Scalar scalar, void* stream);
   int (*draw)(const CudaDraw& draw, void* stream);
+  // The ways back of rms_norm, whose out is of the type of x, and of silu_mul; then one token's
+  // logprob a row and its way back.
+  int (*rms_norm_back)(const void* x, const void* weight, const void* pull, void* out,
+                       std::int32_t rows, std::int32_t width, double epsilon, Scalar scalar,
+                       Scalar of_x, void* stream);
+  int (*silu_mul_back)(const void* gate_up, const void* pull, void* out, std::int32_t rows,
+                       std::int32_t inner, Scalar scalar, void* stream);
+  int (*token_logprobs)(const CudaTokens& tokens, void* stream);
+  int (*token_logprobs_back)(const CudaTokens& tokens, const float* pulls, void* out, Scalar scalar,
+                             void* stream);
   // Decode steps, whole: embedding, layers, head and draw of rows that each bring one token. Every
   // size of step is launched one by one at first, then captured and replayed, for as long as step
   // and workspace stay where they are; nothing may be in flight when they move.

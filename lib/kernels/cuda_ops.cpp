@@ -40,12 +40,13 @@ at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   c10::DeviceGuard guard(x.device());
-  at::Tensor from = x.contiguous(), weights = weight.contiguous(), out = at::empty_like(from);
+  at::Tensor from = x.contiguous(), weights = weight.contiguous();
+  at::Tensor out = at::empty(from.sizes(), weights.options());
   int64_t width = weight.size(0);
   if (from.numel() == 0) return out;
   check(table().rms_norm(from.const_data_ptr(), weights.const_data_ptr(), out.mutable_data_ptr(),
                          narrow(from.numel() / width, "rms_norm"), narrow(width, "rms_norm"),
-                         epsilon, scalar_of(x), stream_of(x)),
+                         epsilon, scalar_of(weight), scalar_of(x), stream_of(x)),
         "rms_norm");
   return out;
 }

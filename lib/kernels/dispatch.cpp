@@ -80,9 +80,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  const bool is_wide = x.is_cuda() && x.scalar_type() == at::kFloat && weight.element_size() == 2;
   expect(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0) &&
-             weight.scalar_type() == x.scalar_type(),
-         "rows as wide as the weight and of its type", x, "rms_norm");
+             (is_wide || weight.scalar_type() == x.scalar_type()),
+         "rows as wide as the weight and of its type (on CUDA also float32)", x, "rms_norm");
   if (records_gradient(x, weight)) return twin::rms_norm(x, weight, epsilon);
   return x.is_cuda() ? cuda::rms_norm(x, weight, epsilon) : cpu::rms_norm(x, weight, epsilon);
 }

@@ -10,6 +10,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// Kernels of our own instead, on CUDA, where x alone is learned from.
+bool goes_by_kernels(const at::Tensor& x, const at::Tensor& weight = {}) {
+  return x.is_cuda() && !(weight.defined() && weight.requires_grad());
+}
+
 // The forward of Arithmetic::row_invariant itself, so that training sees the engine's bits.
 struct InvariantProduct : torch::autograd::Function<InvariantProduct> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
@@ -31,10 +36,27 @@ struct InvariantProduct : torch::autograd::Function<InvariantProduct> {
   }
 };
 
+struct AddProduct : torch::autograd::Function<AddProduct> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& y,
+                            const at::Tensor& weight) {
+    context->save_for_backward({weight});
+    return at::addmm(x, y, weight.t(), x.scalar_type());
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& pulls) {
+    const at::Tensor weight = context->get_saved_variables()[0];
+    return {pulls[0], at::matmul(pulls[0].to(weight.scalar_type()), weight), at::Tensor()};
+  }
+};
+
 // Fewer passes over memory than the derivatives that libtorch would put together.
 struct Norm : torch::autograd::Function<Norm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             double epsilon) {
+    if (goes_by_kernels(x, weight)) {
+      context->save_for_backward({x, weight});
+      context->saved_data["epsilon"] = epsilon;
+      return cuda::rms_norm(x, weight, epsilon);
+    }
     const at::Tensor wide = x.to(wide_of(x));
     const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + epsilon);
     context->save_for_backward({x, weight, scale});
@@ -42,6 +64,11 @@ struct Norm : torch::autograd::Function<Norm> {
   }
   static variable_list backward(AutogradContext* context, const variable_list& pulls) {
     const variable_list saved = context->get_saved_variables();
+    if (saved.size() == 2) {
+      const double epsilon = context->saved_data["epsilon"].toDouble();
+      return {cuda::rms_norm_back(saved[0], saved[1], pulls[0], epsilon), at::Tensor(),
+              at::Tensor()};
+    }
     const at::Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
     const at::Tensor normed = x.to(scale.scalar_type()) * scale;
     const at::Tensor pull = pulls[0].to(scale.scalar_type());
@@ -60,11 +87,13 @@ struct Norm : torch::autograd::Function<Norm> {
 struct SiluMul : torch::autograd::Function<SiluMul> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
     context->save_for_backward({gate_up});
+    if (goes_by_kernels(gate_up)) return cuda::silu_mul(gate_up);
     const std::vector<at::Tensor> parts = gate_up.to(wide_of(gate_up)).chunk(2, 1);
     return at::silu(parts[0]).mul_(parts[1]).to(gate_up.scalar_type());
   }
   static variable_list backward(AutogradContext* context, const variable_list& pulls) {
     const at::Tensor gate_up = context->get_saved_variables()[0];
+    if (goes_by_kernels(gate_up)) return {cuda::silu_mul_back(gate_up, pulls[0])};
     const std::vector<at::Tensor> parts = gate_up.to(wide_of(gate_up)).chunk(2, 1);
     const at::Tensor pull = pulls[0].to(parts[0].scalar_type());
     at::Tensor gradient = at::empty(gate_up.sizes(), parts[0].options());
@@ -77,6 +106,7 @@ struct SiluMul : torch::autograd::Function<SiluMul> {
 };
 
 at::Tensor turned(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
+  if (x.is_cuda() && x.dim() == 3) return cuda::rotate(x, cosines, sines);
   const at::Tensor wide = x.to(wide_of(x));
   const std::vector<at::Tensor> halves = wide.chunk(2, 2);
   const at::Tensor c = cosines.unsqueeze(1), s = sines.unsqueeze(1);
@@ -112,6 +142,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 }
 
 at::Tensor silu_mul(const at::Tensor& gate_up) { return SiluMul::apply(gate_up); }
+
+at::Tensor add_product(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight) {
+  return AddProduct::apply(x, y, weight);
+}
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
   return Rotation::apply(x, cosines, sines);

@@ -4,7 +4,7 @@
 #include <limits>
 #include <utility>
 
-#include "kernels/kernels.h"
+#include "kernels/packed.h"
 
 namespace pensive {
 
@@ -45,44 +45,55 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
 }
 
 Decoder::Heads Decoder::turn(const LayerWeights& weights, const at::Tensor& qkv,
-                             const at::Tensor& cosines, const at::Tensor& sines) const {
+                             const Angles& angles) const {
   const std::int64_t heads = config_.heads, kv_heads = config_.kv_heads;
   if (!config_.has_query_key_norms) {
     // Queries and keys turn alike: one call for both.
     const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads + kv_heads, kv_heads}, 1);
-    const std::vector<at::Tensor> turned =
-        kernels::rotate(parts[0], cosines, sines).split_with_sizes({heads, kv_heads}, 1);
+    const std::vector<at::Tensor> turned = kernels::rotate(parts[0], angles.cosines, angles.sines)
+                                               .split_with_sizes({heads, kv_heads}, 1);
     return {turned[0], turned[1], parts[1]};
   }
   const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
   const at::Tensor queries = kernels::rms_norm(parts[0], weights.query_norm, config_.norm_epsilon);
   const at::Tensor keys = kernels::rms_norm(parts[1], weights.key_norm, config_.norm_epsilon);
-  return {kernels::rotate(queries, cosines, sines), kernels::rotate(keys, cosines, sines),
-          parts[2]};
+  return {kernels::rotate(queries, angles.cosines, angles.sines),
+          kernels::rotate(keys, angles.cosines, angles.sines), parts[2]};
+}
+
+Angles Decoder::angles(const at::Tensor& positions) const {
+  return {cosines_.index_select(0, positions), sines_.index_select(0, positions)};
+}
+
+at::Tensor Decoder::layer(int index, const at::Tensor& x, const Angles& angles,
+                          Attention& attention, Arithmetic arithmetic) const {
+  const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(index)];
+  const std::int64_t tokens = x.size(0), heads = config_.heads, kv_heads = config_.kv_heads;
+  at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
+  const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
+                             .view({tokens, heads + 2 * kv_heads, config_.head_dim});
+  const Heads parts = turn(weights, qkv, angles);
+  const at::Tensor mixed = attention.attend(index, parts.queries, parts.keys, parts.values);
+  const at::Tensor middle =
+      kernels::add_linear(x, mixed.reshape({tokens, heads * config_.head_dim}), weights.output,
+                          weights.output_bias, arithmetic);
+  normed = kernels::rms_norm(middle, weights.mlp_norm, config_.norm_epsilon);
+  const at::Tensor inner =
+      kernels::silu_mul(kernels::linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic));
+  return kernels::add_linear(middle, inner, weights.down, weights.down_bias, arithmetic);
+}
+
+at::Tensor Decoder::finish(const at::Tensor& x) const {
+  return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon);
 }
 
 at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& positions,
                             Attention& attention, Arithmetic arithmetic) const {
-  const std::int64_t tokens = embeddings.size(0);
-  const std::int64_t heads = config_.heads, kv_heads = config_.kv_heads;
-  const at::Tensor cosines = cosines_.index_select(0, positions);  // [tokens, head_dim / 2]
-  const at::Tensor sines = sines_.index_select(0, positions);      // [tokens, head_dim / 2]
-  at::Tensor x = embeddings;                                       // [tokens, width]
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
-    at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
-    const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
-                               .view({tokens, heads + 2 * kv_heads, config_.head_dim});
-    const Heads parts = turn(weights, qkv, cosines, sines);
-    const at::Tensor mixed = attention.attend(layer, parts.queries, parts.keys, parts.values);
-    x = x + kernels::linear(mixed.reshape({tokens, heads * config_.head_dim}), weights.output,
-                            weights.output_bias, arithmetic);
-    normed = kernels::rms_norm(x, weights.mlp_norm, config_.norm_epsilon);
-    const at::Tensor inner = kernels::silu_mul(
-        kernels::linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic));
-    x = x + kernels::linear(inner, weights.down, weights.down_bias, arithmetic);
-  }
-  return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon);
+  const Angles turned = angles(positions);
+  at::Tensor x = embeddings;  // [tokens, width]
+  for (int index = 0; index < config_.layers; ++index)
+    x = layer(index, x, turned, attention, arithmetic);
+  return finish(x);
 }
 
 at::Tensor Decoder::head(const at::Tensor& hidden, Arithmetic arithmetic) const {

@@ -17,6 +17,11 @@ struct RotationTables {
 };
 RotationTables rotation_tables(const Config& config, at::ScalarType scalar);
 
+// Of a forward's positions: [tokens, head_dim / 2].
+struct Angles {
+  at::Tensor cosines, sines;
+};
+
 // What the decoder asks of whoever holds keys and values: the engine's paged cache, the trainer's
 // suffix with a constant prefix, or a plain whole sequence in tests.
 class Attention {
@@ -52,6 +57,12 @@ class Decoder {
   // embeddings [tokens, width], positions int64 [tokens]; -> normed hidden states [tokens, width].
   at::Tensor forward(const at::Tensor& embeddings, const at::Tensor& positions,
                      Attention& attention, Arithmetic arithmetic) const;
+  // The same in steps, for whoever keeps the layers' inputs: angles of the positions; each layer in
+  // its order, x [tokens, width] -> likewise; the norm after the last.
+  Angles angles(const at::Tensor& positions) const;
+  at::Tensor layer(int index, const at::Tensor& x, const Angles& angles, Attention& attention,
+                   Arithmetic arithmetic) const;
+  at::Tensor finish(const at::Tensor& x) const;
   // hidden [rows, width] -> logits [rows, vocab_size] in float32 (float64 for float64).
   at::Tensor head(const at::Tensor& hidden, Arithmetic arithmetic) const;
 
@@ -61,8 +72,7 @@ class Decoder {
   };
   // qkv [tokens, heads + 2 kv_heads, head_dim], as projected: normed where the family norms,
   // turned.
-  Heads turn(const LayerWeights& weights, const at::Tensor& qkv, const at::Tensor& cosines,
-             const at::Tensor& sines) const;
+  Heads turn(const LayerWeights& weights, const at::Tensor& qkv, const Angles& angles) const;
 
   Config config_;
   Weights weights_;

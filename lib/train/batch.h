@@ -1,30 +1,56 @@
-// Suffixes of different lengths as one padded batch.
+// Suffixes as they go through the model together: padded to one length, or packed one behind the
+// other.
 #pragma once
-#include <ATen/ATen.h>
-
+#include <memory>
 #include <vector>
 
 #include "train/steps.h"
 
 namespace pensive {
 
-// Padded suffixes as the decoder takes them; row r of suffix b is b * length + r.
-struct SuffixBatch {
+struct Batch {
   std::vector<int> suffixes;
-  std::int64_t length = 0;                // of the longest suffix
-  std::int64_t prefix_length = 0;         // of the longest prefix
-  at::Tensor embeddings;                  // [suffixes * length, width]
-  at::Tensor positions;                   // int64 [suffixes * length]
-  at::Tensor keys, values;                // [layers, suffixes, prefix, kv_heads, head_dim]
-  at::Tensor mask;                        // [suffixes, 1, group * length, prefix + length]
-  at::Tensor soft_rows;                   // int64: rows that hold the trained token
-  at::Tensor target_rows, target_tokens;  // int64 [targets]
+  at::Tensor embeddings;                 // [rows, width], made here: a leaf may be made of it
+  at::Tensor positions;                  // int64 [rows]
+  std::unique_ptr<Attention> attention;  // of these rows over their prefixes and themselves
+  at::Tensor soft_rows;                  // int64: rows that hold the trained row's id
+  at::Tensor target_rows;                // int64 [targets]
+  at::Tensor target_tokens;              // int64 [targets]
   // float64 [targets]; undefined where the suffixes have none
   at::Tensor advantages, drawn_logprobs, old_logprobs, start_logprobs;
 };
 
-// Of the suffixes `members`. Prefixes that `prefix_of` does not know are computed.
-SuffixBatch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
-                       const std::vector<int>& members, const PrefixOf& prefix_of);
+// How all suffixes go through: at most so many tokens at a time.
+struct Way {
+  bool is_packed = false;
+  bool recomputes = false;  // each layer again on the way back, of which only the input is kept
+  int batch_tokens = 0;
+};
+Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes);
+
+Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+                 const std::vector<int>& members, const PrefixOf& prefix_of, const Way& way);
+
+// Of padded suffixes, all [suffixes, …].
+std::unique_ptr<Attention> padded_attention(
+    at::Tensor prefix_keys,    // [layers, suffixes, prefix, kv_heads, head_dim]
+    at::Tensor prefix_values,  // likewise
+    at::Tensor mask);          // [suffixes, 1, group * suffix, prefix + suffix]
+
+// Keys and values before packed suffixes: in the engine's pages, or as tensors of their own.
+struct PackedPrefix {
+  std::vector<at::Tensor> keys, values;  // a layer: pages, or [prefix rows, kv_heads, head_dim]
+  at::Tensor slots;  // int64 [prefix rows] in the flattened pages; undefined: not pages
+};
+// A branch of a sample's contexts: rows that stood behind one another, and what they see.
+struct Strand {
+  int suffix = 0;
+  std::int64_t prefix = 0;         // rows before the suffix
+  std::int64_t queries = 0;        // its own rows, each in one strand only, in the batch's order
+  std::vector<std::int64_t> rows;  // of the batch that it sees behind the prefix; ends with its own
+};
+// `prefix` holds the rows before each strand.
+std::unique_ptr<Attention> packed_attention_of(const std::vector<Strand>& strands,
+                                               PackedPrefix prefix, at::Device device);
 
 }  // namespace pensive

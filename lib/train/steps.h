@@ -83,8 +83,25 @@ std::optional<Suffix> find_suffix(const Trace& trace, std::span<const int> depth
 // Tokens drawn from the model after the prompt, taken back or not: what the loss is divided by.
 std::int64_t drawn_tokens(const Trace& trace) noexcept;
 
-// Logits that exist at once, in one chunk of the head.
-constexpr std::int64_t most_logits = std::int64_t{1} << 24;
+// Logits that exist at once, in one chunk of the head: enough rows to fill a card with its
+// products.
+constexpr std::int64_t most_logits(bool is_cuda) { return std::int64_t{1} << (is_cuda ? 28 : 24); }
+
+// Where the constants before a suffix stand in the engine's cache; nothing: not there any more.
+using PagesOf = std::function<std::optional<PrefixPages>(int suffix)>;
+
+// How suffixes of unequal length go through the model together.
+enum class Layout : std::uint8_t {
+  automatic,  // packed where the device has flash attention for it
+  padded,     // to the longest of a few that are alike: the slow twin
+  packed      // one behind the other
+};
+// What the way back keeps of the way there.
+enum class Recompute : std::uint8_t {
+  automatic,  // what the card has room for
+  never,      // all that is needed
+  always      // each layer's input: the layer is computed twice
+};
 
 // What all suffixes of one backward share.
 struct SuffixSetting {
@@ -94,8 +111,16 @@ struct SuffixSetting {
   double temperature = 1;
   LossSetting loss{};
   int max_batch_tokens = 16384;
-  std::int64_t max_logits = most_logits;
+  std::int64_t max_logits = most_logits(false);
+  Layout layout = Layout::automatic;
+  Recompute recompute = Recompute::automatic;
+  PagesOf pages_of{};  // asked before PrefixOf, of packed suffixes; empty: none
 };
+
+// What a backward of so many suffix tokens behind so many prefix tokens takes at most, beside
+// weights, cache and the head's chunk.
+std::int64_t suffix_bytes(const Config& config, at::ScalarType scalar, std::int64_t tokens,
+                          std::int64_t prefix_tokens, bool recomputes);
 
 struct SuffixResult {
   std::vector<double> gradient;  // of the loss in the row [width]
@@ -111,7 +136,7 @@ struct SuffixResult {
 // The constants before a suffix, or nothing: then they are computed again, without gradient.
 using PrefixOf = std::function<std::optional<CachedPrefix>(int suffix)>;
 
-// Loss and gradient of the row over all suffixes, in padded batches. Sets its own grad and
+// Loss and gradient of the row over all suffixes, a batch of them at a time. Sets its own grad and
 // inference modes and leaves the caller's as they were.
 SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                              const PrefixOf& prefix_of);
@@ -121,9 +146,11 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
                                                  std::span<const Suffix> suffixes,
                                                  const PrefixOf& prefix_of);
 
-// Which suffixes go through the model together: alike in length, at most `max_batch_tokens` padded
-// suffix positions and four times as many prefix positions, but always at least one.
+// Which padded suffixes go through the model together: alike in length, at most `max_batch_tokens`
+// padded suffix positions and four times as many prefix positions, but always at least one.
 std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens);
+// Likewise of packed ones, in their order: few batches, alike in size.
+std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens);
 
 // Adam (arXiv 1412.6980) with decay rates .9 and .95, no weight decay, on float32 values.
 struct Adam {

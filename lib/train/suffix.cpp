@@ -1,59 +1,14 @@
 // The gradient of one row: forward and backward from the first soft token on.
-#include <algorithm>
-
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
+
+#include "kernels/packed.h"
 #include "train/batch.h"
 
 namespace pensive {
 namespace {
-
-// Attention of padded suffixes over constant prefixes and themselves. Queries of one key head are
-// laid out behind one another, so that keys need no copy for grouped heads.
-class SuffixAttention final : public Attention {
- public:
-  SuffixAttention(at::Tensor prefix_keys,    // [layers, suffixes, prefix, kv_heads, head_dim]
-                  at::Tensor prefix_values,  // likewise
-                  at::Tensor mask)           // [suffixes, 1, group * suffix, prefix + suffix]
-      : prefix_keys_(std::move(prefix_keys)),
-        prefix_values_(std::move(prefix_values)),
-        mask_(std::move(mask)) {}
-
-  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
-                    const at::Tensor& values) override {
-    const auto suffixes = mask_.size(0), kv_heads = keys.size(1), head_dim = keys.size(2);
-    const auto group = queries.size(1) / kv_heads, length = keys.size(0) / suffixes;
-    const at::Tensor q = queries.reshape({suffixes, length, kv_heads, group, head_dim})
-                             .permute({0, 2, 3, 1, 4})
-                             .reshape({suffixes, kv_heads, group * length, head_dim});
-    const auto joined = [&](const at::Tensor& prefix, const at::Tensor& own) {
-      return at::cat({prefix.select(0, layer), own.reshape({suffixes, length, kv_heads, head_dim})},
-                     1)
-          .transpose(1, 2);  // [suffixes, kv_heads, prefix + suffix, head_dim]
-    };
-    const at::Tensor mixed = mix(q, joined(prefix_keys_, keys), joined(prefix_values_, values));
-    return mixed.reshape({suffixes, kv_heads, group, length, head_dim})
-        .permute({0, 3, 1, 2, 4})
-        .reshape({suffixes * length, kv_heads * group, head_dim});
-  }
-
- private:
-  // In the brief precisions libtorch would choose cuDNN, which builds a plan for every new shape,
-  // and every batch has one: ten times the time of all the rest.
-  at::Tensor mix(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
-    const bool is_brief =
-        queries.scalar_type() == at::kBFloat16 || queries.scalar_type() == at::kHalf;
-    if (!queries.is_cuda() || !is_brief || queries.size(3) % 8 != 0)
-      return at::scaled_dot_product_attention(queries, keys, values, mask_);
-    const at::Tensor bias =
-        mask_.expand({queries.size(0), queries.size(1), queries.size(2), keys.size(2)});
-    return std::get<0>(at::_scaled_dot_product_efficient_attention(
-        queries, keys, values, bias, /*compute_log_sumexp=*/at::GradMode::is_enabled()));
-  }
-
-  at::Tensor prefix_keys_, prefix_values_, mask_;
-};
 
 // What the head gives back for all targets of a batch.
 struct HeadResult {
@@ -62,54 +17,55 @@ struct HeadResult {
   at::Tensor sums;      // float64 [5]: loss, clipped targets, entropy, KL, weights
 };
 
-// Of one chunk of targets, differentiable in `hidden`; -> [targets, vocabulary].
-at::Tensor head_logprobs(const SuffixSetting& setting, const at::Tensor& hidden) {
-  return at::log_softmax(setting.decoder.head(hidden, Arithmetic::fast) / setting.temperature, -1);
+// [targets, vocab] in float32 (float64 for float64): on CUDA as the product sums them up.
+at::Tensor logits_of(const SuffixSetting& setting, const at::Tensor& hidden) {
+  const bool is_exact = hidden.is_cuda() && at::elementSize(hidden.scalar_type()) == 2;
+  if (is_exact) return at::mm(hidden, setting.decoder.weights().head.t(), at::kFloat);
+  return setting.decoder.head(hidden, Arithmetic::fast);
 }
 
-// [targets]
-at::Tensor pick(const at::Tensor& logprobs, const at::Tensor& tokens) {
-  return logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1);
+std::int64_t chunk_of(const SuffixSetting& setting) {
+  return std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
 }
 
 // The head and the loss in chunks, each backward at once: the loss is a sum over targets, so only
 // the gradient in the hidden states has to outlive a chunk.
-HeadResult head_backward(const SuffixSetting& setting, const SuffixBatch& batch,
+HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
                          const at::Tensor& hidden) {  // [targets, width], detached
-  const std::int64_t vocab = setting.decoder.config().vocab_size;
-  const std::int64_t chunk = std::max<std::int64_t>(1, setting.max_logits / vocab);
+  const std::int64_t chunk = chunk_of(setting);
   std::vector<at::Tensor> gradients, logprobs;
   at::Tensor sums = at::zeros({5}, hidden.options().dtype(at::kDouble));
   for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
     const std::int64_t to = std::min(from + chunk, hidden.size(0));
-    const at::Tensor leaf = hidden.slice(0, from, to).detach().requires_grad_(true);
-    const at::Tensor all = head_logprobs(setting, leaf);
-    const at::Tensor logprob = pick(all, batch.target_tokens.slice(0, from, to));
+    const at::Tensor logits = logits_of(setting, hidden.slice(0, from, to));
+    const at::Tensor tokens = batch.target_tokens.slice(0, from, to);
+    const kernels::TokenLogprobs found =
+        kernels::token_logprobs(logits, tokens, setting.temperature);
     const auto part = [&](const at::Tensor& x) {
-      return x.defined() ? x.slice(0, from, to).to(logprob.dtype()) : x;
+      return x.defined() ? x.slice(0, from, to).to(logits.dtype()) : x;
     };
-    const at::Tensor now = logprob.detach();
-    const Loss loss =
-        grpo_loss({.logprobs = logprob,
-                   .old_logprobs = batch.old_logprobs.defined() ? part(batch.old_logprobs) : now,
-                   .advantages = part(batch.advantages),
-                   .drawn_logprobs = part(batch.drawn_logprobs),
-                   .start_logprobs = part(batch.start_logprobs)},
-                  setting.loss);
+    const at::Tensor leaf = found.logprobs.clone().requires_grad_(true);
+    const Loss loss = grpo_loss(
+        {.logprobs = leaf,
+         .old_logprobs = batch.old_logprobs.defined() ? part(batch.old_logprobs) : found.logprobs,
+         .advantages = part(batch.advantages),
+         .drawn_logprobs = part(batch.drawn_logprobs),
+         .start_logprobs = part(batch.start_logprobs)},
+        setting.loss);
     loss.loss.backward();
-    gradients.push_back(leaf.grad());
-    logprobs.push_back(now);
-    const at::Tensor fixed = all.detach();
-    const at::Tensor entropy = -(fixed.exp() * fixed).sum();
+    gradients.push_back(kernels::token_logprobs_back(logits, tokens, found, leaf.grad(),
+                                                     setting.temperature, hidden.scalar_type())
+                            .matmul(setting.decoder.weights().head));
+    logprobs.push_back(found.logprobs);
     const auto exact = [](const at::Tensor& x) { return x.detach().to(at::kDouble); };
-    sums += at::stack({exact(loss.loss), exact(loss.clipped), exact(entropy), exact(loss.kl),
-                       exact(loss.weight)});
+    sums += at::stack({exact(loss.loss), exact(loss.clipped), exact(found.entropies.sum()),
+                       exact(loss.kl), exact(loss.weight)});
   }
   return {at::cat(gradients), at::cat(logprobs), sums};
 }
 
 // Hands a batch's logprobs out, suffix by suffix.
-void scatter(const SuffixBatch& batch, std::span<const Suffix> suffixes, const at::Tensor& found,
+void scatter(const Batch& batch, std::span<const Suffix> suffixes, const at::Tensor& found,
              std::vector<std::vector<double>>& logprobs) {
   const at::Tensor flat = found.to(at::kCPU, at::kDouble).contiguous();
   const double* next = flat.const_data_ptr<double>();
@@ -120,27 +76,57 @@ void scatter(const SuffixBatch& batch, std::span<const Suffix> suffixes, const a
   }
 }
 
-// [targets, width], differentiable in `embeddings`.
-at::Tensor forward(const SuffixSetting& setting, const SuffixBatch& batch,
-                   const at::Tensor& embeddings) {
-  SuffixAttention attention(batch.keys, batch.values, batch.mask);
-  return setting.decoder.forward(embeddings, batch.positions, attention, Arithmetic::fast)
-      .index_select(0, batch.target_rows);
+// A batch's head, and the gradient of the loss in its embeddings [rows, width].
+struct Pulls {
+  HeadResult head;
+  at::Tensor embeddings;
+};
+
+Pulls pulls_of(const SuffixSetting& setting, const Batch& batch) {
+  const at::Tensor leaf = batch.embeddings.detach().requires_grad_(true);
+  const at::Tensor hidden =
+      setting.decoder.forward(leaf, batch.positions, *batch.attention, Arithmetic::fast)
+          .index_select(0, batch.target_rows);
+  HeadResult head = head_backward(setting, batch, hidden.detach());
+  hidden.backward(head.gradient);
+  return {std::move(head), leaf.grad()};
 }
 
-void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
-              const SuffixBatch& batch, SuffixResult& result) {
-  const at::Tensor leaf = batch.embeddings.detach().requires_grad_(true);
-  const at::Tensor hidden = forward(setting, batch, leaf);
-  const HeadResult head = head_backward(setting, batch, hidden.detach());
+// The same with each layer's input kept and nothing else.
+Pulls pulls_by_layers(const SuffixSetting& setting, const Batch& batch) {
+  const Decoder& decoder = setting.decoder;
+  const Angles angles = decoder.angles(batch.positions);
+  const auto layer = [&](int index, const at::Tensor& x) {
+    return decoder.layer(index, x, angles, *batch.attention, Arithmetic::fast);
+  };
+  std::vector<at::Tensor> inputs{batch.embeddings};
+  {
+    const c10::NoGradGuard no_gradient;
+    for (int index = 0; index < decoder.config().layers; ++index)
+      inputs.push_back(layer(index, inputs.back()));
+  }
+  at::Tensor leaf = inputs.back().detach().requires_grad_(true);
+  const at::Tensor hidden = decoder.finish(leaf).index_select(0, batch.target_rows);
+  HeadResult head = head_backward(setting, batch, hidden.detach());
   hidden.backward(head.gradient);
+  for (int index = decoder.config().layers - 1; index >= 0; --index) {
+    const at::Tensor pull = leaf.grad();
+    inputs.pop_back();
+    leaf = inputs.back().detach().requires_grad_(true);
+    layer(index, leaf).backward(pull);
+  }
+  return {std::move(head), leaf.grad()};
+}
 
+void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, const Batch& batch,
+              bool recomputes, SuffixResult& result) {
+  const Pulls pulls = recomputes ? pulls_by_layers(setting, batch) : pulls_of(setting, batch);
   // The row stands in several places: its gradient is the sum of theirs, taken in float64.
   const at::Tensor sum =
-      leaf.grad().index_select(0, batch.soft_rows).to(at::kCPU, at::kDouble).sum(0);
+      pulls.embeddings.index_select(0, batch.soft_rows).to(at::kCPU, at::kDouble).sum(0);
   const double* values = sum.const_data_ptr<double>();
   for (std::size_t i = 0; i < result.gradient.size(); ++i) result.gradient[i] += values[i];
-  const at::Tensor sums = head.sums.to(at::kCPU);
+  const at::Tensor sums = pulls.head.sums.to(at::kCPU);
   const double* total = sums.const_data_ptr<double>();
   result.loss += total[0];
   result.clipped += static_cast<std::int64_t>(total[1]);
@@ -148,7 +134,12 @@ void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   result.kl += total[3];
   result.weight += total[4];
   result.targets += batch.target_rows.size(0);
-  scatter(batch, suffixes, head.logprobs, result.logprobs);
+  scatter(batch, suffixes, pulls.head.logprobs, result.logprobs);
+}
+
+std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffixes) {
+  return way.is_packed ? plan_packs(suffixes, way.batch_tokens)
+                       : plan_batches(suffixes, way.batch_tokens);
 }
 
 }  // namespace
@@ -160,8 +151,10 @@ SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffi
   SuffixResult result;
   result.gradient.assign(setting.decoder.config().width, 0.0);
   result.logprobs.resize(suffixes.size());
-  for (const std::vector<int>& members : plan_batches(suffixes, setting.max_batch_tokens))
-    backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of), result);
+  const Way way = choose_way(setting, suffixes);
+  for (const std::vector<int>& members : plan(way, suffixes))
+    backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of, way),
+             way.recomputes, result);
   return result;
 }
 
@@ -171,16 +164,21 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
   const c10::InferenceMode no_inference(false);
   const c10::NoGradGuard no_gradient;
   std::vector<std::vector<double>> logprobs(suffixes.size());
-  const std::int64_t chunk =
-      std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
-  for (const std::vector<int>& members : plan_batches(suffixes, setting.max_batch_tokens)) {
-    const SuffixBatch batch = make_batch(setting, suffixes, members, prefix_of);
-    const at::Tensor hidden = forward(setting, batch, batch.embeddings);
+  const std::int64_t chunk = chunk_of(setting);
+  const Way way = choose_way(setting, suffixes);
+  for (const std::vector<int>& members : plan(way, suffixes)) {
+    const Batch batch = make_batch(setting, suffixes, members, prefix_of, way);
+    const at::Tensor hidden =
+        setting.decoder
+            .forward(batch.embeddings, batch.positions, *batch.attention, Arithmetic::fast)
+            .index_select(0, batch.target_rows);
     std::vector<at::Tensor> found;
     for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
       const std::int64_t to = std::min(from + chunk, hidden.size(0));
-      found.push_back(pick(head_logprobs(setting, hidden.slice(0, from, to)),
-                           batch.target_tokens.slice(0, from, to)));
+      found.push_back(kernels::token_logprobs(logits_of(setting, hidden.slice(0, from, to)),
+                                              batch.target_tokens.slice(0, from, to),
+                                              setting.temperature)
+                          .logprobs);
     }
     scatter(batch, suffixes, at::cat(found), logprobs);
   }

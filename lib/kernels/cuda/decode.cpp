@@ -69,7 +69,7 @@ struct Room {
     };
     // First and always as long, so that it stays zero whatever the sizes of steps.
     arrivals = static_cast<int*>(take(model.most_rows * heads * 4));
-    x = take(rows * model.width * size);
+    x = take(rows * model.width * 4);  // float32 in steps of many rows
     normed = take(rows * model.width * size);
     qkv = take(rows * (heads + 2 * model.kv_heads) * dim * size);
     mixed = take(rows * heads * dim * size);
@@ -179,14 +179,14 @@ class Decoder {
     return error;
   }
 
-  // out = x W^T, or out += x W^T.
+  // out = x W^T, or out += x W^T, then of float32.
   int multiply(const void* x, const void* weight, void* out, int rows, int in, int width,
                bool adds) {
     const float one = 1, before = adds ? 1 : 0;
-    const cudaDataType_t type = cublas_type(model_.scalar);
-    const cublasStatus_t status =
-        cublasGemmEx(cublas_, CUBLAS_OP_T, CUBLAS_OP_N, width, rows, in, &one, weight, type, in, x,
-                     type, in, &before, out, type, width, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    const cudaDataType_t type = cublas_type(model_.scalar), of_out = adds ? CUDA_R_32F : type;
+    const cublasStatus_t status = cublasGemmEx(
+        cublas_, CUBLAS_OP_T, CUBLAS_OP_N, width, rows, in, &one, weight, type, in, x, type, in,
+        &before, out, of_out, width, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     return status == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorLaunchFailure;
   }
 
@@ -232,12 +232,13 @@ class Decoder {
     Errors errors;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
     const Way alone{stream, 0};
-    errors +=
-        launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar, alone);
     const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, way);
+    const bool is_few = is_tiled || takes_product(size.rows, model_.width, scalar);
+    errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar,
+                           is_few ? scalar : Scalar::float32, alone);
     if (is_tiled) {
       launch_tiled(size, room, way, errors);
-    } else if (takes_product(size.rows, model_.width, scalar)) {
+    } else if (is_few) {
       launch_few(size, room, way, errors);
     } else {
       if (cublasSetStream(cublas_, stream) != CUBLAS_STATUS_SUCCESS ||
@@ -290,7 +291,7 @@ class Decoder {
                            const void* bias, void* out, int in, int out_width) {
       if (norm) {
         errors += launch_add_norm(room.x, nullptr, norm, room.normed, size.rows, width,
-                                  model_.epsilon, model_.scalar, way);
+                                  model_.epsilon, model_.scalar, model_.scalar, way);
       }
       errors += launch_tiles(
           made(into, norm ? room.normed : x, nullptr, weight, bias, out, in, out_width),
@@ -317,13 +318,13 @@ class Decoder {
           model_.vocab);
   }
 
-  // cuBLAS for the products, one kernel between two of them.
+  // cuBLAS for the products, one kernel between two of them. What layers add up is float32.
   void launch_many(Size size, const Room& room, Way way, Errors& errors) {
     const int rows = size.rows, width = model_.width, inner = model_.inner;
     const void* bias = nullptr;  // of the product before, which is added with the next norm
     const auto norm = [&](const void* weight) {
       errors += launch_add_norm(room.x, bias, weight, room.normed, rows, width, model_.epsilon,
-                                model_.scalar, way);
+                                model_.scalar, Scalar::float32, way);
     };
     for (const CudaLayer& layer : layers_) {
       norm(layer.attention_norm);

@@ -62,12 +62,13 @@ bool takes_tiles(int rows, int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);
 
 // x [rows, width] = the rows' embeddings, zeros where there is no row. draw->tokens still holds
-// what the step before has drawn.
+// what the step before has drawn. Here and in the next x is of the type `of_x`: `scalar` or
+// float32.
 int launch_embed(const CudaRow* step, const CudaDraw* draw, void* x, int rows, int width,
-                 Scalar scalar, Way way);
+                 Scalar scalar, Scalar of_x, Way way);
 // x += bias where there is one; out = rms_norm(x). In place for x.
 int launch_add_norm(void* x, const void* bias, const void* weight, void* out, int rows, int width,
-                    double epsilon, Scalar scalar, Way way);
+                    double epsilon, Scalar scalar, Scalar of_x, Way way);
 // out = silu(gate) * up of gate_up + bias; bias may be null.
 int launch_gate(const void* gate_up, const void* bias, void* out, int rows, int inner,
                 Scalar scalar, Way way);

@@ -12,7 +12,7 @@
 namespace pensive::kernels {
 
 int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t rows,
-                    std::int32_t width, double epsilon, Scalar scalar, void* stream);
+                    std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream);
 int launch_silu_mul(const void* gate_up, void* out, std::int32_t rows, std::int32_t inner,
                     Scalar scalar, void* stream);
 int launch_rotate(const void* x, std::int64_t x_stride, const void* cosines, const void* sines,
@@ -25,6 +25,14 @@ int launch_paged_attention(const void* queries, std::int64_t query_stride, const
                            const std::int32_t* starts, const std::int32_t* lengths, CudaShape shape,
                            double scale, Scalar scalar, void* stream);
 int launch_draw(const CudaDraw& draw, void* stream);
+int launch_rms_norm_back(const void* x, const void* weight, const void* pull, void* out,
+                         std::int32_t rows, std::int32_t width, double epsilon, Scalar scalar,
+                         Scalar of_x, void* stream);
+int launch_silu_mul_back(const void* gate_up, const void* pull, void* out, std::int32_t rows,
+                         std::int32_t inner, Scalar scalar, void* stream);
+int launch_token_logprobs(const CudaTokens& tokens, void* stream);
+int launch_token_logprobs_back(const CudaTokens& tokens, const float* pulls, void* out,
+                               Scalar scalar, void* stream);
 int make_decoder(const CudaModel& model, int device, void** host_decoder);
 void free_decoder(void* decoder);
 std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest);

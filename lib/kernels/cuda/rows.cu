@@ -1,5 +1,5 @@
 // Norm, activation, rotation and writing to the cache: each bound by memory, one pass each.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/pack.h"
 
 namespace pensive::kernels {
 namespace {
@@ -7,30 +7,43 @@ namespace {
 constexpr int threads = 256;
 constexpr int most_blocks = 65535;
 
-template <class S, class T = Compute<S>>
-__global__ void rms_norm(const S* x, const S* weight, S* out, int width, T epsilon) {
+template <class S, class X, int V, class T = Compute<S>>
+__global__ void __launch_bounds__(threads)
+    rms_norm(const X* x, const S* weight, S* out, int width, T epsilon) {
   __shared__ T shared[33];
-  const S* row = x + static_cast<std::int64_t>(blockIdx.x) * width;
+  const X* row = x + static_cast<std::int64_t>(blockIdx.x) * width;
   S* to = out + static_cast<std::int64_t>(blockIdx.x) * width;
   T squares = 0;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    T here = widen(row[i]);
-    squares += here * here;
+  for (int i = threadIdx.x * V; i < width; i += blockDim.x * V) {
+    const auto lot = load_lot<X, V>(row + i);
+#pragma unroll
+    for (int e = 0; e < V; ++e) squares += widen(lot.values[e]) * widen(lot.values[e]);
   }
   T mean = join_block(squares, shared, Sum{}) / static_cast<T>(width) + epsilon;
   T scale = static_cast<T>(1) / sqrt(mean);
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    narrow(widen(row[i]) * scale * widen(weight[i]), to + i);
+  for (int i = threadIdx.x * V; i < width; i += blockDim.x * V) {
+    const auto lot = load_lot<X, V>(row + i);
+    auto made = load_lot<S, V>(weight + i);
+#pragma unroll
+    for (int e = 0; e < V; ++e)
+      narrow(widen(lot.values[e]) * scale * widen(made.values[e]), &made.values[e]);
+    store_lot(made, to + i);
   }
 }
 
-template <class S, class T = Compute<S>>
-__global__ void silu_mul(const S* gate_up, S* out, int rows, int inner) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
+template <class S, int V, class T = Compute<S>>
+__global__ void __launch_bounds__(threads) silu_mul(const S* gate_up, S* out, int rows, int inner) {
+  const int i = (blockIdx.x * blockDim.x + threadIdx.x) * V;
   if (i >= inner) return;
   for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    T gate = widen(gate_up[row * 2 * inner + i]), up = widen(gate_up[row * 2 * inner + inner + i]);
-    narrow(gate / (static_cast<T>(1) + exp(-gate)) * up, out + row * inner + i);
+    auto lot = load_lot<S, V>(gate_up + row * 2 * inner + i);
+    const auto ups = load_lot<S, V>(gate_up + row * 2 * inner + inner + i);
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      T gate = widen(lot.values[e]);
+      narrow(gate / (static_cast<T>(1) + exp(-gate)) * widen(ups.values[e]), &lot.values[e]);
+    }
+    store_lot(lot, out + row * inner + i);
   }
 }
 
@@ -78,13 +91,20 @@ int round_to_warps(int count) {
 }  // namespace
 
 int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t rows,
-                    std::int32_t width, double epsilon, Scalar scalar, void* stream) {
+                    std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream) {
   return by_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
-    rms_norm<S><<<rows, round_to_warps(width), 0, static_cast<cudaStream_t>(stream)>>>(
-        static_cast<const S*>(x), static_cast<const S*>(weight), static_cast<S*>(out), width,
-        static_cast<Compute<S>>(epsilon));
-    return cudaGetLastError();
+    return by_row_type<S>(scalar, of_x, [&](auto row_type) -> int {
+      using X = decltype(row_type);
+      return by_lots<X>({x, weight, out}, width, [&](auto lots) -> int {
+        constexpr int V = decltype(lots)::count;
+        rms_norm<S, X, V>
+            <<<rows, round_to_warps(width / V), 0, static_cast<cudaStream_t>(stream)>>>(
+                static_cast<const X*>(x), static_cast<const S*>(weight), static_cast<S*>(out),
+                width, static_cast<Compute<S>>(epsilon));
+        return cudaGetLastError();
+      });
+    });
   });
 }
 
@@ -92,10 +112,13 @@ int launch_silu_mul(const void* gate_up, void* out, std::int32_t rows, std::int3
                     Scalar scalar, void* stream) {
   return by_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
-    dim3 grid((inner + threads - 1) / threads, rows < most_blocks ? rows : most_blocks);
-    silu_mul<S><<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(
-        static_cast<const S*>(gate_up), static_cast<S*>(out), rows, inner);
-    return cudaGetLastError();
+    return by_lots<S>({gate_up, out}, inner, [&](auto lots) -> int {
+      constexpr int V = decltype(lots)::count;
+      dim3 grid((inner / V + threads - 1) / threads, rows < most_blocks ? rows : most_blocks);
+      silu_mul<S, V><<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(
+          static_cast<const S*>(gate_up), static_cast<S*>(out), rows, inner);
+      return cudaGetLastError();
+    });
   });
 }
 
@@ -127,7 +150,7 @@ int launch_write_pages(const void* x, std::int64_t x_stride, void* pages, const 
 
 int find_kernel() {
   cudaFuncAttributes attributes;
-  int error = cudaFuncGetAttributes(&attributes, rms_norm<float>);
+  int error = cudaFuncGetAttributes(&attributes, rms_norm<float, float, 1>);
   cudaGetLastError();  // leaves no error behind for the host's next check
   return error;
 }
