@@ -2,6 +2,7 @@
 import json
 import math
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -42,9 +43,11 @@ class Exams:
         if found.returncode:
             print(f"{key}: {found.stderr.strip()[-300:]}", file=sys.stderr)
             return None
-        rows = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda row: row["problem"])
+        rows = sorted(map(json.loads, samples.read_text().splitlines()), key=lambda row: (row["problem"], row["sample"]))
         line = {"key": key, "part": part, "n": n, "habit": habit, "spec": spec, "extra": list(map(str, extra)),
-                "right": "".join("1" if row["score"] else "0" for row in rows), "tokens": [row["tokens"] for row in rows]}
+                "right": "".join("1" if row["score"] else "0" for row in rows), "tokens": [row["tokens"] for row in rows],
+                "modes": "".join(mode_of(row["text"]) for row in rows), "steps": right_steps(row["text"] for row in rows),
+                "said": json.loads(found.stdout)}
         with self.lock:
             self.done[key] = line
             with self.args.out.open("a") as out:
@@ -53,12 +56,51 @@ class Exams:
         return line
 
 
+MODES = {"1": "careful", "2": "by two", "3": "by three", "k": "keep", "?": "other", "-": "no look"}
+OPENING = re.compile(r"(Wait, |Hmm, |Alternatively, |<think>|continue)*")
+STEP = re.compile(r"(\d\d)((?: [-+*] \d\d)+) = (\d\d)")
+
+
+def mode_of(text):
+    """How the look after the first attempt begins, as one of MODES: by how many operations its first step has."""
+    lines = text.split("</think>")[0].split("\n")
+    if len(lines) < 2 or not lines[1]:
+        return "-"
+    look = lines[1][OPENING.match(lines[1]).end():]
+    if look.startswith("So "):
+        return "k"
+    step = STEP.match(look)
+    count = len(step[2]) // 5 if step else 0
+    return str(count) if count in (1, 2, 3) else "?"
+
+
+def right_steps(texts):
+    """Of the written steps of one, two and three operations: [right, all]."""
+    found = {size: [0, 0] for size in ("1", "2", "3")}
+    for text in texts:
+        for start, chain, value in STEP.findall(text):
+            size = str(len(chain) // 5)
+            if size in found:
+                found[size][0] += task.truth(*task.parse(start + chain)) == int(value)
+                found[size][1] += 1
+    return found
+
+
 def accuracy(line):
     return line["right"].count("1") / len(line["right"])
 
 
 def mean(line):
     return statistics.fmean(line["tokens"])
+
+
+def two_errors(line):
+    """Standard errors of the accuracy of n problems with several samples each, in points: over samples on these
+    problems, and over problems."""
+    size = len(line["right"]) // line["n"]
+    parts = [[int(c) for c in line["right"][at:at + size]] for at in range(0, len(line["right"]), size)]
+    drawn = sum(statistics.variance(part) / size for part in parts) ** .5 / len(parts)
+    return 100 * drawn, 100 * statistics.stdev(map(statistics.fmean, parts)) / math.sqrt(len(parts))
 
 
 def in_parallel(calls, jobs):

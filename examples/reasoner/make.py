@@ -98,6 +98,9 @@ def optimise(args, net, data, say):
     """Adam on float32 weights; forward and backward through a copy in the type that ships."""
     gpu, began, step, progress = args.device == "cuda", time.time(), 0, 0.0
     twin = copy.deepcopy(net).to(torch.bfloat16 if gpu else torch.float32)
+    if args.compile:  # the same arithmetic in fewer kernels
+        for layer in twin.model.layers:
+            layer.compile(dynamic=False)
     master, low = list(net.parameters()), list(twin.parameters())
     adam = torch.optim.AdamW(master, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=gpu)
     mean = data.tokens / args.traces * args.batch * 0.8  # tokens with loss in a batch, about
@@ -247,6 +250,7 @@ def arguments():
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the layers: more steps a second")
     parser.add_argument("--n", type=int, default=8000)
     parser.add_argument("--wide", type=int, default=512)
     parser.add_argument("--decode", type=int, default=8192)
