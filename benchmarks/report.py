@@ -88,6 +88,7 @@ def place(line):
     words = [line.get("hardware") or line.get("device", ""), line.get("precision", "")]
     if line.get("threads"):
         words.append(f"{line['threads']} threads")
+    words.append(line.get("conditions", ""))
     if line.get("copy_TB_per_s"):
         words.append(f"copies at {line['copy_TB_per_s']:.2f} TB/s")
     return ", ".join(word for word in words if word)
