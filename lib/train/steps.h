@@ -83,9 +83,6 @@ std::optional<Suffix> find_suffix(const Trace& trace, std::span<const int> depth
 // Tokens drawn from the model after the prompt, taken back or not: what the loss is divided by.
 std::int64_t drawn_tokens(const Trace& trace) noexcept;
 
-// Logits that exist at once, in one chunk of the head.
-constexpr std::int64_t most_logits = std::int64_t{1} << 24;
-
 // What all suffixes of one backward share.
 struct SuffixSetting {
   const Decoder& decoder;
@@ -94,7 +91,8 @@ struct SuffixSetting {
   double temperature = 1;
   LossSetting loss{};
   int max_batch_tokens = 16384;
-  std::int64_t max_logits = most_logits;
+  // Logits that exist at once, in one chunk of the head.
+  std::int64_t max_logits = std::int64_t{1} << 24;
 };
 
 struct SuffixResult {
