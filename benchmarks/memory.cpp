@@ -75,6 +75,7 @@ void measure_memory(const Options& options, const Device& device, const Lines& l
   wanted.cache_tokens = 64 * 1024;
   const MemoryPlan plan = plan_memory(options.model, how, wanted);
   at::empty({1}, at::dtype(at::kByte).device(kernels::to_torch(device)));  // awakes the allocator
+  c10::getDeviceAllocator(at::kCUDA)->emptyCache();
   std::int64_t free = free_bytes(device);
   std::int64_t planned = 0, taken = 0;
   const auto tell = [&](std::string_view part, std::int64_t of_plan) {

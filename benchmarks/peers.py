@@ -69,9 +69,9 @@ def llama_turn(file, threads):
 
 
 def in_turn(command, threads):
-    """The JSON lines of another process with as many threads."""
+    """The JSON lines of another process with as many threads, which wait awake as llama.cpp's do."""
     text = subprocess.run(command, check=True, capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": str(threads)}).stdout
+                          env=os.environ | {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "3000000"}).stdout
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 

@@ -1,4 +1,5 @@
 // What plan_memory() says, held against what libtorch's allocators then say.
+#include <ATen/Parallel.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
@@ -128,7 +129,8 @@ TEST(Memory, IsOnACpuAsPlannedWeightByWeightAndStepByStep) {
     EXPECT_EQ(plan.decode_step_bytes + plan.runtime_bytes, 0);
     const std::int64_t steps = peak_of([&] { run(engine, one); });
     EXPECT_LE(steps, plan.prompt_step_bytes);
-    EXPECT_GE(steps + (2 << 20), plan.prompt_step_bytes / 2);
+    const std::int64_t threads = at::get_num_threads();  // each has room that it may not need
+    EXPECT_GE(steps + (threads + 1) * (2 << 20), plan.prompt_step_bytes / 2);
   }
 }
 

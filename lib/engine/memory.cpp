@@ -1,5 +1,7 @@
 #include "engine/memory.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -59,6 +61,21 @@ std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int
   return std::max(layers, logits) + mebibyte;
 }
 
+// Each thread's own room in the CPU's loops: scores and turned keys of attention, a panel of a
+// product (lib/kernels/attention_cpu.cpp, product_loops.h).
+std::int64_t thread_bytes(const Sizes& sizes, std::int64_t longest) {
+  if (sizes.device.kind == DeviceKind::cuda) return 0;
+  const std::int64_t wide = std::max<std::int64_t>(sizes.value_bytes(), 4);
+  const std::int64_t scores = 131072 + sizes.heads / sizes.kv_heads * longest;
+  return at::get_num_threads() * wide * (scores + 32768);
+}
+
+// The longest sequence that so many pages hold.
+std::int64_t longest_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pages) {
+  const std::int64_t most = sizes.positions / options.page_tokens + 1;
+  return std::min(sizes.positions, std::min(pages, most) * options.page_tokens);
+}
+
 // lib/kernels/cuda/decode.cpp lays it out; 64 splits of a row's cache are the most, 32 those of
 // 8,192 positions.
 std::int64_t decode_step_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t rows,
@@ -67,7 +84,7 @@ std::int64_t decode_step_bytes(const Sizes& sizes, const EngineOptions& options,
                           options.arithmetic == Arithmetic::fast && sizes.scalar != at::kDouble;
   if (!has_graphs) return 0;
   const std::int64_t size = sizes.value_bytes(), own = sizes.heads * sizes.head_dim;
-  const std::int64_t longest = std::min(sizes.positions, pages * options.page_tokens);
+  const std::int64_t longest = longest_of(sizes, options, pages);
   const std::int64_t splits = longest > 8192 || rows <= 4 ? 64 : 32;
   const std::int64_t values = 2 * sizes.width + own + 2 * sizes.kv_heads * sizes.head_dim + own +
                               3 * sizes.inner + sizes.vocab;
@@ -85,7 +102,8 @@ struct Steps {
 Steps steps_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pages) {
   const std::int64_t tokens = options.max_tokens_per_step;
   const std::int64_t rows = std::min<std::int64_t>(options.max_live_sequences, pages);
-  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)),
+  const std::int64_t longest = longest_of(sizes, options, pages);
+  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest),
           decode_step_bytes(sizes, options, options.max_live_sequences, pages)};
 }
 

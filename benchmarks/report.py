@@ -1,0 +1,196 @@
+"""Writes the tables of docs/performance.md from benchmarks/results/*.jsonl, or says that they are out of date.
+
+    python benchmarks/report.py           # writes
+    python benchmarks/report.py --check   # exit code 1 where the document is not what the results make it
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a function here. A line of results is what
+pensive-bench and the peers' scripts print: case, shape, unit, median, low, high and n of the repetitions, and where
+they are known goal (P1 to P9), limit, share (of the limit), copy_TB_per_s (measured in the same run), peer (its figure,
+taken in turns), ratio, hardware, device, precision.
+"""
+
+import argparse
+import difflib
+import json
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+DOCUMENT = HERE.parent / "docs" / "performance.md"
+GOALS = {
+    "P1": "decode, batch 1: share of the limit; 60%, 78%, 88%",
+    "P2": "decode, batch 64, context 512: 15,000, 25,000, 40,000 tokens/s",
+    "P3": "prefill of 2,048 tokens: share of a large product; 50%, 65%, 80%",
+    "P4": "a GRPO step, 32 x 16 x 512: 25, 12, 8 s",
+    "P5": "backward beside the whole-sequence peer's: 2, 3, 4 times",
+    "P6": "all guides armed, batch 1: cost 3%, 1%, 0.3%",
+    "P7": "fork at 8,192 tokens: 1 ms, 100 us, 20 us",
+    "P8": "CPU, SmolLM2: decode 1.5x Transformers, then level with llama.cpp and prefill 1.2x, then 1.3x both",
+    "P9": "gap between engine and trainer: reported, 0.01 nats in the mean, 0",
+}
+
+
+def read(folder):
+    """Every line of every file, in order, with the file's name."""
+    lines = []
+    for file in sorted(folder.glob("*.jsonl")):
+        for number, text in enumerate(file.read_text().splitlines(), 1):
+            try:
+                lines.append({"file": file.stem} | json.loads(text))
+            except (json.JSONDecodeError, TypeError):
+                raise SystemExit(f"expected a JSON object; found another line ({file.name}, line {number})")
+    return lines
+
+
+def goal_of(line):
+    if "goal" in line:
+        return line["goal"]
+    shape = line.get("shape", "")
+    if line.get("case") != "decode share" or not line.get("graphs", True) or not shape.startswith("r1"):
+        return None
+    if "batch 1, context 64 " in shape:
+        return "P1"
+    return "P2" if "batch 64, context 512 " in shape else None
+
+
+def number(value):
+    """Three digits that count, thousands set apart."""
+    if value is None:
+        return ""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def figure(line):
+    unit = line.get("unit", "")
+    text = number(line.get("median")) + (f" {unit}" if unit else "")
+    low, high = line.get("low"), line.get("high")
+    if line.get("n", 1) > 1 and low is not None and "ratio" not in line:
+        text += f" ({number(low)} to {number(high)}, n = {line['n']})"
+    return text
+
+
+def beside(line):
+    """The limit or the peer, and what the figure is of it."""
+    if "peer" in line:
+        spread = f" ({line['low']} to {line['high']}, n = {line['n']})" if line.get("n", 1) > 1 else ""
+        return f"{number(line['peer'])} {line.get('unit', '')}".strip(), f"{line['ratio']}x{spread}"
+    if "ratio" in line:
+        return "", f"{number(line['ratio'])}x"
+    if line.get("limit"):
+        return number(line["limit"]), f"{100 * line['share']:.0f}%"
+    return "", ""
+
+
+def place(line):
+    words = [line.get("hardware") or line.get("device", ""), line.get("precision", "")]
+    if line.get("threads"):
+        words.append(f"{line['threads']} threads")
+    words.append(line.get("conditions", ""))
+    if line.get("copy_TB_per_s"):
+        words.append(f"copies at {line['copy_TB_per_s']:.2f} TB/s")
+    return ", ".join(word for word in words if word)
+
+
+def table(head, rows):
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)] + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def goals(lines):
+    """Every line that counts towards a goal."""
+    rows = []
+    for goal, text in GOALS.items():
+        found = [line for line in lines if goal_of(line) == goal]
+        for line in found:
+            what = line["case"] + (f": {line['shape']}" if line.get("shape") else "")
+            limit, share = beside(line)
+            rows.append([goal, what, figure(line), limit, share, place(line)])
+        if not found:
+            rows.append([goal, text, "not measured", "", "", ""])
+    return table(["", "case", "figure", "limit or peer", "share or ratio", "where"], rows)
+
+
+def targets(lines):
+    """What the goals ask."""
+    return table(["", "asked for: credible, leading, moonshot"], [[goal, text] for goal, text in GOALS.items()])
+
+
+def shape_order(shape):
+    return tuple(int(digits.replace(",", "")) for digits in re.findall(r"\d[\d,]*", shape))
+
+
+def decode(lines):
+    """Decode by batch and context, a column a file, with and without graphs."""
+    columns, cells = [], {}
+    for line in lines:
+        if line.get("case") != "decode share":
+            continue
+        model, _, shape = line["shape"].partition(", ")
+        column = model + ("" if line.get("graphs", True) else ", without graphs")
+        if column not in columns:
+            columns.append(column)
+        text = line.get("unfit") or number(line["median"])
+        if line.get("limit"):
+            text += f" ({100 * line['share']:.0f}%)"
+        cells[shape, column] = text
+    shapes = sorted({shape for shape, _ in cells}, key=shape_order)
+    return table(["batch, context"] + columns,
+                 [[shape.removeprefix("batch ")] + [cells.get((shape, column), "") for column in columns]
+                  for shape in shapes])
+
+
+def peers(lines):
+    """Beside other programs, in turns."""
+    rows = [[line["model"], line["case"], line["precision"], number(line["median"]), number(line["peer"]),
+             beside(line)[1], line.get("versions", ""), place(line)] for line in lines if "peer" in line]
+    return table(["model", "case", "precision", "pensive", "peer", "ratio", "versions", "where"], rows)
+
+
+def memory(lines):
+    """What was planned beside what was taken."""
+    rows = [[line["shape"], f"{line['planned_MB']:,.0f}", f"{line['taken_MB']:,.0f}",
+             f"{100 * line['taken_MB'] / line['planned_MB']:.0f}%", place(line)]
+            for line in lines if line.get("case") == "memory"]
+    return table(["part", "planned, MB", "taken, MB", "", "where"], rows)
+
+
+def load(lines):
+    """How fast weights come to their device."""
+    rows = [[line["shape"], figure(line), place(line)] for line in lines if line.get("case") == "load"]
+    return table(["case", "figure", "where"], rows)
+
+
+TABLES = {function.__name__: function for function in (goals, targets, decode, peers, memory, load)}
+BLOCK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def rewritten(text, lines):
+    def fill(match):
+        name = match.group(1)
+        if name not in TABLES:
+            raise SystemExit(f"expected a table of {', '.join(TABLES)}; found {name} ({DOCUMENT.name})")
+        return "\n".join([f"<!-- table {name} -->", *TABLES[name](lines), "<!-- end -->"])
+
+    return BLOCK.sub(fill, text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    before = DOCUMENT.read_text()
+    after = rewritten(before, read(HERE / "results"))
+    if not args.check:
+        DOCUMENT.write_text(after)
+        return 0
+    difference = list(difflib.unified_diff(before.splitlines(), after.splitlines(), DOCUMENT.name, "results", lineterm=""))
+    print("\n".join(difference))
+    if difference:
+        print("python benchmarks/report.py writes it", file=sys.stderr)
+    return 1 if difference else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# run.sh BUILD PEERS [ARGUMENTS of pensive-bench]: every benchmark, into benchmarks/results; then the tables of
+# docs/performance.md. On a card (--device cuda) the goals P1 to P7 and P9, on shapes of random weights, written to the
+# temporary folder the first time (6 GB). PEERS = 1: the other programs, in the same run as ours (P5 on a card, P8).
+set -euo pipefail
+build=$1
+peers=$2
+shift 2
+bench="$build/bin/pensive-bench"
+out=benchmarks/results
+
+on_card() {
+  [[ " $* " == *" --device cuda"* ]]
+}
+
+if [[ $peers == 1 ]]; then
+  python=.setup/peers/bin/python
+  tests/smollm2.sh
+  "$python" -c 'import llama_cpp' 2>/dev/null || .setup/peers/bin/pip install --quiet llama-cpp-python  # builds: minutes
+  [[ -f .setup/gguf/bfloat16.gguf ]] || "$python" benchmarks/peers.py --make-gguf .setup/gguf
+  "$python" benchmarks/peers.py "$bench" .setup/smollm2 --gguf .setup/gguf --out "$out/smollm2-peers.jsonl" "$@"
+  ! on_card "$@" || "$python" benchmarks/peers_backward.py --out "$out/backward-peers.jsonl"
+else
+  "$bench" --out "$out" "$@"
+  if on_card "$@"; then
+    for shape in r1-1.5b llama-1b; do
+      "$bench" --shape "$shape" --repetitions 3 --out "$out" "$@"
+      "$bench" --shape "$shape" --training --repetitions 3 --out "$out" "$@"
+    done
+    "$bench" --shape r1-1.5b --memory --out "$out" "$@"
+  fi
+fi
+python3 benchmarks/report.py
