@@ -71,6 +71,7 @@ const CudaTable table = {
     free_decoder,
     workspace_bytes,
     decode,
+    profile,
 };
 
 }  // namespace
