@@ -38,7 +38,9 @@ Bench::Bench(const Options& options)
   if (options.out.empty()) return;
   std::filesystem::create_directories(options.out);
   const std::string device = to_string(model_->info().device).substr(0, 4);
-  const auto name = std::filesystem::path(options.model).filename().string();
+  const bool is_steps = options.grid || options.profile;
+  const auto name = is_steps ? fmt::format("{}-{}", options.shape, options.grid ? "grid" : "parts")
+                             : std::filesystem::path(options.model).filename().string();
   file_ = std::fopen(fmt::format("{}/{}-{}.jsonl", options.out, name, device).c_str(), "w");
 }
 
@@ -204,13 +206,24 @@ int main(int argc, char** argv) try {
   app.add_flag("--guides", options.only_guides, "only what guides cost");
   app.add_option(
       "--shape", options.shape,
-      "r1-1.5b or llama-1b: decode of random weights of that shape, and its share of the "
+      "r1-1.5b, llama-1b or smollm2: decode of random weights of that shape, and its share of the "
       "card's copy bandwidth; --model gives the tokenizer");
+  app.add_flag("--grid", options.grid,
+               "with --shape: single steps of batches 1 to 256 at contexts 512, 8,192 and 32,768");
+  app.add_flag("--profile", options.profile, "with --shape: where the time of a step goes");
   std::string folder = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
   app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
       ->capture_default_str();
   app.add_flag("!--no-graphs", options.graphs, "decode without CUDA graphs");
   CLI11_PARSE(app, argc, argv);
+  if (options.grid || options.profile) {
+    const bench::Shape& shape = bench::shape_named(options.shape);
+    bench::Bench bench(options);
+    const double copies = bench::copy_bandwidth();
+    if (options.grid) bench.grid(shape, copies);
+    if (options.profile) bench.profile(shape, copies);
+    return 0;
+  }
   if (!options.shape.empty()) {
     const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
     if (!std::filesystem::exists(made / "model.safetensors"))

@@ -20,7 +20,10 @@ struct Options {
   bool single = false, only_guides = false;
   std::string shape;  // a random checkpoint of this shape instead of `model`
   bool graphs = true;
+  bool grid = false, profile = false;  // of `shape`
 };
+
+struct Shape;
 
 // Of the repetitions.
 struct Spread {
@@ -39,6 +42,10 @@ class Bench {
   // Decode of a random checkpoint, with the share of what the card's memory allows: every weight
   // but the embedding table, and every key and value, read once a step.
   void decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second);
+  // Steps of every batch and context, each as a share of what the card's memory allows.
+  void grid(const Shape& shape, double copy_bytes_per_second);
+  // Where the time of a step goes, kernel by kernel.
+  void profile(const Shape& shape, double copy_bytes_per_second);
   void train_step(int prompts, int group, Branch branch);
   // What every guide of the catalogue costs, armed and never firing: tokens/s over those without
   // one, taken in turns.
