@@ -57,9 +57,12 @@ Bench::Bench(const Options& options)
     : options_(options),
       model_(Model::load(options.model, {.device = Device::parse(options.device),
                                          .precision = options.precision})) {
-  const std::string name = std::filesystem::path(options.model).filename().string();
-  lines_ = std::make_unique<const Lines>(options.out, name + (options.training ? "-training" : ""),
-                                         model_->info().device);
+  const bool is_steps = options.grid || options.profile;
+  std::string name =
+      is_steps ? options.shape : std::filesystem::path(options.model).filename().string();
+  if (options.training) name += "-training";
+  if (is_steps) name += options.grid ? "-grid" : "-parts";
+  lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
 }
 
 void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
@@ -218,8 +221,11 @@ int main(int argc, char** argv) try {
                "only the engine's own part: running ahead or not, all guides together, forks");
   app.add_option(
       "--shape", options.shape,
-      "r1-1.5b or llama-1b: decode of random weights of that shape, and its share of the "
+      "r1-1.5b, llama-1b or smollm2: decode of random weights of that shape, and its share of the "
       "card's copy bandwidth; --model gives the tokenizer");
+  app.add_flag("--grid", options.grid,
+               "with --shape: single steps of batches 1 to 256 at contexts 512, 8,192 and 32,768");
+  app.add_flag("--profile", options.profile, "with --shape: where the time of a step goes");
   std::string folder = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
   app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
       ->capture_default_str();
@@ -236,6 +242,14 @@ int main(int argc, char** argv) try {
   bool only_memory = false;
   app.add_flag("--memory", only_memory, "how fast weights load, and what was planned and taken");
   CLI11_PARSE(app, argc, argv);
+  if (options.grid || options.profile) {
+    const bench::Shape& shape = bench::shape_named(options.shape);
+    bench::Bench bench(options);
+    const double copies = bench::copy_bandwidth();
+    if (options.grid) bench.grid(shape, copies);
+    if (options.profile) bench.profile(shape, copies);
+    return 0;
+  }
   if (!options.shape.empty()) {
     const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
     if (!std::filesystem::exists(made / "model.safetensors"))

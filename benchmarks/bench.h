@@ -20,9 +20,12 @@ struct Options {
   bool single = false, only_guides = false, only_engine = false;
   std::string shape;  // a random checkpoint of this shape instead of `model`
   bool graphs = true, run_ahead = true;
-  bool training = false;  // with a shape: prefill and training instead of decode
-  int batch_tokens = 0;   // of a backward; 0: the default
+  bool training = false;               // with a shape: prefill and training instead of decode
+  int batch_tokens = 0;                // of a backward; 0: the default
+  bool grid = false, profile = false;  // of `shape`
 };
+
+struct Shape;
 
 // Lines of JSON to standard output and, where there is a folder, to a file in it. Each gets the
 // name of the card or processor.
@@ -60,6 +63,10 @@ class Bench {
   // Decode of a random checkpoint, with the share of what the card's memory allows: every weight
   // but the embedding table, and every key and value, read once a step.
   void decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second);
+  // Steps of every batch and context, each as a share of what the card's memory allows.
+  void grid(const Shape& shape, double copy_bytes_per_second);
+  // Where the time of a step goes, kernel by kernel.
+  void profile(const Shape& shape, double copy_bytes_per_second);
   void train_step(int prompts, int group, Branch branch);
   // FLOP/s of products in this precision, of two square matrices that fill the device.
   double product_rate() const;

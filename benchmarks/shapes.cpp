@@ -1,6 +1,5 @@
 #include "shapes.h"
 
-#include <dlfcn.h>
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -11,6 +10,8 @@
 #include <fstream>
 #include <stdexcept>
 #include <vector>
+
+#include "runtime.h"
 
 namespace pensive::bench {
 namespace {
@@ -33,7 +34,14 @@ constexpr Shape shapes[] = {
 "rope_scaling":{"factor":32.0,"high_freq_factor":4.0,"low_freq_factor":1.0,
 "original_max_position_embeddings":8192,"rope_type":"llama3"},"rope_theta":500000.0,
 "tie_word_embeddings":true,"torch_dtype":"bfloat16","vocab_size":128256})",
-     16, 2048, 8192, 32, 8, 64, 128256, true, false}};
+     16, 2048, 8192, 32, 8, 64, 128256, true, false},
+    {"smollm2",
+     R"({"architectures":["LlamaForCausalLM"],"attention_bias":false,"attention_dropout":0.0,
+"bos_token_id":1,"eos_token_id":2,"hidden_act":"silu","hidden_size":576,"intermediate_size":1536,
+"max_position_embeddings":8192,"mlp_bias":false,"model_type":"llama","num_attention_heads":9,
+"num_hidden_layers":30,"num_key_value_heads":3,"rms_norm_eps":1e-05,"rope_theta":100000,
+"tie_word_embeddings":true,"torch_dtype":"bfloat16","vocab_size":49152})",
+     30, 576, 1536, 9, 3, 64, 49152, true, false}};
 
 struct Tensor {
   std::string name;
@@ -91,47 +99,13 @@ void fill(const Tensor& tensor, std::uint64_t key, std::vector<std::uint16_t>& v
   }
 }
 
-// What of the CUDA runtime a copy needs, from the library that libpensive-cuda.so has loaded.
-class Runtime {
- public:
-  Runtime() : library_(dlopen("libcudart.so.13", RTLD_NOW)) {
-    if (!library_) return;
-    find("cudaMalloc", allocate);
-    find("cudaFree", release);
-    find("cudaMemcpyAsync", copy);
-    find("cudaEventCreate", create);
-    find("cudaEventRecord", record);
-    find("cudaEventSynchronize", wait);
-    find("cudaEventElapsedTime", elapsed);
-    find("cudaGetDeviceProperties", properties);
-  }
-  bool is_there() const {
-    return library_ && allocate && release && copy && create && record && wait && elapsed;
-  }
-
-  int (*allocate)(void**, std::size_t) = nullptr;
-  int (*release)(void*) = nullptr;
-  int (*copy)(void*, const void*, std::size_t, int, void*) = nullptr;
-  int (*create)(void**) = nullptr;
-  int (*record)(void*, void*) = nullptr;
-  int (*wait)(void*) = nullptr;
-  int (*elapsed)(float*, void*, void*) = nullptr;
-  int (*properties)(void*, int) = nullptr;  // of a struct that begins with the card's name
-
- private:
-  template <class F>
-  void find(const char* name, F& function) {
-    function = reinterpret_cast<F>(dlsym(library_, name));
-  }
-  void* library_;
-};
-
 }  // namespace
 
 const Shape& shape_named(std::string_view name) {
   for (const Shape& shape : shapes)
     if (shape.name == name) return shape;
-  throw std::runtime_error(fmt::format("expected r1-1.5b or llama-1b; found {} (--shape)", name));
+  throw std::runtime_error(
+      fmt::format("expected r1-1.5b, llama-1b or smollm2; found {} (--shape)", name));
 }
 
 void write_checkpoint(const Shape& shape, const fs::path& tokenizer_of, const fs::path& folder) {
@@ -170,7 +144,6 @@ void write_checkpoint(const Shape& shape, const fs::path& tokenizer_of, const fs
 double copy_bandwidth() {
   const Runtime calls;
   constexpr std::size_t bytes = std::size_t{1} << 30;
-  constexpr int within_card = 3;
   void *from = nullptr, *to = nullptr, *begin = nullptr, *end = nullptr;
   if (!calls.is_there() || calls.allocate(&from, bytes) != 0 || calls.allocate(&to, bytes) != 0)
     return 0;
@@ -180,7 +153,7 @@ double copy_bandwidth() {
   for (int i = 0; i < 12; ++i) {
     float milliseconds = 0;
     calls.record(begin, nullptr);
-    calls.copy(to, from, bytes, within_card, nullptr);
+    calls.copy(to, from, bytes, Runtime::within_card, nullptr);
     calls.record(end, nullptr);
     calls.wait(end);
     calls.elapsed(&milliseconds, begin, end);

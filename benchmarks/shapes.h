@@ -16,7 +16,8 @@ struct Shape {
   bool is_tied, has_qkv_bias;
 };
 
-// "r1-1.5b" or "llama-1b". Throws std::runtime_error for another name, with those there are.
+// "r1-1.5b", "llama-1b" or "smollm2" (135M). Throws std::runtime_error for another name, with those
+// there are.
 const Shape& shape_named(std::string_view name);
 
 // Writes config.json, bfloat16 weights in one safetensors file and the tokenizer of `tokenizer_of`

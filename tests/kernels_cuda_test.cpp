@@ -251,6 +251,45 @@ TEST_F(Cuda, CutsTiesAsTheCpuDoes) {
   }
 }
 
+TEST_F(Cuda, CutsWideRowsAsTheCpuDoes) {
+  // Coarse values, so that many tie; the last row of them has more than a team's blocks hold.
+  for (const int vocab : {8192, 20001, 50002, 151936, 500000}) {
+    const int rows = vocab > 200000 ? 6 : 24;
+    at::Tensor logits = (at::randn({rows, vocab}) * 12).round() / 4;
+    std::vector<DrawRow> wishes(static_cast<std::size_t>(rows));
+    for (int i = 0; i < rows; ++i) {
+      DrawRow& row = wishes[static_cast<std::size_t>(i)];
+      row.key = mix(17, static_cast<std::uint64_t>(i));
+      row.temperature = i % 4 == 0 ? 1.0f : 0.3f * static_cast<float>(i % 7 + 1);
+      row.top_k = i % 3 == 0 ? 1 << i % 18 : 0;
+      row.top_p = i % 2 ? 0.04f * static_cast<float>(i + 1) : 1.0f;
+      row.min_p = i % 5 == 4 ? 0.05f : 0.0f;
+      if (i % 6 == 1) row.mask.assign(static_cast<std::size_t>(vocab / 32 + 1), 0x5A5A5A5Au);
+      if (i % 6 == 2) {
+        row.bias_tokens = {3, vocab - 1};
+        row.bias_logits = {9, 11};
+      }
+      if (i % 8 == 3) row.listed = 5;
+    }
+    std::vector<Drawn> host = draw(logits, wishes), card = draw(there(logits), wishes);
+    int differ = 0;
+    for (int i = 0; i < rows; ++i) {
+      const Drawn &a = card[static_cast<std::size_t>(i)], &b = host[static_cast<std::size_t>(i)];
+      ASSERT_TRUE(a.is_finite && b.is_finite);
+      EXPECT_EQ(a.listed_tokens, b.listed_tokens);
+      EXPECT_EQ(a.top_token, b.top_token);
+      EXPECT_NEAR(a.entropy, b.entropy, 1e-4) << vocab << " row " << i;
+      if (a.token != b.token) {
+        ++differ;  // two scores closer than rounding
+        continue;
+      }
+      EXPECT_NEAR(a.logprob, b.logprob, 2e-5) << vocab << " row " << i;
+      EXPECT_NEAR(a.drawn_logprob, b.drawn_logprob, 1e-4) << vocab << " row " << i;
+    }
+    EXPECT_LE(differ, 1) << vocab;
+  }
+}
+
 TEST_F(Cuda, KnowsItsMemory) {
   Memory card = memory({DeviceKind::cuda, 0});
   EXPECT_GT(card.total_bytes, int64_t{1} << 30);

@@ -14,6 +14,7 @@ namespace {
 struct Shape {
   int width = 64, inner = 96, heads = 6, kv_heads = 2, head_dim = 32, vocab = 70, page_tokens = 16;
   bool has_biases = false, has_norms = false;
+  int positions = 4000;
 };
 
 // A random model of two layers, with as many pages as the rows need.
@@ -32,7 +33,7 @@ DecodeModel random_model(const Shape& shape, int pages, at::ScalarType scalar) {
   DecodeModel model;
   model.heads = shape.heads;
   model.epsilon = 1e-6;
-  const at::Tensor angles = at::rand({4000, shape.head_dim / 2}, at::kDouble) * 6;
+  const at::Tensor angles = at::rand({shape.positions, shape.head_dim / 2}, at::kDouble) * 6;
   model.cosines = angles.cos().to(at::kFloat);
   model.sines = angles.sin().to(at::kFloat);
   for (int i = 0; i < 2; ++i) {
@@ -214,6 +215,28 @@ TEST_F(Decode, EqualsAtEveryKindOfLength) {
     expect_equal({}, {0, 62, 63, 64, 65, 127, 128, 511, 512, 513, 600, 2047, 2048, 3000}, scalar);
     expect_equal({.heads = 16, .head_dim = 64}, {3900}, scalar);
     expect_equal({.page_tokens = 1}, {300, 1}, scalar);
+  }
+}
+
+TEST_F(Decode, EqualsForEveryHeadAndGroup) {
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf})
+    for (const int head_dim : {64, 80, 96, 128})
+      for (int group = 1; group <= 8; ++group)
+        expect_equal({.heads = 2 * group, .head_dim = head_dim, .has_biases = group % 2 == 0},
+                     {0, 77, 128, 700 + 100 * group}, scalar);
+}
+
+TEST_F(Decode, EqualsInLongRowsAndCompany) {
+  // Splits of one block, of teams, and several splits a team's worth each.
+  for (const at::ScalarType scalar : scalars) {
+    expect_equal({.heads = 4, .head_dim = 128, .positions = 33001}, {33000}, scalar);
+    expect_equal({.heads = 4, .head_dim = 64, .positions = 9001}, {9000, 5, 700, 0, 8191}, scalar);
+    std::vector<int> positions;
+    for (int row = 0; row < 70; ++row) positions.push_back(row * 61 % 3000);
+    expect_equal({.heads = 12, .head_dim = 80}, positions, scalar);
+    positions.assign(150, 40);
+    positions[3] = 3900;
+    expect_equal({}, positions, scalar);
   }
 }
 

@@ -16,6 +16,15 @@ struct CudaShape {
   std::int32_t longest_length;
 };
 
+// Values from row to row of a draw's scratch.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    inline std::int64_t
+    draw_stride(std::int32_t vocab) {
+  return (std::int64_t{vocab} + 63) / 64 * 64;
+}
+
 struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   std::int32_t rows, vocab;
   const void* logits;  // [rows, vocab]
@@ -36,7 +45,7 @@ struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   const std::int32_t* watch_starts;  // [rows + 1]
   const std::int32_t* watch_tokens;
   const std::int32_t* list_starts;  // [rows + 1]
-  float* scratch;                   // [rows, vocab]
+  float* scratch;                   // [rows, draw_stride(vocab)]
   std::int32_t* tokens;             // out
   float* logprobs;                  // out [rows, 4]: logprob, drawn_logprob, entropy, top_logprob
   std::int32_t* top_tokens;         // out
@@ -108,6 +117,21 @@ struct CudaDecodeCall {
   std::int32_t flight;  // 0 or 1: by which await_decode() knows the call
 };
 
+// The kinds of kernels in a step.
+enum class StepPart : std::int32_t {
+  embed,
+  norm,
+  qkv,
+  attention,
+  output,
+  gate_up,
+  gate,  // where a product does not do it
+  down,
+  head,
+  draw
+};
+constexpr int step_parts = 10;
+
 struct CudaTable {
   std::uint32_t struct_size;
   const char* built_for;  // "9.0", "8.0 9.0"
@@ -158,6 +182,10 @@ struct CudaTable {
                 std::int32_t* host_captured);
   // Waits until the results of the last call of this flight are there.
   int (*await_decode)(void* decoder, std::int32_t flight);
+  // What a step like the last one spends on each part: all kernels of the part, one after the other
+  // in a graph of their own, the median of several replays. Fills host_us[step_parts]; 0 where
+  // there is no such kernel.
+  int (*profile)(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

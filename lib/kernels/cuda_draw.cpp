@@ -144,7 +144,8 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
   Parcel sent, room;
   const DrawParcel parcel(rows, static_cast<std::size_t>(from.size(1)), sent, room);
   at::Tensor wishes = bytes_on(sent, from.device()), results = bytes_on(room, from.device());
-  at::Tensor scratch = at::empty_like(from);
+  at::Tensor scratch = at::empty(
+      {from.size(0), draw_stride(static_cast<std::int32_t>(from.size(1)))}, from.options());
   CudaDraw call = parcel.call(static_cast<std::byte*>(wishes.mutable_data_ptr()),
                               static_cast<std::byte*>(results.mutable_data_ptr()));
   call.logits = from.const_data_ptr();

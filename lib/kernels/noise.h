@@ -46,20 +46,33 @@ PENSIVE_BOTH float log_of(float x) {
   return e * 0.693359375f + (f - (half_square - s * (half_square + tail)) + e * -2.12194440e-4f);
 }
 
-// Standard Gumbel noise, -log(E) with E exponential. The small values of E decide draws, so E
-// is made as -log(1 - v) from a v with full precision near 0.
-PENSIVE_BOTH float gumbel_of(std::uint64_t key, std::uint32_t token) {
+// The random bits of one token under one key.
+PENSIVE_BOTH std::uint32_t noise_bits(std::uint64_t key, std::uint32_t token) {
   std::uint64_t hash =
       scramble(key + (static_cast<std::uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ull);
-  std::uint32_t bits = static_cast<std::uint32_t>(hash >> 32);
-  float v = (static_cast<float>(bits >> 1) + 0.25f) * 4.6566129e-10f;      // in (0, 1]
-  float rest = (static_cast<float>(~bits >> 1) + 0.25f) * 4.6566129e-10f;  // 1 - v, above 0
+  return static_cast<std::uint32_t>(hash >> 32);
+}
+
+// Uniform in (0, 1], with full precision near 0.
+PENSIVE_BOTH float uniform_of_bits(std::uint32_t bits) {
+  return (static_cast<float>(bits >> 1) + 0.25f) * 4.6566129e-10f;
+}
+
+// Standard Gumbel noise, -log(E) with E exponential. The small values of E decide draws, so E
+// is made as -log(1 - v) from a v with full precision near 0.
+PENSIVE_BOTH float gumbel_of_bits(std::uint32_t bits) {
+  float v = uniform_of_bits(bits);
+  float rest = uniform_of_bits(~bits);  // 1 - v, above 0
   float u = 1.0f - v;
   float log = log_of(v < 0.5f ? u : rest);
   // For small v, log(u) is corrected by what rounding took from u.
   float taken = u == 1.0f ? 1.0f : 1.0f - u;
   float small = u == 1.0f ? v : -log * (v / taken);
   return -log_of(v < 0.5f ? small : -log);
+}
+
+PENSIVE_BOTH float gumbel_of(std::uint64_t key, std::uint32_t token) {
+  return gumbel_of_bits(noise_bits(key, token));
 }
 
 }  // namespace pensive::kernels

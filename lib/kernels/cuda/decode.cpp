@@ -1,9 +1,10 @@
 // Strings a decode step together, captures it as a graph and replays that.
-#include "kernels/cuda/decode.h"
+#include "kernels/cuda/step.h"
 
 #include <c10/cuda/CUDAGuard.h>
 #include <cublas_v2.h>
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -12,77 +13,10 @@
 namespace pensive::kernels {
 namespace {
 
-constexpr std::int64_t cublas_bytes = std::int64_t{32} << 20;  // what it wants on the largest cards
-
-std::int64_t size_of(Scalar scalar) { return scalar == Scalar::float32 ? 4 : 2; }
-
 cudaDataType_t cublas_type(Scalar scalar) {
   if (scalar == Scalar::float32) return CUDA_R_32F;
   return scalar == Scalar::bfloat16 ? CUDA_R_16BF : CUDA_R_16F;
 }
-
-// What a step's launches depend on: one graph for each.
-struct Size {
-  int rows, splits;
-  bool operator<(const Size& other) const {
-    return rows != other.rows ? rows < other.rows : splits < other.splits;
-  }
-};
-
-// Where a step's inputs and its workspace stand.
-struct Places {
-  const CudaDraw* draw;
-  const CudaRow* rows;
-  const std::int32_t* tables;
-  void* workspace;
-  bool operator==(const Places& other) const {
-    return draw == other.draw && rows == other.rows && tables == other.tables &&
-           workspace == other.workspace;
-  }
-};
-
-// Enough splits for every row of at most so many positions; few sizes, since each gets a graph.
-int splits_until(int longest, int rows) {
-  int splits = 1;
-  for (int length : {512, 2048, 8192, longest}) {
-    const int here = length < longest ? length : longest, each = split_positions(here, rows);
-    while (splits * each < here) splits *= 2;
-  }
-  return splits;
-}
-
-// Where a step's rows stand in the workspace.
-struct Room {
-  void *x, *normed, *qkv, *mixed, *gate_up, *inner, *logits, *cublas;
-  float *scratch, *partials;
-  float2* marks;
-  int* arrivals;
-  std::int64_t bytes = 0;
-
-  Room(const CudaModel& model, Size step, void* base) {
-    const std::int64_t rows = step.rows, splits = step.splits;
-    const std::int64_t size = size_of(model.scalar), dim = model.head_dim, heads = model.heads;
-    auto take = [&](std::int64_t count) -> void* {
-      void* at = static_cast<char*>(base) + bytes;
-      bytes += (count + 255) / 256 * 256;
-      return at;
-    };
-    // First and always as long, so that it stays zero whatever the sizes of steps.
-    arrivals = static_cast<int*>(take(model.most_rows * heads * 4));
-    x = take(rows * model.width * 4);  // float32 in steps of many rows
-    normed = take(rows * model.width * size);
-    qkv = take(rows * (heads + 2 * model.kv_heads) * dim * size);
-    mixed = take(rows * heads * dim * size);
-    gate_up = take(rows * 2 * model.inner * size);
-    inner = take(rows * model.inner * size);
-    logits = take(rows * model.vocab * size);
-    cublas = take(cublas_bytes);
-    scratch = static_cast<float*>(take(rows * model.vocab * 4));
-    const std::int64_t shares = splits > 1 ? rows * heads * splits : 0;
-    partials = static_cast<float*>(take(shares * dim * 4));
-    marks = static_cast<float2*>(take(shares * 8));
-  }
-};
 
 // Errors of launches, the first of which counts.
 struct Errors {
@@ -125,8 +59,19 @@ class Decoder {
 
   const CudaModel& model() const { return model_; }
 
+  Size size_for(int rows, int longest) const {
+    const int pairs = pairs_for(rows), team = team_for(rows, longest);
+    const auto each = [&](int length) {
+      return team > 0 ? team_positions(length, longest, pairs, team)
+                      : split_positions(length, rows);
+    };
+    const bool is_short = longest <= short_positions,
+               is_one_chunk = longest <= team * block_positions;
+    return {rows, splits_until(longest, each), team, is_one_chunk ? 1 : 2, is_short};
+  }
+
   int run(const CudaDecodeCall& call, cudaStream_t stream, bool* captured) {
-    const Size size{call.rows, splits_until(call.longest, call.rows)};
+    const Size size = size_for(call.rows, call.longest);
     const Room room(model_, size, call.workspace);
     if (room.bytes > call.workspace_bytes || call.rows > model_.most_rows)
       return cudaErrorInvalidValue;
@@ -147,6 +92,23 @@ class Decoder {
   }
 
   int await(std::int32_t flight) { return cudaEventSynchronize(done_[flight]); }
+
+  int profile(const CudaDecodeCall& call, cudaStream_t stream, float* us) {
+    const Size size = size_for(call.rows, call.longest);
+    const Room room(model_, size, call.workspace);
+    int error = cudaSuccess;
+    for (int part = 0; part < step_parts && error == cudaSuccess; ++part) {
+      cudaGraphExec_t graph = nullptr;
+      only_ = part;
+      launches_ = 0;
+      error = capture(size, room, &graph);
+      us[part] = 0;
+      if (error == cudaSuccess && launches_ > 0) error = time_graph(graph, stream, &us[part]);
+      if (graph) cudaGraphExecDestroy(graph);
+    }
+    only_ = everything;
+    return error;
+  }
 
  private:
   int compute(Size size, const Room& room, cudaStream_t stream, bool* captured) {
@@ -190,6 +152,18 @@ class Decoder {
     return status == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorLaunchFailure;
   }
 
+  // A step's rows times their blocks of heads, on tensor cores.
+  int pairs_for(int rows) const {
+    const int group = model_.heads / model_.kv_heads;
+    return rows * model_.kv_heads * ((group + most_group - 1) / most_group);
+  }
+  // Blocks that share a split there; 0 without them.
+  int team_for(int rows, int longest) const {
+    const Way way{nullptr, capability_};
+    if (!takes_attention_tiles(model_.head_dim, model_.scalar, way)) return 0;
+    return way.overlaps() ? team_blocks(longest, pairs_for(rows)) : 1;
+  }
+
   DecodeAttention attention(Size size, const CudaLayer& layer, const Room& room,
                             const void* bias) const {
     DecodeAttention attention{};
@@ -214,6 +188,9 @@ class Decoder {
     attention.head_dim = model_.head_dim;
     attention.page_tokens = model_.page_tokens;
     attention.splits = size.splits;
+    attention.team = size.team;
+    attention.stages = size.stages;
+    attention.longest = size.is_short ? short_positions : short_positions + 1;
     attention.page_shift = -1;
     for (int shift = 0; shift < 16; ++shift)
       if (1 << shift == model_.page_tokens) attention.page_shift = shift;
@@ -227,15 +204,18 @@ class Decoder {
   }
 
   int launch(Size size, const Room& room, cudaStream_t stream) {
-    const Way way{stream, capability_};
+    const Way way{stream, capability_,
+                  size.team > 0 && capability_ >= 90 ? size.near_percent() : -1};
     const Scalar scalar = model_.scalar;
     Errors errors;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
     const Way alone{stream, 0};
     const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, way);
     const bool is_few = is_tiled || takes_product(size.rows, model_.width, scalar);
-    errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar,
-                           is_few ? scalar : Scalar::float32, alone);
+    if (wants(StepPart::embed)) {
+      errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar,
+                             is_few ? scalar : Scalar::float32, alone);
+    }
     if (is_tiled) {
       launch_tiled(size, room, way, errors);
     } else if (is_few) {
@@ -246,76 +226,88 @@ class Decoder {
         return cudaErrorInvalidValue;
       launch_many(size, room, way, errors);
     }
-    errors += launch_step_draw(places_.draw, room.logits, room.scratch, size.rows, model_.vocab,
-                               scalar, way);
+    if (wants(StepPart::draw))
+      errors += launch_step_draw(places_.draw, room.logits, room.scratch, size.rows, model_.vocab,
+                                 scalar, way);
     return errors.first;
+  }
+
+  // Whether kernels of a part are launched; counts them.
+  bool wants(StepPart part) {
+    if (only_ != everything && only_ != static_cast<int>(part)) return false;
+    ++launches_;
+    return true;
   }
 
   int own_width() const { return model_.heads * model_.head_dim; }
   int qkv_width() const { return (model_.heads + 2 * model_.kv_heads) * model_.head_dim; }
 
   // Five kernels a layer, which read each weight once.
-  void launch_few(Size size, const Room& room, Way way, Errors& errors) const {
+  void launch_few(Size size, const Room& room, Way way, Errors& errors) {
     const int width = model_.width;
-    const auto product = [&](Into into, const void* x, const void* norm, const void* weight,
-                             const void* bias, void* out, int in, int out_width) {
+    const auto product = [&](StepPart part, Into into, const void* x, const void* norm,
+                             const void* weight, const void* bias, void* out, int in,
+                             int out_width) {
+      if (!wants(part)) return;
       errors += launch_product(
           {into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width},
           model_.scalar, way);
     };
     for (const CudaLayer& layer : layers_) {
-      product(Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias, room.qkv, width,
-              qkv_width());
-      errors += attend(attention(size, layer, room, nullptr), way);
-      product(Into::added, room.mixed, nullptr, layer.output, layer.output_bias, room.x,
-              own_width(), width);
-      product(Into::gated, room.x, layer.mlp_norm, layer.gate_up, layer.gate_up_bias, room.inner,
-              width, model_.inner);
-      product(Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x, model_.inner,
-              width);
+      product(StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias,
+              room.qkv, width, qkv_width());
+      if (wants(StepPart::attention)) errors += attend(attention(size, layer, room, nullptr), way);
+      product(StepPart::output, Into::added, room.mixed, nullptr, layer.output, layer.output_bias,
+              room.x, own_width(), width);
+      product(StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
+              layer.gate_up_bias, room.inner, width, model_.inner);
+      product(StepPart::down, Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x,
+              model_.inner, width);
     }
-    product(Into::plain, room.x, model_.final_norm, model_.head, nullptr, room.logits, width,
-            model_.vocab);
+    product(StepPart::head, Into::plain, room.x, model_.final_norm, model_.head, nullptr,
+            room.logits, width, model_.vocab);
   }
 
   // Tensor cores for the products that take long; norms for themselves before them, since too many
   // blocks would do them over. Of one or two rows the others have more to gain from starting early.
-  void launch_tiled(Size size, const Room& room, Way way, Errors& errors) const {
+  void launch_tiled(Size size, const Room& room, Way way, Errors& errors) {
     const int width = model_.width;
     const bool is_few = size.rows <= 2 && takes_product(size.rows, width, model_.scalar);
     const auto made = [&](Into into, const void* x, const void* norm, const void* weight,
                           const void* bias, void* out, int in, int out_width) {
       return Product{into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width};
     };
-    const auto tiled = [&](Into into, const void* x, const void* norm, const void* weight,
-                           const void* bias, void* out, int in, int out_width) {
-      if (norm) {
+    const auto tiled = [&](StepPart part, Into into, const void* x, const void* norm,
+                           const void* weight, const void* bias, void* out, int in, int out_width) {
+      if (norm && wants(StepPart::norm)) {
         errors += launch_add_norm(room.x, nullptr, norm, room.normed, size.rows, width,
                                   model_.epsilon, model_.scalar, model_.scalar, way);
       }
+      if (!wants(part)) return;
       errors += launch_tiles(
           made(into, norm ? room.normed : x, nullptr, weight, bias, out, in, out_width),
           model_.scalar, way);
     };
-    const auto brief = [&](Into into, const void* x, const void* norm, const void* weight,
-                           const void* bias, void* out, int in, int out_width) {
-      if (!is_few) return tiled(into, x, norm, weight, bias, out, in, out_width);
+    const auto brief = [&](StepPart part, Into into, const void* x, const void* norm,
+                           const void* weight, const void* bias, void* out, int in, int out_width) {
+      if (!is_few) return tiled(part, into, x, norm, weight, bias, out, in, out_width);
+      if (!wants(part)) return;
       errors +=
           launch_product(made(into, x, norm, weight, bias, out, in, out_width), model_.scalar, way);
     };
     for (const CudaLayer& layer : layers_) {
-      brief(Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias, room.qkv, width,
-            qkv_width());
-      errors += attend(attention(size, layer, room, nullptr), way);
-      brief(Into::added, room.mixed, nullptr, layer.output, layer.output_bias, room.x, own_width(),
-            width);
-      tiled(Into::gated, room.x, layer.mlp_norm, layer.gate_up, layer.gate_up_bias, room.inner,
-            width, model_.inner);
-      tiled(Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x, model_.inner,
-            width);
+      brief(StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias,
+            room.qkv, width, qkv_width());
+      if (wants(StepPart::attention)) errors += attend(attention(size, layer, room, nullptr), way);
+      brief(StepPart::output, Into::added, room.mixed, nullptr, layer.output, layer.output_bias,
+            room.x, own_width(), width);
+      tiled(StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
+            layer.gate_up_bias, room.inner, width, model_.inner);
+      tiled(StepPart::down, Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x,
+            model_.inner, width);
     }
-    tiled(Into::plain, room.x, model_.final_norm, model_.head, nullptr, room.logits, width,
-          model_.vocab);
+    tiled(StepPart::head, Into::plain, room.x, model_.final_norm, model_.head, nullptr, room.logits,
+          width, model_.vocab);
   }
 
   // cuBLAS for the products, one kernel between two of them. What layers add up is float32.
@@ -323,24 +315,31 @@ class Decoder {
     const int rows = size.rows, width = model_.width, inner = model_.inner;
     const void* bias = nullptr;  // of the product before, which is added with the next norm
     const auto norm = [&](const void* weight) {
+      if (!wants(StepPart::norm)) return;
       errors += launch_add_norm(room.x, bias, weight, room.normed, rows, width, model_.epsilon,
                                 model_.scalar, Scalar::float32, way);
     };
+    const auto product = [&](StepPart part, const void* x, const void* weight, void* out, int in,
+                             int out_width, bool adds) {
+      if (wants(part)) errors += multiply(x, weight, out, rows, in, out_width, adds);
+    };
     for (const CudaLayer& layer : layers_) {
       norm(layer.attention_norm);
-      errors += multiply(room.normed, layer.qkv, room.qkv, rows, width, qkv_width(), false);
-      errors += attend(attention(size, layer, room, layer.qkv_bias), way);
-      errors += multiply(room.mixed, layer.output, room.x, rows, own_width(), width, true);
+      product(StepPart::qkv, room.normed, layer.qkv, room.qkv, width, qkv_width(), false);
+      if (wants(StepPart::attention))
+        errors += attend(attention(size, layer, room, layer.qkv_bias), way);
+      product(StepPart::output, room.mixed, layer.output, room.x, own_width(), width, true);
       bias = layer.output_bias;
       norm(layer.mlp_norm);
-      errors += multiply(room.normed, layer.gate_up, room.gate_up, rows, width, 2 * inner, false);
-      errors += launch_gate(room.gate_up, layer.gate_up_bias, room.inner, rows, inner,
-                            model_.scalar, way);
-      errors += multiply(room.inner, layer.down, room.x, rows, inner, width, true);
+      product(StepPart::gate_up, room.normed, layer.gate_up, room.gate_up, width, 2 * inner, false);
+      if (wants(StepPart::gate))
+        errors += launch_gate(room.gate_up, layer.gate_up_bias, room.inner, rows, inner,
+                              model_.scalar, way);
+      product(StepPart::down, room.inner, layer.down, room.x, inner, width, true);
       bias = layer.down_bias;
     }
     norm(model_.final_norm);
-    errors += multiply(room.normed, model_.head, room.logits, rows, width, model_.vocab, false);
+    product(StepPart::head, room.normed, model_.head, room.logits, width, model_.vocab, false);
   }
 
   CudaModel model_;
@@ -351,7 +350,9 @@ class Decoder {
   cublasHandle_t cublas_ = nullptr;
   int capability_ = 0;
   std::map<Size, cudaGraphExec_t> graphs_;
-  Places places_{};  // that the graphs know
+  static constexpr int everything = -1;
+  int only_ = everything, launches_ = 0;  // the part that is launched, and how often
+  Places places_{};                       // that the graphs know
 };
 
 }  // namespace
@@ -372,8 +373,12 @@ int make_decoder(const CudaModel& model, int device, void** host_decoder) try {
 void free_decoder(void* decoder) { delete static_cast<Decoder*>(decoder); }
 
 std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest) {
-  const Size size{rows, splits_until(longest, rows)};
-  return Room(static_cast<const Decoder*>(decoder)->model(), size, nullptr).bytes;
+  const auto* made = static_cast<const Decoder*>(decoder);
+  return Room(made->model(), made->size_for(rows, longest), nullptr).bytes;
+}
+
+int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us) {
+  return static_cast<Decoder*>(decoder)->profile(call, static_cast<cudaStream_t>(stream), host_us);
 }
 
 int decode(void* decoder, const CudaDecodeCall& call, void* stream, std::int32_t* host_captured) {

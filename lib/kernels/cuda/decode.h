@@ -26,10 +26,40 @@ __host__ __device__
   return even > least ? even : least;
 }
 
+// The same on tensor cores, where a team of blocks reads a stretch of positions: all of a row where
+// the step's longest is short enough. `pairs` are the step's rows times their blocks of heads.
+constexpr int block_positions = 64;  // of a block at a time
+constexpr int short_positions = 2048;
+constexpr int many_blocks = 132;  // keep a large card busy
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    inline int
+    team_positions(int length, int longest, int pairs, int team) {
+  if (longest <= short_positions) return short_positions;
+  int unit = team * block_positions;
+  int blocks = (length + block_positions - 1) / block_positions;
+  int share = (pairs * blocks + many_blocks - 1) / many_blocks;
+  int even = (length + most_splits * unit - 1) / (most_splits * unit) * unit;
+  int wanted = share * unit < short_positions ? share * unit : short_positions;
+  return even > wanted ? even : wanted;
+}
+// Blocks of a team: where splits need not meet in memory, as many as there is room for; else pairs,
+// which find a place sooner.
+inline int team_blocks(int longest, int pairs) {
+  int blocks = longest <= short_positions ? 8 : 2;
+  while (blocks > 1 && pairs * blocks > 2 * many_blocks) blocks /= 2;
+  return blocks;
+}
+
 // Where launches go, and what the card there can do.
 struct Way {
   cudaStream_t stream;
   int capability;  // 90 for 9.0
+  // How much of a core's near memory is to be shared memory, of the most there is; -1: as each
+  // kernel needs. Where kernels overlap, all should say the same: a core that is not empty cannot
+  // change it. The rest is the first cache, through which weights come.
+  int near_percent = -1;
   // A kernel's blocks may come while those of the one before it still run: they fetch what no
   // kernel writes, then wait.
   bool overlaps() const { return capability >= 90; }
@@ -57,7 +87,7 @@ struct Product {
 // others need one.
 bool takes_product(int rows, int in, Scalar scalar);
 int launch_product(const Product& product, Scalar scalar, Way way);
-// For at most 16 rows of the two brief types on tensor cores (from 8.0 on); without norm.
+// For at most 8 rows of the two brief types on tensor cores (from 8.0 on); without norm.
 bool takes_tiles(int rows, int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);
 
@@ -85,9 +115,12 @@ struct DecodeAttention {
   void* out;        // [rows, heads * head_dim]
   float* partials;  // [rows, heads, splits, head_dim]
   float2* marks;    // [rows, heads, splits]: largest score, sum of the weights
-  int* arrivals;    // [rows, kv_heads * groups], zero before and after
+  int* arrivals;    // [rows, kv_heads * groups, team], zero before and after
   std::int32_t rows, heads, kv_heads, head_dim, page_tokens, splits;
   std::int32_t page_shift;  // its logarithm where it is a power of two, else -1
+  std::int32_t team;        // blocks that share a split, on tensor cores
+  std::int32_t stages;      // chunks of positions a warp has under way there, 1 or 2
+  std::int32_t longest;     // of the step's rows, about
 };
 // Norms and turns queries and keys, writes the new position to the cache, and attends to all.
 int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way);
@@ -115,20 +148,38 @@ __device__ inline void wait_for_previous() {
 #endif
 }
 
+// team: blocks of a cluster along x, 1 for none.
 template <class... Parameters, class... Arguments>
-int start(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, Way way,
-          Arguments... arguments) {
+int start_teams(void (*kernel)(Parameters...), dim3 grid, int threads, int team, std::size_t shared,
+                Way way, Arguments... arguments) {
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared;
   config.stream = way.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = way.overlaps() ? 1 : 0;
+  cudaLaunchAttribute attributes[3]{};
+  unsigned count = 0;
+  if (team > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(team), 1, 1};
+  }
+  if (way.overlaps()) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (way.near_percent >= 0) {
+    attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attributes[count++].val.sharedMemCarveout = way.near_percent;
+  }
+  config.attrs = attributes;
+  config.numAttrs = count;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+template <class... Parameters, class... Arguments>
+int start(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, Way way,
+          Arguments... arguments) {
+  return start_teams(kernel, grid, threads, 1, shared, way, arguments...);
 }
 
 // V values that are loaded at once, 16 bytes.

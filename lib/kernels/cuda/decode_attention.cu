@@ -136,13 +136,14 @@ __device__ void give(const DecodeAttention& call, const Mine& mine, Shared<G>& s
         narrow(sum / shared.sums[g], static_cast<S*>(call.out) + head * dim + d);
         continue;
       }
-      std::int64_t split = head * call.splits + blockIdx.x;
+      std::int64_t split = head * call.splits + mine.split;
       call.partials[split * dim + d] = sum;
       if (d == 0) call.marks[split] = make_float2(shared.mosts[g], shared.sums[g]);
     }
   }
   if (mine.splits == 1) return;
-  if (comes_last(call, mine, &shared.is_last)) join_splits<S, threads>(call, mine, shared.scores);
+  if (comes_last(call, mine, &shared.is_last))
+    join_splits<S, threads>(call, mine, 0, dim / 4, shared.scores);
 }
 
 // G: at least the query heads of a block.
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(threads) attend_new(DecodeAttention call) {
   ask_for_cache<S, threads>(call, mine);
   wait_for_previous();
   float scale = 1 / sqrtf(static_cast<float>(dim));
-  turn_heads<S, G, warps>(call, mine, angles,
+  turn_heads<S, G, warps>(call, mine, angles, static_cast<S*>(nullptr),
                           [&](int g, int d, float value) { room[g * dim + d] = value * scale; });
   for (int i = mine.heads * dim + threadIdx.x; i < G * dim; i += threads) room[i] = 0;
   if (threadIdx.x < G) {

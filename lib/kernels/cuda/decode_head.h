@@ -11,11 +11,32 @@ namespace pensive::kernels {
 
 // How a block sees the call.
 struct Mine {
-  int row, kv_head, first_head, heads, length, begin, end, splits;
+  int row, kv_head, first_head, heads, length, begin, end, split, splits;
+  int rank = 0;  // in its team, which shares the positions from begin to end
   const std::int32_t* pages;
 
-  // most: query heads of a block.
+  // most: query heads of a block. False where there is nothing to read.
   __device__ bool find(const DecodeAttention& call, int most) {
+    find_heads(call, most);
+    split = blockIdx.x;
+    return find_split(split_positions(length, call.rows));
+  }
+  __device__ bool find_in_team(const DecodeAttention& call, int most) {
+    find_heads(call, most);
+    split = blockIdx.x / call.team;
+    rank = blockIdx.x % call.team;
+    return find_split(team_positions(length, call.longest, call.rows * gridDim.y, call.team));
+  }
+  __device__ bool has_newest() const { return end == length; }
+  __device__ std::int64_t place(const DecodeAttention& call, int position) const {
+    int shift = call.page_shift, size = call.page_tokens;
+    int page = shift >= 0 ? position >> shift : position / size;
+    std::int64_t slot = static_cast<std::int64_t>(pages[page]) * size + (position - page * size);
+    return (slot * call.kv_heads + kv_head) * call.head_dim;
+  }
+
+ private:
+  __device__ void find_heads(const DecodeAttention& call, int most) {
     row = blockIdx.z;
     const CudaRow step = call.step[row];
     int group = call.heads / call.kv_heads, parts = (group + most - 1) / most;
@@ -25,17 +46,12 @@ struct Mine {
     first_head = kv_head * group + part * most;
     length = step.position + 1;
     pages = call.tables + step.first_page;
-    int each = split_positions(length, call.rows);
+  }
+  __device__ bool find_split(int each) {
     splits = (length + each - 1) / each;
-    begin = blockIdx.x * each;
+    begin = split * each;
     end = min(length, begin + each);
     return begin < end;
-  }
-  __device__ std::int64_t place(const DecodeAttention& call, int position) const {
-    int shift = call.page_shift, size = call.page_tokens;
-    int page = shift >= 0 ? position >> shift : position / size;
-    std::int64_t slot = static_cast<std::int64_t>(pages[page]) * size + (position - page * size);
-    return (slot * call.kv_heads + kv_head) * call.head_dim;
   }
 };
 
@@ -111,13 +127,14 @@ __device__ void turn_head(const DecodeAttention& call, Head head, const void* no
   }
 }
 
-// The block's heads, turned: queries to put(g, d, value); where the block has the newest position,
-// its key and value to their page. What a warp has to do is loaded before the first of it is done.
+// The block's heads, turned: queries to put(g, d, value); where the block's split has the newest
+// position, its key and value to `newest` [2, head_dim], if there is one, and from one block of the
+// team to their page. What a warp has to do is loaded before the first of it is done.
 template <class S, int most_heads, int warps, class Put>
 __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
-                           Put put) {
+                           S* newest, Put put) {
   constexpr int each = (most_heads + 2 + warps - 1) / warps;
-  int warp = threadIdx.x / 32, tasks = mine.heads + (mine.end == mine.length ? 2 : 0);
+  int warp = threadIdx.x / 32, tasks = mine.heads + (mine.has_newest() ? 2 : 0);
   Head loaded[each];
 #pragma unroll
   for (int i = 0; i < each; ++i) {
@@ -137,20 +154,24 @@ __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const 
       continue;
     }
     std::int64_t at = mine.place(call, mine.length - 1);
-    if (task == mine.heads) {
-      S* to = static_cast<S*>(call.key_pages) + at;
-      turn_head<S>(call, loaded[i], call.key_norm, angles,
-                   [&](int d, float value) { narrow(value, to + d); });
-    } else {
-      S* to = static_cast<S*>(call.value_pages) + at;
-      int half = call.head_dim / 2;
+    bool is_key = task == mine.heads;
+    S* to = static_cast<S*>(is_key ? call.key_pages : call.value_pages) + at;
+    S* near = newest ? newest + (is_key ? 0 : call.head_dim) : nullptr;
+    auto keep = [&](int d, float value) {
+      if (near) narrow(value, near + d);
+      if (mine.rank == 0) narrow(value, to + d);
+    };
+    if (is_key) {
+      turn_head<S>(call, loaded[i], call.key_norm, angles, keep);
+      continue;
+    }
+    int half = call.head_dim / 2;
 #pragma unroll
-      for (int p = 0; p < most_pairs; ++p) {
-        int d = threadIdx.x % 32 + p * 32;
-        if (d >= half) continue;
-        narrow(loaded[i].a[p], to + d);
-        narrow(loaded[i].b[p], to + half + d);
-      }
+    for (int p = 0; p < most_pairs; ++p) {
+      int d = threadIdx.x % 32 + p * 32;
+      if (d >= half) continue;
+      keep(d, loaded[i].a[p]);
+      keep(half + d, loaded[i].b[p]);
     }
   }
 }
@@ -169,6 +190,25 @@ __device__ void ask_for_cache(const DecodeAttention& call, const Mine& mine) {
   }
 }
 
+// Asks for the little weights that heads are turned with.
+template <class S, int threads>
+__device__ void ask_for_weights(const DecodeAttention& call, const Mine& mine) {
+  constexpr int line = 128 / static_cast<int>(sizeof(S));
+  int lines = (call.head_dim + line - 1) / line;
+  auto ask = [](const void* from, int i) {
+    const S* at = static_cast<const S*>(from) + i;
+    if (from) asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+  };
+  for (int i = threadIdx.x; i < (mine.heads + 2) * lines; i += threads) {
+    int task = i / lines, d = i % lines * line;
+    int head = task < mine.heads ? mine.first_head + task
+                                 : call.heads + (task - mine.heads) * call.kv_heads + mine.kv_head;
+    ask(call.qkv_bias, head * call.head_dim + d);
+    if (task == 0) ask(call.query_norm, d);
+    if (task == 1) ask(call.key_norm, d);
+  }
+}
+
 // For a block without positions: a row that is not there gives zeros, not what memory held.
 template <class S, int threads>
 __device__ void give_zeros(const DecodeAttention& call, const Mine& mine) {
@@ -179,12 +219,13 @@ __device__ void give_zeros(const DecodeAttention& call, const Mine& mine) {
   for (int i = threadIdx.x; i < mine.heads * call.head_dim; i += threads) narrow(0.0f, to + i);
 }
 
-// Whether this block is the last of its row and heads to have written its share.
+// Whether this block is the last of its row, heads and rank to have written its share.
 __device__ inline bool comes_last(const DecodeAttention& call, const Mine& mine, int* shared) {
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    int* arrivals = call.arrivals + mine.row * gridDim.y + blockIdx.y;
+    int* arrivals =
+        call.arrivals + (mine.row * gridDim.y + blockIdx.y) * max(call.team, 1) + mine.rank;
     *shared = atomicAdd(arrivals, 1) == mine.splits - 1;
     if (*shared) *arrivals = 0;  // as the next step wants it
     __threadfence();
@@ -193,15 +234,31 @@ __device__ inline bool comes_last(const DecodeAttention& call, const Mine& mine,
   return *shared;
 }
 
-// The splits of a block's heads, joined in their order.
+// Four neighbouring values of the output.
+template <class S>
+__device__ void give_four(const DecodeAttention& call, std::int64_t at, float4 four) {
+  S rounded[4];
+  narrow(four.x, rounded);
+  narrow(four.y, rounded + 1);
+  narrow(four.z, rounded + 2);
+  narrow(four.w, rounded + 3);
+  S* to = static_cast<S*>(call.out) + at;
+  if constexpr (sizeof(S) == 2) {
+    *reinterpret_cast<uint2*>(to) = *reinterpret_cast<uint2*>(rounded);
+  } else {
+    *reinterpret_cast<float4*>(to) = four;
+  }
+}
+
+// The splits of a block's heads, joined in their order: of every head the fours from first to end.
 template <class S, int threads>
-__device__ void join_splits(const DecodeAttention& call, const Mine& mine,
+__device__ void join_splits(const DecodeAttention& call, const Mine& mine, int first, int end,
                             float (*weights)[most_splits]) {
   static_assert(most_splits == 64, "two splits a lane");
   int dim = call.head_dim, lane = threadIdx.x % 32;
-  std::int64_t first = static_cast<std::int64_t>(mine.row) * call.heads + mine.first_head;
+  std::int64_t head = static_cast<std::int64_t>(mine.row) * call.heads + mine.first_head;
   for (int g = threadIdx.x / 32; g < mine.heads; g += threads / 32) {
-    const float2* marks = call.marks + (first + g) * call.splits;
+    const float2* marks = call.marks + (head + g) * call.splits;
     float2 none = make_float2(-INFINITY, 0);
     float2 a = lane < mine.splits ? __ldcg(marks + lane) : none;
     float2 b = lane + 32 < mine.splits ? __ldcg(marks + lane + 32) : none;
@@ -218,9 +275,9 @@ __device__ void join_splits(const DecodeAttention& call, const Mine& mine,
     weights[g][lane + 32] = b.x / sum;
   }
   __syncthreads();
-  for (int i = threadIdx.x * 4; i < mine.heads * dim; i += threads * 4) {
-    int g = i / dim, d = i % dim;
-    const float* from = call.partials + (first + g) * call.splits * dim + d;
+  for (int i = threadIdx.x; i < mine.heads * (end - first); i += threads) {
+    int g = i / (end - first), d = (first + i % (end - first)) * 4;
+    const float* from = call.partials + (head + g) * call.splits * dim + d;
     float4 all = make_float4(0, 0, 0, 0);
 #pragma unroll 8
     for (int s = 0; s < mine.splits; ++s) {
@@ -231,11 +288,7 @@ __device__ void join_splits(const DecodeAttention& call, const Mine& mine,
       all.z += weight * here.z;
       all.w += weight * here.w;
     }
-    S* to = static_cast<S*>(call.out) + (first + g) * dim + d;
-    narrow(all.x, to);
-    narrow(all.y, to + 1);
-    narrow(all.z, to + 2);
-    narrow(all.w, to + 3);
+    give_four<S>(call, (head + g) * dim + d, all);
   }
 }
 

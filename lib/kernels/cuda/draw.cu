@@ -1,245 +1,217 @@
 // One team of blocks draws one row: a cluster of them where the card has clusters (from 9.0 on), or
-// one block. Cuts are found by bisection over the bit patterns of the values, so that nothing is
-// sorted and every sum has a fixed order.
+// one block. Where nothing is cut, a row is read once and gone over once.
+#include "kernels/cuda/cut.h"
 #include "kernels/cuda/decode.h"
-#include "kernels/cuda/team.h"
-#include "kernels/noise.h"
+#include "kernels/cuda/search.h"
 
 namespace pensive::kernels {
 namespace {
 
-constexpr int threads = 1024;
-
-struct Best {  // the largest value; of equals the lowest index
-  float value;
-  int index;
-};
-
-__device__ inline Best better(Best a, Best b) {
-  bool is_second = b.value > a.value || (b.value == a.value && b.index < a.index);
-  return is_second ? b : a;
-}
-
-struct Scan {
-  Best top;
-  int bad;
-  // No NaN, no +infinity, not all -infinity.
-  __device__ bool is_good() const { return bad == 0 && top.value > -INFINITY; }
-};
-
-template <class X, class T>
-__device__ Scan scan(const X* x, int count, T& team) {
-  Scan mine{{-INFINITY, INT32_MAX}, 0};
-  for_each(x, count, team, [&](int i, float here) {
-    mine.bad |= isnan(here) || here == INFINITY;
-    if (here > mine.top.value) mine.top = {here, i};
-  });
-  return team.join(mine, [](Scan a, Scan b) { return Scan{better(a.top, b.top), a.bad | b.bad}; });
-}
-
-// Unsigned numbers in the order of the floats.
-__device__ std::uint32_t ordered(float x) {
-  std::uint32_t bits = __float_as_uint(x);
-  return bits ^ (bits >> 31 ? 0xFFFFFFFFu : 0x80000000u);
-}
-
-// The sum of exp(z) over the z from `least` (as ordered) on.
-template <class T>
-__device__ double mass_from(const float* z, int count, std::uint32_t least, T& team) {
-  double mass = 0;
-  for_each(z, count, team, [&](int, float here) {
-    if (ordered(here) >= least) mass += exp(here);
-  });
-  return team.join(mass, Sum{});
-}
-
-template <class T>
-__device__ std::uint32_t kth_largest(const float* z, int count, int k, T& team) {
-  std::uint32_t least = 0;
-  for (std::uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
-    int above = 0;
-    std::uint32_t tried = least | bit;
-    for_each(z, count, team, [&](int, float here) { above += ordered(here) >= tried; });
-    if (team.join(above, Sum{}) >= k) least |= bit;
-  }
-  return least;
-}
-
-// The largest value from which on the mass reaches `enough`; not below `floor`.
-template <class T>
-__device__ std::uint32_t nucleus(const float* z, int count, std::uint32_t floor, double enough,
-                                 T& team) {
-  std::uint32_t least = 0;
-  for (std::uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
-    std::uint32_t tried = least | bit;
-    if (tried <= floor || mass_from(z, count, tried, team) >= enough) least = tried;
-  }
-  return least > floor ? least : floor;
-}
+constexpr int threads = 512;
+constexpr int least_team_vocab = 8192;
 
 struct Raw {  // of the untouched row
   Best top;
   double mean, log_sum, entropy;
 };
 
-struct Totals {
-  double sum, weighted, total;
-  int finite, unused;
+__device__ inline Raw raw_of(const Sums& all, Best top) {
+  return {top, all.total / all.finite, top.value + log(all.sum),
+          fmax(0.0, log(all.sum) - all.weighted / all.sum)};
+}
+
+// What one row wishes, near.
+struct Wish {
+  std::uint64_t key;
+  float temperature, p, min_z;
+  int k, mask_row, bias_first, bias_end, list_first, list_end, watch_first, watch_end;
+  __device__ void load(const CudaDraw& draw, int row) {
+    key = draw.keys[row];
+    temperature = draw.temperatures[row];
+    p = draw.top_ps[row];
+    min_z = draw.min_zs[row];
+    k = draw.top_ks[row] < draw.vocab ? draw.top_ks[row] : 0;
+    mask_row = draw.mask_rows[row];
+    bias_first = draw.bias_starts[row];
+    bias_end = draw.bias_starts[row + 1];
+    list_first = draw.list_starts[row];
+    list_end = draw.list_starts[row + 1];
+    watch_first = draw.watch_starts[row];
+    watch_end = draw.watch_starts[row + 1];
+  }
+  __device__ bool is_steered() const { return mask_row >= 0 || bias_first < bias_end; }
+  __device__ bool is_cut() const { return k > 0 || p < 1 || min_z > -INFINITY; }
 };
-
-template <class X, class T>
-__device__ Raw look(const X* x, int count, Best top, T& team) {
-  Totals mine{};
-  for_each(x, count, team, [&](int, float here) {
-    if (here == -INFINITY) return;
-    float z = here - top.value, e = exp(z);
-    mine.sum += e;
-    mine.weighted += static_cast<double>(e) * z;
-    mine.total += here;
-    ++mine.finite;
-  });
-  mine = team.join(mine, [](Totals a, Totals b) {
-    return Totals{a.sum + b.sum, a.weighted + b.weighted, a.total + b.total, a.finite + b.finite,
-                  0};
-  });
-  Raw raw;
-  raw.top = top;
-  raw.mean = mine.total / mine.finite;
-  raw.log_sum = top.value + log(mine.sum);
-  raw.entropy = fmax(0.0, log(mine.sum) - mine.weighted / mine.sum);
-  return raw;
-}
-
-// Biases and mask, from x into z.
-template <class X, class T>
-__device__ void steer(const CudaDraw& draw, int row, const X* x, float* z, const Raw& raw,
-                      T& team) {
-  const std::uint32_t* mask = nullptr;
-  int words = (draw.vocab + 31) / 32;
-  if (draw.mask_rows[row] >= 0) {
-    mask = draw.masks + static_cast<std::int64_t>(draw.mask_rows[row]) * words;
-  }
-  for (int i = team.first(); i < draw.vocab; i += team.stride()) {
-    bool is_allowed = !mask || (mask[i / 32] >> (i % 32) & 1);
-    z[i] = is_allowed ? widen(x[i]) : -INFINITY;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int i = draw.bias_starts[row]; i < draw.bias_starts[row + 1]; ++i) {
-      int token = draw.bias_tokens[i];
-      if (!team.owns(token)) continue;
-      double times = draw.bias_times[i];
-      double bias = draw.bias_logits[i] + times * (raw.top.value - raw.mean);
-      float here = z[token] + static_cast<float>(bias);
-      float factor = draw.bias_repetitions[i];
-      if (factor != 1) here = here > 0 ? __fdiv_rn(here, factor) : __fmul_rn(here, factor);
-      z[token] = __fsub_rn(here, draw.bias_penalties[i]);
-    }
-  }
-  __syncthreads();
-}
-
-// The likeliest of the untouched row, one pass over it for each.
-template <class X, class T>
-__device__ void list(const CudaDraw& draw, int row, const X* x, const Raw& raw, T& team) {
-  Best last{INFINITY, -1};
-  for (int at = draw.list_starts[row]; at < draw.list_starts[row + 1]; ++at) {
-    Best mine{-INFINITY, INT32_MAX};
-    for_each(x, draw.vocab, team, [&](int i, float here) {
-      bool is_next = here < last.value || (here == last.value && i > last.index);
-      if (is_next && (here > mine.value || mine.index == INT32_MAX)) mine = {here, i};
-    });
-    last = team.join(mine, better);
-    if (!team.is_leader()) continue;
-    draw.listed_tokens[at] = last.index;
-    draw.listed_logprobs[at] = static_cast<float>(last.value - raw.log_sum);
-  }
-}
 
 struct Sampled {
   int token;
   float logprob;  // of the distribution it was drawn from
 };
 
-// What one pass over the row finds for a draw: the best score, its z, and the mass of all.
-struct Find {
-  double mass;
-  Best best;
-  float z;
-  int unused;
-};
-
-__device__ inline Find join_finds(Find a, Find b) {
-  bool is_first = better(a.best, b.best).index == a.best.index;
-  return {a.mass + b.mass, is_first ? a.best : b.best, is_first ? a.z : b.z, 0};
+// The mass of exp(z) from `least` on.
+template <class T>
+__device__ double mass_from(const Slice<T>& slice, std::uint32_t least) {
+  float mass = 0;
+  auto see = [&](float here) { mass += ordered(here) >= least ? expf(here) : 0; };
+  slice.for_each([&](int, float4 four) {
+    see(four.x);
+    see(four.y);
+    see(four.z);
+    see(four.w);
+  });
+  auto add = [](auto a, auto b) { return a + b; };
+  return slice.team.join_warps(static_cast<double>(join_lanes(mass, add)), add);
 }
 
-// Draws from x, whose largest is `greedy`, by way of z, which may be x.
-template <class X, class T>
-__device__ Sampled sample(const CudaDraw& draw, int row, const X* x, float* z, Best greedy,
-                          T& team) {
-  int vocab = draw.vocab, k = draw.top_ks[row];
-  float temperature = draw.temperatures[row], p = draw.top_ps[row];
-  const std::uint64_t key = draw.keys[row];
-  Find mine{0, {-INFINITY, INT32_MAX}, 0, 0};
-  auto consider = [&](int i, float here) {
-    float score = here + gumbel_of(key, static_cast<std::uint32_t>(i));
-    if (score > mine.best.value) {
-      mine.best = {score, i};
-      mine.z = here;
-    }
-  };
-  if ((k <= 0 || k >= vocab) && p >= 1 && draw.min_zs[row] == -INFINITY) {  // nothing is cut
-    for_each(x, vocab, team, [&](int i, float raw) {
-      float here = __fdiv_rn(raw - greedy.value, temperature);
-      mine.mass += exp(here);
-      consider(i, here);
-    });
-    mine = team.join(mine, join_finds);
-    return {mine.best.index, static_cast<float>(mine.z - log(mine.mass))};
+// Draws from a slice of z, whose largest is 0 and stands at `likeliest`, what the cuts leave. mass:
+// of all of it.
+template <class T>
+__device__ Sampled sample_cut(const Slice<T>& slice, const Wish& wish, int likeliest, double mass) {
+  std::uint32_t least = ordered(-INFINITY), top = ordered(0.0f);
+  if (wish.k > 0) least = find_cut(slice, least, top, wish.k, [](float) { return 1.0f; });
+  if (wish.p < 1) {
+    // What is below -40 weighs less than may be left out.
+    if (wish.k > 0) mass = mass_from(slice, least);
+    double enough = wish.p * mass * (1 - 1e-6);
+    least =
+        find_cut(slice, max(least, ordered(-40.0f)), top, enough, [](float z) { return expf(z); });
   }
-  for_each(x, vocab, team,
-           [&](int i, float here) { z[i] = __fdiv_rn(here - greedy.value, temperature); });
-  std::uint32_t least = 0;
-  if (k > 0 && k < vocab) least = kth_largest(z, vocab, k, team);
-  double kept = mass_from(z, vocab, least, team);
-  if (p < 1) {
-    least = nucleus(z, vocab, least, p * kept * (1 - 1e-6), team);
-    kept = mass_from(z, vocab, least, team);
-  }
-  if (draw.min_zs[row] > -INFINITY && ordered(draw.min_zs[row]) > least) {
-    least = ordered(draw.min_zs[row]);
-    kept = mass_from(z, vocab, least, team);
-  }
-  for_each(z, vocab, team, [&](int i, float here) {
-    if (ordered(here) >= least) consider(i, here);
+  if (wish.min_z > -INFINITY) least = max(least, ordered(wish.min_z));
+  Search search(wish.key, likeliest);
+  slice.for_each([&](int i, float4 four) {
+    float values[4] = {four.x, four.y, four.z, four.w}, weights[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) weights[e] = ordered(values[e]) >= least ? __expf(values[e]) : 0;
+    search.see(i, values, weights);
   });
-  mine = team.join(mine, join_finds);
-  return {mine.best.index, static_cast<float>(mine.z - log(kept))};
+  const Sums all = join_all(slice.team, Looked{}, search.mass, search.best, search.z);
+  return {all.best.index, static_cast<float>(all.z - log(all.mass))};
+}
+
+// Biases and mask.
+template <class T>
+__device__ void steer(const CudaDraw& draw, const Wish& wish, const Slice<T>& slice,
+                      const Raw& raw) {
+  if (wish.mask_row >= 0) {
+    int words = (draw.vocab + 31) / 32;
+    const std::uint32_t* mask = draw.masks + static_cast<std::int64_t>(wish.mask_row) * words;
+    slice.change_each([&](int i, float4& four) {
+      if (i >= draw.vocab) return;
+      std::uint32_t allowed = mask[i / 32] >> (i % 32);
+      if (!(allowed & 1)) four.x = -INFINITY;
+      if (!(allowed & 2)) four.y = -INFINITY;
+      if (!(allowed & 4)) four.z = -INFINITY;
+      if (!(allowed & 8)) four.w = -INFINITY;
+    });
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int i = wish.bias_first; i < wish.bias_end; ++i) {
+      int place = draw.bias_tokens[i] - slice.first;
+      if (place < 0 || place >= slice.count) continue;
+      double times = draw.bias_times[i];
+      double bias = draw.bias_logits[i] + times * (raw.top.value - raw.mean);
+      float here = slice.values[place] + static_cast<float>(bias);
+      float factor = draw.bias_repetitions[i];
+      if (factor != 1) here = here > 0 ? __fdiv_rn(here, factor) : __fmul_rn(here, factor);
+      slice.values[place] = __fsub_rn(here, draw.bias_penalties[i]);
+    }
+  }
+  __syncthreads();
+}
+
+// The likeliest of the untouched row, one pass over it for each.
+template <class T>
+__device__ void list(const CudaDraw& draw, const Wish& wish, const Slice<T>& slice) {
+  Best last{INFINITY, -1};
+  for (int at = wish.list_first; at < wish.list_end; ++at) {
+    Best mine{-INFINITY, INT32_MAX};
+    auto see = [&](int i, float here) {
+      bool is_next = here < last.value || (here == last.value && i > last.index);
+      if (i < draw.vocab && is_next && (here > mine.value || mine.index == INT32_MAX))
+        mine = {here, i};
+    };
+    slice.for_each([&](int i, float4 four) {
+      see(i, four.x);
+      see(i + 1, four.y);
+      see(i + 2, four.z);
+      see(i + 3, four.w);
+    });
+    last = slice.team.join(mine, better);
+    if (slice.team.is_leader()) draw.listed_tokens[at] = last.index;
+  }
+}
+
+// Looks at the untouched row, and samples on the way where nothing is steered or cut.
+template <bool samples, class T>
+__device__ Sums look(const Slice<T>& slice, Best top, std::uint64_t key, Divisor divisor) {
+  Looked looked;
+  Search search(key, top.index);
+  slice.for_each([&](int i, float4 four) {
+    float values[4] = {four.x, four.y, four.z, four.w}, weights[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      looked.see(values[e], top.value);
+      values[e] = divisor.of(values[e] - top.value);
+      weights[e] = __expf(values[e]);
+    }
+    if (samples) search.see(i, values, weights);
+  });
+  return join_all(slice.team, looked, search.mass, search.best, search.z);
+}
+
+// Draws from what the row has become.
+template <class T>
+__device__ Sampled sample(const Wish& wish, const Slice<T>& slice, Best top, Divisor divisor) {
+  float mass = 0;
+  slice.change_each([&](int, float4& four) {
+    auto scale = [&](float& x) {
+      x = divisor.of(x - top.value);
+      mass += expf(x);
+    };
+    scale(four.x);
+    scale(four.y);
+    scale(four.z);
+    scale(four.w);
+  });
+  auto add = [](auto a, auto b) { return a + b; };
+  double all = slice.team.join_warps(static_cast<double>(join_lanes(mass, add)), add);
+  return sample_cut(slice, wish, top.index, all);
 }
 
 template <int blocks, class X>
-__device__ void draw_row(const CudaDraw& draw, int row, const X* x, float* z) {
+__device__ void draw_row(const CudaDraw& draw, const Wish& wish, int row, const X* x, float* near) {
   __shared__ typename Team<blocks>::Shared shared;
   Team<blocks> team(&shared);
-  Scan first_look = scan(x, draw.vocab, team), steered = first_look;
-  Raw raw = look(x, draw.vocab, first_look.top, team);
-  bool is_steered = draw.mask_rows[row] >= 0 || draw.bias_starts[row] < draw.bias_starts[row + 1];
-  if (is_steered) {
-    steer(draw, row, x, z, raw, team);
-    steered = scan(z, draw.vocab, team);
+  const Slice<Team<blocks>> slice(team, near, draw.vocab, blocks);
+  const Scan first_look = slice.take(x);
+  Scan steered = first_look;
+  bool is_drawn = wish.temperature > 0 && first_look.is_good();
+  bool is_plain = is_drawn && !wish.is_steered() && !wish.is_cut();
+  const Divisor divisor(is_drawn ? wish.temperature : 1);
+
+  list(draw, wish, slice);
+  const Sums all = is_plain ? look<true>(slice, first_look.top, wish.key, divisor)
+                            : look<false>(slice, first_look.top, wish.key, divisor);
+  const Raw raw = raw_of(all, first_look.top);
+  if (wish.is_steered()) {
+    steer(draw, wish, slice, raw);
+    steered = slice.scan();
   }
   bool is_finite = first_look.is_good() && steered.is_good();
   Sampled sampled{steered.top.index, 0};
-  if (is_finite && draw.temperatures[row] > 0) {
-    sampled = is_steered ? sample(draw, row, z, z, steered.top, team)
-                         : sample(draw, row, x, z, steered.top, team);
+  if (is_plain) {
+    sampled = {all.best.index, static_cast<float>(all.z - log(all.mass))};
+  } else if (is_finite && is_drawn) {
+    sampled = sample(wish, slice, steered.top, divisor);
   }
-  list(draw, row, x, raw, team);
-  int first = draw.watch_starts[row], watched = draw.watch_starts[row + 1] - first;
-  for (int i = team.first(); i < watched; i += team.stride()) {
-    float here = widen(x[draw.watch_tokens[first + i]]);
-    draw.watched[first + i] = static_cast<float>(here - raw.log_sum);
+  if (team.rank() != 0) return;
+  for (int i = wish.watch_first + threadIdx.x; i < wish.watch_end; i += blockDim.x)
+    draw.watched[i] = static_cast<float>(widen(x[draw.watch_tokens[i]]) - raw.log_sum);
+  for (int i = wish.list_first + threadIdx.x; i < wish.list_end; i += blockDim.x) {
+    int token = draw.listed_tokens[i];
+    bool is_there = token >= 0 && token < draw.vocab;  // else the row was no numbers
+    draw.listed_logprobs[i] = is_there ? static_cast<float>(widen(x[token]) - raw.log_sum) : NAN;
   }
   if (!team.is_leader()) return;
   draw.is_finite[row] = is_finite;
@@ -252,24 +224,46 @@ __device__ void draw_row(const CudaDraw& draw, int row, const X* x, float* z) {
   numbers[3] = static_cast<float>(raw.top.value - raw.log_sum);
 }
 
-template <int blocks, class X>
-__global__ void __launch_bounds__(threads) draw_rows(CudaDraw draw) {
-  int row = blockIdx.x / blocks;
-  std::int64_t at = static_cast<std::int64_t>(row) * draw.vocab;
-  draw_row<blocks>(draw, row, static_cast<const X*>(draw.logits) + at, draw.scratch + at);
+// Where a block's slice stands: in shared memory where it fits there.
+template <int blocks>
+__device__ float* place_of(float* scratch, int row, int vocab, bool is_near, float* room) {
+  std::int64_t each = slice_values(vocab, blocks);
+  return is_near ? room : scratch + row * draw_stride(vocab) + blockIdx.x % blocks * each;
 }
 
 template <int blocks, class X>
-__global__ void __launch_bounds__(threads)
-    draw_step(const CudaDraw* step, const X* logits, float* scratch, int vocab) {
-  let_next_come();
-  wait_for_previous();
+__global__ void __launch_bounds__(threads, 2) draw_rows(CudaDraw draw, bool is_near) {
+  extern __shared__ __align__(16) float near[];
+  __shared__ Wish wish;
   int row = blockIdx.x / blocks;
-  CudaDraw draw = *step;
+  if (threadIdx.x == 0) wish.load(draw, row);
+  __syncthreads();
+  draw_row<blocks>(draw, wish, row,
+                   static_cast<const X*>(draw.logits) + static_cast<std::int64_t>(row) * draw.vocab,
+                   place_of<blocks>(draw.scratch, row, draw.vocab, is_near, near));
+}
+
+template <int blocks, class X>
+__global__ void __launch_bounds__(threads, 2)
+    draw_step(const CudaDraw* step, const X* logits, float* scratch, int vocab, bool is_near) {
+  extern __shared__ __align__(16) float near[];
+  __shared__ CudaDraw draw;
+  __shared__ Wish wish;
+  let_next_come();
+  int row = blockIdx.x / blocks;
+  // What a step brings was there before its first kernel.
+  for (int i = threadIdx.x; i < static_cast<int>(sizeof(CudaDraw) / 4); i += blockDim.x)
+    reinterpret_cast<unsigned*>(&draw)[i] = reinterpret_cast<const unsigned*>(step)[i];
+  __syncthreads();
   if (row >= draw.rows) return;
-  draw.vocab = vocab;
-  std::int64_t at = static_cast<std::int64_t>(row) * vocab;
-  draw_row<blocks>(draw, row, logits + at, scratch + at);
+  if (threadIdx.x == 0) {
+    draw.vocab = vocab;
+    wish.load(draw, row);
+  }
+  __syncthreads();
+  wait_for_previous();
+  draw_row<blocks>(draw, wish, row, logits + static_cast<std::int64_t>(row) * vocab,
+                   place_of<blocks>(scratch, row, vocab, is_near, near));
 }
 
 int threads_for(int vocab) {
@@ -278,25 +272,25 @@ int threads_for(int vocab) {
 }
 
 // A team of several blocks pays for a wide vocabulary only.
-bool has_teams(int vocab, int capability) {
-  return capability >= 90 && vocab >= threads * most_blocks;
-}
+bool has_teams(int vocab, int capability) { return capability >= 90 && vocab >= least_team_vocab; }
 
+// Launches kernel(arguments..., is_near).
 template <class... Parameters, class... Arguments>
-int start_teams(void (*kernel)(Parameters...), int rows, int blocks, int size, Way way,
-                Arguments... arguments) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(rows * blocks);
-  config.blockDim = dim3(size);
-  config.stream = way.stream;
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = blocks > 1 ? attributes : attributes + 1;
-  config.numAttrs = (blocks > 1 ? 1 : 0) + (way.overlaps() ? 1 : 0);
-  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+int start_rows(void (*kernel)(Parameters...), int rows, int vocab, int team, Way way,
+               Arguments... arguments) {
+  int device = 0, most = 0;
+  if (int error = cudaGetDevice(&device)) return error;
+  if (int error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
+    return error;
+  int bytes = slice_values(vocab, team) * 4;
+  bool is_near = bytes + 8 * 1024 <= most;  // beside what a team shares
+  if (is_near) {
+    if (int error =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes))
+      return error;
+  }
+  return start_teams(kernel, dim3(rows * team), threads_for(vocab), team, is_near ? bytes : 0, way,
+                     arguments..., is_near);
 }
 
 }  // namespace
@@ -306,14 +300,13 @@ int launch_draw(const CudaDraw& draw, void* stream) {
   if (int error = cudaGetDevice(&device)) return error;
   if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device))
     return error;
-  bool is_wide = has_teams(draw.vocab, major * 10);
   Way alone{static_cast<cudaStream_t>(stream), 0};
   return by_brief_scalar(draw.scalar, [&](auto type) -> int {
     using X = decltype(type);
-    int size = threads_for(draw.vocab);
-    return is_wide
-               ? start_teams(draw_rows<most_blocks, X>, draw.rows, most_blocks, size, alone, draw)
-               : start_teams(draw_rows<1, X>, draw.rows, 1, size, alone, draw);
+    return has_teams(draw.vocab, major * 10)
+               ? start_rows(draw_rows<most_blocks, X>, draw.rows, draw.vocab, most_blocks, alone,
+                            draw)
+               : start_rows(draw_rows<1, X>, draw.rows, draw.vocab, 1, alone, draw);
   });
 }
 
@@ -321,12 +314,11 @@ int launch_step_draw(const CudaDraw* draw, const void* logits, float* scratch, i
                      Scalar scalar, Way way) {
   return by_brief_scalar(scalar, [&](auto type) -> int {
     using X = decltype(type);
-    int size = threads_for(vocab);
     auto* x = static_cast<const X*>(logits);
     return has_teams(vocab, way.capability)
-               ? start_teams(draw_step<most_blocks, X>, rows, most_blocks, size, way, draw, x,
-                             scratch, vocab)
-               : start_teams(draw_step<1, X>, rows, 1, size, way, draw, x, scratch, vocab);
+               ? start_rows(draw_step<most_blocks, X>, rows, vocab, most_blocks, way, draw, x,
+                            scratch, vocab)
+               : start_rows(draw_step<1, X>, rows, vocab, 1, way, draw, x, scratch, vocab);
   });
 }
 

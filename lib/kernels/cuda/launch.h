@@ -38,6 +38,7 @@ void free_decoder(void* decoder);
 std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest);
 int decode(void* decoder, const CudaDecodeCall& call, void* stream, std::int32_t* host_captured);
 int await_decode(void* decoder, std::int32_t flight);
+int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us);
 // Asks the runtime for one of our kernels on the current card: 0 where this build has its code.
 int find_kernel();
 

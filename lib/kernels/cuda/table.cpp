@@ -76,6 +76,7 @@ const CudaTable table = {
     workspace_bytes,
     decode,
     await_decode,
+    profile,
 };
 
 }  // namespace

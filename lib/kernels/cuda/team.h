@@ -1,7 +1,6 @@
 // Several blocks that work on one row together.
 #pragma once
-#include <cooperative_groups.h>
-
+#include "kernels/cuda/cluster.h"
 #include "kernels/cuda/launch.h"
 
 namespace pensive::kernels {
@@ -31,96 +30,92 @@ __device__ T first_lane(T value) {
   return value;
 }
 
-// What a team's threads share. Element i of a row belongs to one thread throughout, so that nobody
-// reads what another wrote.
+// Joins one value of every lane; all get the result.
+template <class T, class Join>
+__device__ T join_lanes(T value, Join join) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) value = join(value, other_lane(value, step));
+  return value;
+}
+
+// What a team's threads share.
 template <int blocks>
 class Team {
  public:
-  static constexpr int room = 32;  // bytes of the largest value that is joined
+  static constexpr int room = 64;  // bytes of the largest value that is joined
 
   struct Shared {
     double warps[32][room / 8];
     double blocks_[2][most_blocks][room / 8];
+    double result[room / 8];
   };
 
   __device__ explicit Team(Shared* shared) : shared_(shared), rank_(0) {
 #if __CUDA_ARCH__ >= 900
     if constexpr (blocks > 1) {
       rank_ = cooperative_groups::this_cluster().block_rank();
-      cooperative_groups::this_cluster().sync();  // all are there before one writes to another
+      arrive_at_cluster();  // all are there before one writes to another
+      wait_for_cluster();
     }
 #endif
   }
-  __device__ int first() const { return rank_ * blockDim.x + threadIdx.x; }
-  __device__ int stride() const { return blocks * blockDim.x; }
+  __device__ int rank() const { return rank_; }
   __device__ bool is_leader() const { return rank_ == 0 && threadIdx.x == 0; }
-  __device__ bool owns(int i) const {
-    return i / static_cast<int>(blockDim.x) % blocks == static_cast<int>(rank_);
-  }
 
   // One value of every thread, joined in an order fixed by the team's size; all get the result.
   template <class T, class Join>
   __device__ T join(T value, Join join) {
+    return join_warps(join_lanes(value, join), join);
+  }
+
+  // The same of one value of every warp, which its first lane has.
+  template <class T, class Join>
+  __device__ T join_warps(T value, Join join) {
     static_assert(sizeof(T) <= room, "no more than there is room for");
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (int step = 16; step > 0; step /= 2) value = join(value, other_lane(value, step));
     auto slot = [&](void* at) -> T& { return *static_cast<T*>(at); };
     if (lane == 0) slot(shared_->warps[warp]) = value;
     __syncthreads();
-    if (lane < warps) value = slot(shared_->warps[lane]);
-    for (int step = 16; step > 0; step /= 2) {
-      T other = other_lane(value, step);
-      if ((lane ^ step) < warps && lane < step) value = join(value, other);
+    turn_ ^= 1;  // so that the next join need not wait for the last reader of this one
+    if (warp == 0) {
+      value = slot(shared_->warps[lane < warps ? lane : 0]);
+      for (int step = 16; step > 0; step /= 2) {
+        T other = other_lane(value, step);
+        if (lane < step && lane + step < warps) value = join(value, other);
+      }
+      send(value);
     }
-    value = first_lane(value);
-    if constexpr (blocks > 1) value = join_blocks(value, join);
+    if constexpr (blocks > 1) {
+      arrive_at_cluster();
+      wait_for_cluster();
+      if (threadIdx.x == 0) {
+        value = slot(shared_->blocks_[turn_][0]);
+        for (int i = 1; i < blocks; ++i) value = join(value, slot(shared_->blocks_[turn_][i]));
+        slot(shared_->result) = value;
+      }
+    }
     __syncthreads();
-    return value;
+    return slot(shared_->result);
   }
 
  private:
-  template <class T, class Join>
-  __device__ T join_blocks(T value, Join join) {
-#if __CUDA_ARCH__ >= 900
-    auto cluster = cooperative_groups::this_cluster();
-    turn_ ^= 1;  // so that the next join need not wait for the last reader of this one
-    auto slot = [&](void* at) -> T& { return *static_cast<T*>(at); };
-    if (threadIdx.x < blocks) {
-      Shared* there = cluster.map_shared_rank(shared_, threadIdx.x);
-      slot(there->blocks_[turn_][rank_]) = value;
+  // The first lane's value to all blocks, a lane each.
+  template <class T>
+  __device__ void send(T value) {
+    int lane = threadIdx.x % 32;
+    if constexpr (blocks > 1) {
+      value = first_lane(value);
+      if (lane < blocks)
+        *reinterpret_cast<T*>(in_block(shared_, lane)->blocks_[turn_][rank_]) = value;
+    } else if (lane == 0) {
+      *reinterpret_cast<T*>(shared_->result) = value;
     }
-    cluster.sync();
-    value = slot(shared_->blocks_[turn_][0]);
-    for (int i = 1; i < blocks; ++i) value = join(value, slot(shared_->blocks_[turn_][i]));
-#endif
-    return value;
   }
 
   Shared* shared_;
-  unsigned rank_;
+  int rank_;
   int turn_ = 0;
 };
-
-// Calls see(i, x[i]) for this thread's elements, in order. Several are loaded before the first is
-// looked at.
-template <class X, class T, class See>
-__device__ void for_each(const X* x, int count, const T& team, See see) {
-  constexpr int at_once = 8;
-  int stride = team.stride();
-  for (int first = team.first(); first < count; first += at_once * stride) {
-    float values[at_once];
-#pragma unroll
-    for (int u = 0; u < at_once; ++u) {
-      int i = first + u * stride;
-      values[u] = i < count ? widen(x[i]) : 0;
-    }
-#pragma unroll
-    for (int u = 0; u < at_once; ++u) {
-      int i = first + u * stride;
-      if (i < count) see(i, values[u]);
-    }
-  }
-}
 
 #endif
 

@@ -1,0 +1,47 @@
+// Steps of all batches and contexts, and the parts of a few.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "bench.h"
+#include "shapes.h"
+#include "steps.h"
+
+namespace pensive::bench {
+
+void Bench::grid(const Shape& shape, double copy_bytes_per_second) {
+  constexpr int repetitions = 20;
+  Steps steps(shape);
+  for (const int context : {512, 8192, 32768}) {
+    for (int batch = 1; batch <= Steps::most_batch; batch *= 2) {
+      const std::string cell = fmt::format(R"("case":"step","shape":"{}","batch":{},"context":{})",
+                                           shape.name, batch, context);
+      const std::optional<Spread> us = steps.time(batch, context, repetitions);
+      if (!us) {
+        print(fmt::format(R"({{{},"fits":false}})", cell));
+        continue;
+      }
+      const double limit_us = steps.bytes(batch, context) / copy_bytes_per_second * 1e6;
+      print(fmt::format(
+          R"({{{},"us":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"tokens_per_s":{:.0f},"limit_us":{:.1f},"share":{:.3f},"copy_TB_per_s":{:.3f}}})",
+          cell, us->median, us->low, us->high, repetitions, batch * 1e6 / us->median, limit_us,
+          limit_us / us->median, copy_bytes_per_second / 1e12));
+    }
+  }
+}
+
+void Bench::profile(const Shape& shape, double copy_bytes_per_second) {
+  Steps steps(shape);
+  for (const auto& [batch, context] : {std::pair{1, 512}, {8, 512}, {64, 512}, {1, 8192}}) {
+    for (const Steps::Part& part : steps.profile(batch, context)) {
+      if (part.us == 0) continue;
+      print(fmt::format(
+          R"({{"case":"part","shape":"{}","batch":{},"context":{},"part":"{}","us":{:.1f},"us_a_layer":{:.2f},"bytes":{:.4g},"TB_per_s":{:.3f},"limit_us":{:.1f}}})",
+          shape.name, batch, context, part.name, part.us, part.us / shape.layers, part.bytes,
+          part.bytes / part.us / 1e6, part.bytes / copy_bytes_per_second * 1e6));
+    }
+  }
+}
+
+}  // namespace pensive::bench
