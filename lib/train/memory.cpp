@@ -2,12 +2,10 @@
 #include <algorithm>
 
 #include "engine/memory.h"
-#include "pensive/train.h"
+#include "train/steps.h"
 
 namespace pensive {
 namespace {
-
-constexpr std::int64_t most_logits = std::int64_t{1} << 24;  // SuffixSetting::max_logits
 
 // See suffix.cpp: what autograd keeps of each layer, the constants before the suffixes, and the
 // widest moment on the way back.
