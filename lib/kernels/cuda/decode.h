@@ -27,7 +27,8 @@ __host__ __device__
 }
 
 // The same on tensor cores, where a team of blocks reads a stretch of positions: all of a row where
-// the step's longest is short enough. `pairs` are the step's rows times their blocks of heads.
+// the step's longest is short enough, unless that would leave lone blocks with an idle card.
+// `pairs` are the step's rows times their blocks of heads.
 constexpr int block_positions = 64;  // of a block at a time
 constexpr int short_positions = 2048;
 constexpr int many_blocks = 132;  // keep a large card busy
@@ -36,7 +37,7 @@ __host__ __device__
 #endif
     inline int
     team_positions(int length, int longest, int pairs, int team) {
-  if (longest <= short_positions) return short_positions;
+  if (longest <= short_positions && (team > 1 || pairs >= many_blocks)) return short_positions;
   int unit = team * block_positions;
   int blocks = (length + block_positions - 1) / block_positions;
   int share = (pairs * blocks + many_blocks - 1) / many_blocks;
