@@ -274,6 +274,11 @@ int main(int argc, char** argv) try {
       bench.run_ahead(run_ahead);
       bench.decode_share(1, 64, 512, copies);
       bench.all_guides(1);
+      for (const int batch : {1, 64}) {
+        bench.host(batch, "no guides", {});
+        bench.host(batch, "guides that only watch", bench.armed_guides(false));
+        bench.host(batch, "and those that steer", bench.armed_guides(true));
+      }
     }
     bench.fork(8192);
     return 0;

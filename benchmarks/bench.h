@@ -82,10 +82,17 @@ class Bench {
   void guides(int batch);
   // The same of all that only watch together, and of all but those that ask the model.
   void all_guides(int batch);
-  // The host's time for one fork of a sequence so long.
-  void fork(int length);
+  // One of each of the catalogue but those that ask the model, set so that it never acts.
+  std::vector<std::shared_ptr<const Guide>> armed_guides(bool may_steer) const;
+  // The host's time for a decode step on a card that needs none.
+  void host(int batch, std::string_view name,
+            const std::vector<std::shared_ptr<const Guide>>& guides);
+  // The host's time for one fork of a sequence so long, or as long as the model's can be.
+  void fork(int most_length);
 
  private:
+  std::vector<Request> guided_requests(
+      int batch, int salt, const std::vector<std::shared_ptr<const Guide>>& guides) const;
   void compare_guides(Engine& engine, std::string_view name,
                       const std::vector<std::shared_ptr<const Guide>>& guides);
   void report(std::string_view name, std::string_view unit, const Spread& spread,

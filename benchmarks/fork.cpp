@@ -20,8 +20,9 @@ double microseconds_since(Clock::time_point start) {
 
 // A fork shares the cache's pages: what is timed is the host's copy of the sequence, its trace and
 // its guides. The page that both would write is copied by the first step after it.
-void Bench::fork(int length) {
+void Bench::fork(int most_length) {
   constexpr int new_tokens = 8, forks = 20;
+  const int length = std::min(most_length, model_->max_positions() - 1);
   EngineOptions wanted;
   wanted.max_live_sequences = 2;
   wanted.max_tokens_per_step = 2048;

@@ -78,32 +78,34 @@ Run run(Engine& engine, const std::vector<Request>& requests) {
 
 }  // namespace
 
+std::vector<Request> Bench::guided_requests(
+    int batch, int salt, const std::vector<std::shared_ptr<const Guide>>& guides) const {
+  const Markers markers = thinking_markers(*model_->tokenizer());
+  std::vector<Request> all(static_cast<std::size_t>(batch));
+  for (int i = 0; i < batch; ++i) {
+    Request& request = all[static_cast<std::size_t>(i)];
+    request.prompt = prompt(64, salt * batch + i);
+    request.max_new_tokens = 512;
+    request.ignore_end_tokens = true;
+    request.markers = markers;
+    request.begins_in = Segment::think;
+    request.sampling.banned_tokens = {markers.think_close.back()};
+    request.sampling.seed = 1;
+    request.guides = guides;
+  }
+  return all;
+}
+
 // Tokens a second with these guides over those without any, taken in turns.
 void Bench::compare_guides(Engine& engine, std::string_view name,
                            const std::vector<std::shared_ptr<const Guide>>& guides) {
   const int batch = engine.options().max_live_sequences;
-  const Markers markers = thinking_markers(*model_->tokenizer());
-  const auto requests = [&](bool is_guided, int place) {
-    std::vector<Request> all(static_cast<std::size_t>(batch));
-    for (int i = 0; i < batch; ++i) {
-      Request& request = all[static_cast<std::size_t>(i)];
-      request.prompt = prompt(64, place * batch + i);
-      request.max_new_tokens = 512;
-      request.ignore_end_tokens = true;
-      request.markers = markers;
-      request.begins_in = Segment::think;
-      request.sampling.banned_tokens = {markers.think_close.back()};
-      request.sampling.seed = 1;
-      if (is_guided) request.guides = guides;
-    }
-    return all;
-  };
-  run(engine, requests(false, 0));  // warms up
+  run(engine, guided_requests(batch, 0, {}));  // warms up
   std::vector<double> ratios;
   Run with;
   for (int repeat = 1; repeat <= options_.repetitions; ++repeat) {
-    const double without = run(engine, requests(false, repeat)).tokens_per_second;
-    with = run(engine, requests(true, repeat));
+    const double without = run(engine, guided_requests(batch, repeat, {})).tokens_per_second;
+    with = run(engine, guided_requests(batch, repeat, guides));
     ratios.push_back(with.tokens_per_second / without);
   }
   report(name, "tokens/s over none", spread_of(ratios),
@@ -123,21 +125,28 @@ void Bench::guides(int batch) {
   all_guides(batch);
 }
 
-void Bench::all_guides(int batch) {
+std::vector<std::shared_ptr<const Guide>> Bench::armed_guides(bool may_steer) const {
   const auto tokenizer = model_->tokenizer();
   const GuideContext context{tokenizer, thinking_markers(*tokenizer)};
+  std::vector<std::shared_ptr<const Guide>> guides;
+  for (const Armed& one : armed)
+    if (one.does == Does::watch || (may_steer && one.does == Does::steer))
+      guides.push_back(make_guide(one.spec, context));
+  return guides;
+}
+
+void Bench::all_guides(int batch) {
   Engine engine(model_, {.max_live_sequences = batch,
                          .reuse_prefixes = false,
                          .graphs = options_.graphs,
                          .run_ahead = options_.run_ahead});
-  std::vector<std::shared_ptr<const Guide>> watching, all;
-  for (const Armed& one : armed) {
-    if (one.does == Does::ask) continue;
-    all.push_back(make_guide(one.spec, context));
-    if (one.does == Does::watch) watching.push_back(all.back());
+  for (const bool may_steer : {false, true}) {
+    const auto guides = armed_guides(may_steer);
+    compare_guides(engine,
+                   fmt::format("{} guides{}", guides.size(),
+                               may_steer ? ", some of which steer" : " that only watch"),
+                   guides);
   }
-  compare_guides(engine, fmt::format("{} guides that only watch", watching.size()), watching);
-  compare_guides(engine, fmt::format("{} guides, some of which steer", all.size()), all);
 }
 
 }  // namespace pensive::bench
