@@ -120,16 +120,23 @@ TEST_P(Ahead, EveryStepButTheFirstIsLaunchedEarly) {
   }
 }
 
-TEST_P(Ahead, ThoseThatCountOrAreMaskedAreWaitedFor) {
-  Engine engine(model_, options());
-  give_card(engine, GetParam());
-  Request counts = plain_request(ids(1, 9), 7, 20), masked = counts;
+TEST_P(Ahead, WhatCannotBeForeseenIsWaitedFor) {
+  const auto steps = [&](const Request& request) {
+    Engine engine(model_, options());
+    give_card(engine, GetParam());
+    finish(engine, request);
+    EXPECT_EQ(engine.counters().ahead_dropped, 0);
+    return engine.counters().ahead_steps;
+  };
+  Request counts = plain_request(ids(1, 9), 7, 20), masked = counts, changing = counts;
   counts.sampling.presence_penalty = 1.0f;
-  masked.guides = {scripted([](const Moment&) -> Action { return Allow{{~0u, ~0u}}; })};
-  finish(engine, counts);
-  EXPECT_EQ(engine.counters().ahead_steps, 0);
-  finish(engine, masked);
-  EXPECT_LE(engine.counters().ahead_steps, 1);  // before the first mask is known of
+  masked.guides = {scripted([](const Moment&) -> Action { return Allow{{~0u, ~1u}}; })};
+  changing.guides = {scripted([](const Moment& m) -> Action {
+    return Allow{{~0u, ~0u << m.new_tokens % 30}};
+  })};
+  EXPECT_EQ(steps(counts), 0);
+  EXPECT_EQ(steps(masked), 17);
+  EXPECT_EQ(steps(changing), 0);
 }
 
 TEST_P(Ahead, WhoObjectsLosesOneStepAndNobodyElseAny) {

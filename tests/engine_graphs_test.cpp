@@ -77,6 +77,21 @@ TEST_F(EngineGraphs, EqualTheEngineWithoutThem) {
   }
 }
 
+TEST_F(EngineGraphs, RunAheadToTheSameBitsAlone) {
+  EngineOptions waits = options(true);
+  waits.run_ahead = false;
+  Engine ahead(model_, options(true)), waiting(model_, waits);
+  for (const Request& request : requests()) {
+    Sequence fast = ahead.start(request), slow = waiting.start(request);
+    ahead.finish(fast);
+    waiting.finish(slow);
+    EXPECT_EQ(print(fast.trace()), print(slow.trace()));
+  }
+  EXPECT_GT(ahead.counters().ahead_steps, 100);
+  EXPECT_GT(ahead.counters().ahead_dropped, 0);
+  EXPECT_EQ(waiting.counters().ahead_steps, 0);
+}
+
 TEST_F(EngineGraphs, AreCapturedOnceASizeAndTold) {
   std::vector<std::string> lines;
   EngineOptions told = options(true);

@@ -106,11 +106,11 @@ struct EngineOptions {
   bool graphs = true;
   LogSink log{};
   // Where graphs are: the next decode step is launched while guides look at the tokens of the last,
-  // for draws wished as before. A sequence that then wants something else (another bias, a forced
-  // token, an end) is computed again, one step later than its neighbours; one that counts penalties
-  // or is masked by a guide keeps its step from being launched early. Tokens are the same either
-  // way, up to what a batch's size does to rounding. Off: guides are waited for; the twin to
-  // compare with.
+  // for draws wished as before. A sequence that then wants something else (another bias or mask, a
+  // forced token, an end) is computed again, one step later than its neighbours; one that counts
+  // penalties, or has just wished something new, keeps its step from being launched early. Tokens
+  // are the same either way, up to what a batch's size does to rounding. Off: guides are waited
+  // for; the twin to compare with.
   bool run_ahead = true;
 };
 

@@ -97,12 +97,15 @@ std::vector<int> Engine::Parts::land(const Plan& plan, bool& is_whole) {
 // Launches the step after this one, where it can be foreseen; `rows` are the chunks' places in the
 // step that is waited for.
 Flight Engine::Parts::run_ahead(const Plan& plan, const std::vector<int>& rows) {
-  std::vector<kernels::DrawRow> draws = wishes_.draws;
-  for (std::size_t i = 0; i < draws.size(); ++i) {
-    const Sequence::Parts& sequence = *plan.chunks[i].lane->owner;
+  for (const Chunk& chunk : plan.chunks) {
+    const Sequence::Parts& sequence = *chunk.lane->owner;
     if (sequence.guidance.is_at_last(sequence.record) || !sequence.guidance.is_steady()) return {};
     // Penalties count the token that is not known yet.
     if (sequence.steering && sequence.steering->counts()) return {};
+  }
+  std::vector<kernels::DrawRow> draws = wishes_.draws;
+  for (std::size_t i = 0; i < draws.size(); ++i) {
+    const Sequence::Parts& sequence = *plan.chunks[i].lane->owner;
     draws[i].key = kernels::mix(sequence.key, sequence.record.clock() + 1);
   }
   if (!scheduler.reach_further() || !runner.launch_next(plan, rows, draws)) return {};

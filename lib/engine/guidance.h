@@ -62,11 +62,11 @@ class Guidance {
     return record.rows() + 1 >= rules_->max_new_tokens ||
            record.lane.size() + 1 >= rules_->max_tokens;
   }
-  // Whether the draw after the next may be expected to be wished like it: no mask, and the same
-  // biases as before.
+  // Whether the draw after the next may be expected to be wished like it: the last one was.
   bool is_steady() const {
-    if (!wishes_.mask.empty()) return false;
-    return past_.empty() ? wishes_.biases.empty() : past_.back().second->biases == wishes_.biases;
+    if (past_.empty()) return wishes_.biases.empty() && wishes_.mask.empty();
+    const Wishes& before = *past_.back().second;
+    return wishes_.biases == before.biases && wishes_.mask == before.mask;
   }
   // The first guide whose bias or mask a token was drawn under; null where there was none.
   const Guide* steerer() const noexcept {
