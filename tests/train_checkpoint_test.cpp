@@ -1,6 +1,10 @@
 // Checkpoints of a training run: resumed bit for bit, or refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
 
 #include "train_toy.h"
 
@@ -97,6 +101,48 @@ TEST(Checkpoint, OfOtherRolloutsIsRefused) {
       return prompt;
     };
   });
+}
+
+// No file may grow beyond so many bytes, as on a disk that is full.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST(Checkpoint, OfAFullDiskIsTheOneBefore) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json", rows = folder / "rows.safetensors";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  toy.soft->save(rows);
+  const std::string before = read_text(file), rows_before = read_text(rows);
+  trainer.step(problems(2));
+  {
+    const FullDisk full(16);
+    expect_error(ErrorCode::io, "run.json", [&] { trainer.save_checkpoint(file); });
+    expect_error(ErrorCode::io, "rows.safetensors", [&] { toy.soft->save(rows); });
+  }
+  EXPECT_EQ(read_text(file), before);
+  EXPECT_EQ(read_text(rows), rows_before);
+  const std::filesystem::directory_iterator files(folder.path());
+  EXPECT_EQ(std::distance(begin(files), end(files)), 2) << "no half of a file is left";
+  trainer.save_checkpoint(file);
+  EXPECT_NE(read_text(file), before);
 }
 
 TEST(Checkpoint, HoldsProblemsThatAreNotText) {

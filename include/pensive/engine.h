@@ -30,10 +30,10 @@ struct LogitBias {
 // presence_penalty and frequency_penalty, allowed and banned tokens, temperature, top_k, top_p,
 // min_p. What the trace tells of a token is of the distribution before all of these.
 struct Sampling {
-  std::optional<float> temperature;   // 1.0; 0 is greedy: the likeliest token, ties to the lower id
-  std::optional<float> top_p;         // 1.0; keeps the likeliest tokens whose sum first reaches it
-  std::optional<int> top_k;           // 0 = all; ties with the k-th are kept
-  std::optional<std::uint64_t> seed;  // unset: a fresh one is taken and recorded in the trace
+  std::optional<float> temperature{};  // 1.0; 0 is greedy: the likeliest, ties to the lower id
+  std::optional<float> top_p{};        // 1.0; keeps the likeliest tokens whose sum first reaches it
+  std::optional<int> top_k{};          // 0 = all; ties with the k-th are kept
+  std::optional<std::uint64_t> seed{};  // unset: a fresh one is taken and recorded in the trace
   // 0; keeps tokens at least so likely, measured by the likeliest one.
   std::optional<float> min_p{};
   // 1, above 0; for tokens of the prompt and of the kept output a logit above 0

@@ -71,7 +71,7 @@ struct ExamSample {
 };
 
 struct ExamResult {
-  std::vector<ExamSample> samples;  // ordered by problem, then sample
+  std::vector<ExamSample> samples{};  // ordered by problem, then sample
   int problems = 0;
   double accuracy = 0;
   double standard_error = 0;  // clustered by problem (Miller, arXiv 2411.00640, eq. 4)
