@@ -4,6 +4,7 @@
 #include <random>
 
 #include "engine_helpers.h"
+#include "train/batch.h"
 #include "train_suffix.h"
 
 namespace pensive {
@@ -57,6 +58,41 @@ TEST(PackedSuffixes, PacksFewBatchesAlikeInSize) {
   EXPECT_NEAR(static_cast<double>(packs[0].size()), 11.5, 1);
   EXPECT_EQ(plan_packs(suffixes, 1).size(), 23u) << "always at least one";
   EXPECT_TRUE(plan_packs({}, 700).empty());
+}
+
+// With less memory first smaller batches, then layers computed twice, then smaller batches again.
+TEST(PackedSuffixes, GoAsTheMemoryAllows) {
+  const Decoder decoder = tiny_decoder(at::kFloat);
+  SuffixSetting setting = setting_of(decoder, tiny_rows(at::kFloat));
+  setting.layout = Layout::packed;
+  setting.max_logits = 1 << 10;
+  std::vector<Suffix> suffixes(100);
+  for (Suffix& suffix : suffixes) {
+    suffix.tokens.resize(300);
+    suffix.begins = 100;
+  }
+  const auto needs = [&](std::int64_t tokens, bool recomputes) {
+    return suffix_bytes(tiny_config(), at::kFloat, tokens, tokens / 2, recomputes) * 10 / 9 + 16384;
+  };
+  Way way = choose_way(setting, suffixes, std::nullopt);
+  EXPECT_TRUE(way.is_packed);
+  EXPECT_FALSE(way.recomputes);
+  const int most = way.batch_tokens;
+  EXPECT_EQ(choose_way(setting, suffixes, needs(most, false) * 2).batch_tokens, most);
+  way = choose_way(setting, suffixes, needs(3000, false));
+  EXPECT_FALSE(way.recomputes);
+  EXPECT_NEAR(way.batch_tokens, 3000, 100);
+  way = choose_way(setting, suffixes, needs(1500, false));
+  EXPECT_TRUE(way.recomputes);
+  EXPECT_GT(way.batch_tokens, 1500);
+  way = choose_way(setting, suffixes, needs(500, true));
+  EXPECT_TRUE(way.recomputes);
+  EXPECT_NEAR(way.batch_tokens, 500, 50);
+  EXPECT_EQ(choose_way(setting, suffixes, 0).batch_tokens, 1) << "and then it fails";
+  suffixes[5].tokens.resize(4100);  // goes through whole, or not at all
+  EXPECT_TRUE(choose_way(setting, suffixes, needs(3000, false)).recomputes);
+  setting.recompute = Recompute::never;
+  EXPECT_FALSE(choose_way(setting, suffixes, needs(500, false)).recomputes);
 }
 
 // Pages in any order, one of them shared; where one's are gone all are asked for otherwise.
@@ -181,7 +217,7 @@ TEST(PackedSuffixes, PackedEqualsTheWholeBackwardOnCuda) {
   }
 }
 
-// What is planned for is what is taken: neither less nor half as much again.
+// What is planned for is enough, and no more than twice what is taken.
 TEST(PackedSuffixes, TakesTheMemoryThatIsPlannedOnCuda) {
   if (!testing::has_cuda()) GTEST_SKIP() << "no CUDA device";
   Config config = tiny_config();
@@ -231,7 +267,7 @@ TEST(PackedSuffixes, TakesTheMemoryThatIsPlannedOnCuda) {
     const auto planned = static_cast<double>(
         suffix_bytes(config, at::kBFloat16, 8 * 512, 8 * 512, recompute == Recompute::always));
     EXPECT_LT(taken, planned + prefixes) << (recompute == Recompute::always);
-    EXPECT_GT(taken, 0.6 * planned) << (recompute == Recompute::always);
+    EXPECT_GT(taken, 0.5 * planned) << (recompute == Recompute::always);
   }
 }
 

@@ -105,7 +105,8 @@ struct TrainOptions {
   double stop_errors = 3;
 
   std::uint64_t seed = 0;
-  // Padded suffix positions in one backward; lower it for less memory.
+  // Suffix positions in one backward at most, on a CPU with padding; on a card as many as it has
+  // memory for. Lower it for less memory.
   int max_batch_tokens = 16384;
 };
 

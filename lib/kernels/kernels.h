@@ -24,7 +24,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
                   Arithmetic arithmetic);
 
 // x / sqrt(mean(x^2) + epsilon) * weight over the last dimension, computed in float32 (float64
-// for float64). x [rows, width] or [tokens, heads, head_dim], weight [width] or [head_dim].
+// for float64). x [rows, width] or [tokens, heads, head_dim], weight [width] or [head_dim]. On CUDA
+// x may be float32 where the weight is brief: -> x's shape, the weight's type.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 
 // silu(gate) * up, from gate_up [rows, 2 * inner] = gate | up; -> [rows, inner].

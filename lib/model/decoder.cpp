@@ -1,5 +1,7 @@
 #include "model/decoder.h"
 
+#include <c10/core/GradMode.h>
+
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -74,12 +76,15 @@ at::Tensor Decoder::layer(int index, const at::Tensor& x, const Angles& angles,
                              .view({tokens, heads + 2 * kv_heads, config_.head_dim});
   const Heads parts = turn(weights, qkv, angles);
   const at::Tensor mixed = attention.attend(index, parts.queries, parts.keys, parts.values);
-  const at::Tensor middle =
-      kernels::add_linear(x, mixed.reshape({tokens, heads * config_.head_dim}), weights.output,
-                          weights.output_bias, arithmetic);
+  at::Tensor middle = kernels::add_linear(x, mixed.reshape({tokens, heads * config_.head_dim}),
+                                          weights.output, weights.output_bias, arithmetic);
   normed = kernels::rms_norm(middle, weights.mlp_norm, config_.norm_epsilon);
   const at::Tensor inner =
       kernels::silu_mul(kernels::linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic));
+  const bool is_ours = middle.is_cuda() && !c10::GradMode::is_enabled() &&
+                       arithmetic == Arithmetic::fast && !weights.down_bias.defined() &&
+                       middle.scalar_type() == inner.scalar_type();
+  if (is_ours) return middle.addmm_(inner, weights.down.t());  // nobody else has it: no copy
   return kernels::add_linear(middle, inner, weights.down, weights.down_bias, arithmetic);
 }
 

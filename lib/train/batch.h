@@ -2,6 +2,7 @@
 // other.
 #pragma once
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "train/steps.h"
@@ -26,7 +27,9 @@ struct Way {
   bool recomputes = false;  // each layer again on the way back, of which only the input is kept
   int batch_tokens = 0;
 };
-Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes);
+// `free_bytes`: what batches may take; nothing: as much as they like.
+Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+               std::optional<std::int64_t> free_bytes);
 
 Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                  const std::vector<int>& members, const PrefixOf& prefix_of, const Way& way);

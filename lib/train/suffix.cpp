@@ -137,6 +137,14 @@ void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, co
   scatter(batch, suffixes, pulls.head.logprobs, result.logprobs);
 }
 
+// A card's memory is small, and known.
+Way way_of(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
+  const at::Device device = setting.rows.device();
+  if (!device.is_cuda()) return choose_way(setting, suffixes, std::nullopt);
+  return choose_way(setting, suffixes,
+                    kernels::memory({DeviceKind::cuda, device.index()}).free_bytes);
+}
+
 std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffixes) {
   return way.is_packed ? plan_packs(suffixes, way.batch_tokens)
                        : plan_batches(suffixes, way.batch_tokens);
@@ -151,7 +159,7 @@ SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffi
   SuffixResult result;
   result.gradient.assign(setting.decoder.config().width, 0.0);
   result.logprobs.resize(suffixes.size());
-  const Way way = choose_way(setting, suffixes);
+  const Way way = way_of(setting, suffixes);
   for (const std::vector<int>& members : plan(way, suffixes))
     backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of, way),
              way.recomputes, result);
@@ -165,7 +173,7 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
   const c10::NoGradGuard no_gradient;
   std::vector<std::vector<double>> logprobs(suffixes.size());
   const std::int64_t chunk = chunk_of(setting);
-  const Way way = choose_way(setting, suffixes);
+  const Way way = way_of(setting, suffixes);
   for (const std::vector<int>& members : plan(way, suffixes)) {
     const Batch batch = make_batch(setting, suffixes, members, prefix_of, way);
     const at::Tensor hidden =

@@ -8,16 +8,12 @@
 namespace pensive {
 namespace {
 
-// More fill an H100 no better (docs/performance.md); fewer leave it idle.
+// More fill an H100 no better; fewer leave it idle.
 constexpr int enough_tokens = 8192, least_tokens = 2048;
 
 std::int64_t sum_of(std::span<const Suffix> suffixes, int (*of)(const Suffix&)) {
   return std::accumulate(suffixes.begin(), suffixes.end(), std::int64_t{0},
                          [&](std::int64_t sum, const Suffix& suffix) { return sum + of(suffix); });
-}
-
-std::int64_t free_bytes(at::Device device) {
-  return kernels::memory({DeviceKind::cuda, device.index()}).free_bytes;
 }
 
 // The most tokens whose backward fits `room` bytes, where `prefixes` come before a token.
@@ -52,9 +48,9 @@ std::int64_t suffix_bytes(const Config& config, at::ScalarType scalar, std::int6
          passing + ends;
 }
 
-Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
+Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
+               std::optional<std::int64_t> free_bytes) {
   const Config& config = setting.decoder.config();
-  const at::Device device = setting.rows.device();
   Way way;
   way.is_packed = setting.layout == Layout::packed;
   if (setting.layout == Layout::automatic)
@@ -63,17 +59,18 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
   way.batch_tokens = setting.max_batch_tokens;
   if (way.is_packed) way.batch_tokens = std::min(way.batch_tokens, enough_tokens);
   const std::int64_t tokens = sum_of(suffixes, [](const Suffix& s) { return s.length(); });
-  if (!device.is_cuda() || tokens == 0 || setting.recompute != Recompute::automatic) return way;
+  if (!free_bytes || tokens == 0 || setting.recompute != Recompute::automatic) return way;
 
   const double prefixes =
       static_cast<double>(sum_of(suffixes, [](const Suffix& s) { return s.begins; })) /
       static_cast<double>(tokens);
   std::int64_t longest = 0;
   for (const Suffix& suffix : suffixes) longest = std::max<std::int64_t>(longest, suffix.length());
-  const std::int64_t head = setting.max_logits * 8, room = free_bytes(device) / 10 * 9 - head;
+  const std::int64_t head = setting.max_logits * 8, room = *free_bytes / 10 * 9 - head;
   const std::int64_t wanted = std::min<std::int64_t>(way.batch_tokens, tokens);
   std::int64_t fits = fitting(setting, prefixes, false, room);
-  if (fits < std::min<std::int64_t>(wanted, std::max<std::int64_t>(least_tokens, longest))) {
+  // A suffix goes through whole; below so many tokens computing twice costs less than an idle card.
+  if (fits < std::max(longest, std::min<std::int64_t>(wanted, least_tokens))) {
     way.recomputes = true;
     fits = fitting(setting, prefixes, true, room);
   }
