@@ -26,7 +26,8 @@ std::int64_t training_bytes(const Sizes& sizes, const TrainOptions& options) {
   const std::int64_t mask = tokens * (sizes.heads / sizes.kv_heads) * longest * size;
   const std::int64_t widest = tokens * (6 * sizes.inner * wide + 6 * sizes.width * wide);
   const bool is_cuda = sizes.device.kind == DeviceKind::cuda;
-  const std::int64_t logits = most_logits(is_cuda) * (is_cuda ? 8 : 6 * wide);
+  const std::int64_t logits =
+      std::min(most_logits(is_cuda), tokens * sizes.vocab) * (is_cuda ? 8 : 6 * wide);
   return layers + constants + mask + std::max(widest, logits);
 }
 

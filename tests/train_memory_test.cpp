@@ -1,0 +1,53 @@
+// What a backward was planned to take, held against what libtorch's allocator says.
+#include "base/inside.h"
+#include "counted.h"
+#include "model/parts.h"
+#include "testing.h"
+#include "train/steps.h"
+
+namespace pensive::testing {
+namespace {
+
+TEST(TrainMemory, OfABackwardIsPlanned) {
+  const Counting counting;
+  for (const char* name : {"", "models/qwen3_default"})
+    for (const Precision precision : {Precision::float32, Precision::bfloat16}) {
+      const std::filesystem::path folder = *name ? data(name) : PENSIVE_REASONER;
+      const ModelOptions how{.device = {DeviceKind::cpu}, .precision = precision};
+      const auto model = Model::load(folder, how);
+      const ModelInfo& info = model->info();
+      // As many tokens as are asked for, behind prefixes four times as long: the most there may be.
+      const int length = std::min(100, info.max_positions / 5), begins = 4 * length;
+      std::vector<Suffix> suffixes(8);
+      for (Suffix& suffix : suffixes) {
+        suffix.begins = begins;
+        suffix.tokens.assign(static_cast<std::size_t>(begins + length), 5);
+        suffix.tokens[static_cast<std::size_t>(begins)] = model->vocab_size();
+        for (int t = 0; t < length; ++t) suffix.targets.push_back({t, 7, -1.0f});
+        suffix.advantage = 1;
+      }
+      const auto options = at::dtype(model->parts().scalar);
+      const std::vector<std::int64_t> cached = {info.layers, begins, info.kv_heads, info.head_dim};
+      const CachedPrefix prefix{at::randn(cached, options), at::randn(cached, options)};
+      const SuffixSetting setting{.decoder = *model->parts().decoder,
+                                  .rows = at::randn({1, info.width}, options),
+                                  .row = model->vocab_size(),
+                                  .loss = {.denominator = 100},
+                                  .max_batch_tokens = 8 * length};
+      TrainOptions training;
+      training.max_batch_tokens = setting.max_batch_tokens;
+      training.rollout.max_new_tokens = 5 * length;
+      const std::int64_t planned =
+          plan_memory(folder, how, {.cache_tokens = 1024}, training).training_bytes;
+      const std::int64_t taken =
+          peak_of([&] { suffix_backward(setting, suffixes, [&](int) { return prefix; }); });
+      SCOPED_TRACE(fmt::format("{} {}: {:.1f} MB planned, {:.1f} taken", folder.string(),
+                               to_string(precision), 1e-6 * static_cast<double>(planned),
+                               1e-6 * static_cast<double>(taken)));
+      EXPECT_LE(taken, planned);
+      EXPECT_GE(taken, planned / 4);
+    }
+}
+
+}  // namespace
+}  // namespace pensive::testing
