@@ -256,6 +256,9 @@ TEST(TrainOptions, PassRatesAreMeasuredAndChangeNothing) {
   const std::vector<double> rates = trainer.pass_rates(many, WantsWord());
   ASSERT_EQ(rates.size(), many.size());
   EXPECT_EQ(trainer.pass_rates(many, WantsWord()), rates);
+  Toy forking;
+  forking.options.branch = Branch::at_soft_token;
+  EXPECT_EQ(forking.trainer().pass_rates(many, WantsWord()), rates) << "they part at the prompt";
   for (const double rate : rates) EXPECT_EQ(rate * 8, std::round(rate * 8));
   EXPECT_GT(std::set<double>(rates.begin(), rates.end()).size(), 2u);
   EXPECT_EQ(toy.soft->version(), version);

@@ -164,8 +164,8 @@ class PENSIVE_EXPORT Trainer {
   bool has_stopped() const noexcept;
 
   // The mean score of group_size samples of each problem, with the row as it is: with correct(),
-  // how often each is solved, to leave out before training what is solved always or never. Changes
-  // nothing; draws of their own.
+  // how often each is solved, to leave out before training what is solved always or never. The
+  // samples part at the prompt, whatever options.branch says. Changes nothing; draws of their own.
   std::vector<double> pass_rates(std::span<const Problem> problems, const Judge& judge) const;
 
   // Row, optimizer state, rewards so far and step count, written aside and renamed. resume() throws

@@ -53,14 +53,15 @@ struct Trainer::Parts {
   // All that a resumed run must have in common with the run that wrote its checkpoint, as text.
   nlohmann::ordered_json settings() const;
   // group_size finished sequences a problem, problem by problem; `round` keys the draws, and
-  // `first` is the place of the first of these problems among those of the round.
+  // `first` is the place of the first of these problems among those of the round. Samples part at
+  // `branch`.
   std::vector<Sequence> roll_out(std::span<const Problem> problems, std::uint64_t round,
-                                 std::size_t first = 0) const;
+                                 Branch branch, std::size_t first = 0) const;
   // A request for the samples of one problem, its prompt aside.
   Request request_of(std::uint64_t seed) const;
   // Whether a group's other samples are forks of its first, and whether they may begin yet.
-  bool is_forked(const Sequence& first) const;
-  bool may_branch(const Sequence& first) const;
+  bool is_forked(const Sequence& first, Branch branch) const;
+  bool may_branch(const Sequence& first, Branch branch) const;
   // Throws where a sample ended with an error, or was drawn from what the loss is not of.
   void check_rollouts(std::span<const Problem> problems, std::span<const Sequence> sequences) const;
   Scores judge_all(std::span<const Problem> problems, std::span<const Sequence> sequences) const;

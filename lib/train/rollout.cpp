@@ -61,22 +61,23 @@ Request Trainer::Parts::request_of(std::uint64_t seed) const {
 }
 
 // After a prompt that holds the row itself, every drawn token depends on it: nothing is shared.
-bool Trainer::Parts::is_forked(const Sequence& first) const {
+bool Trainer::Parts::is_forked(const Sequence& first, Branch branch) const {
   const auto prompt = std::span(first.trace().tokens).first(first.trace().prompt_tokens);
-  return options.branch == Branch::at_soft_token &&
+  return branch == Branch::at_soft_token &&
          std::find(prompt.begin(), prompt.end(), row) == prompt.end();
 }
 
 // Samples that begin at the prompt find it in the cache, where the first has left it.
-bool Trainer::Parts::may_branch(const Sequence& first) const {
+bool Trainer::Parts::may_branch(const Sequence& first, Branch branch) const {
   if (first.finished()) return true;
   const std::vector<TokenId>& tokens = first.trace().tokens;
-  if (is_forked(first)) return std::find(tokens.begin(), tokens.end(), row) != tokens.end();
+  if (is_forked(first, branch)) return std::find(tokens.begin(), tokens.end(), row) != tokens.end();
   return !engine.options().reuse_prefixes || std::ssize(tokens) > first.trace().prompt_tokens;
 }
 
 std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems,
-                                               std::uint64_t round, std::size_t first) const {
+                                               std::uint64_t round, Branch branch,
+                                               std::size_t first) const {
   const std::size_t group = options.group_size;
   std::vector<Request> requests;
   std::vector<std::optional<Sequence>> begun(problems.size() * group);
@@ -84,7 +85,7 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
     try {
       if (j == 0) requests[p].prompt = prompt_of(problems[p]);
       const std::optional<Sequence>& leader = begun[p * group];
-      if (j > 0 && is_forked(*leader)) {
+      if (j > 0 && is_forked(*leader, branch)) {
         begun[p * group + j].emplace(leader->fork(Draws::fresh));
         return;
       }
@@ -103,7 +104,7 @@ std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems
   const auto open = [&] {
     bool all = true;
     for (std::size_t p = 0; p < problems.size(); ++p) {
-      const bool is_ready = is_open[p] || may_branch(*begun[p * group]);
+      const bool is_ready = is_open[p] || may_branch(*begun[p * group], branch);
       if (!is_open[p] && is_ready)
         for (std::size_t j = 1; j < group; ++j) start(p, j);
       is_open[p] = is_ready;
@@ -164,7 +165,8 @@ std::vector<double> Trainer::pass_rates(std::span<const Problem> problems,
   std::vector<double> rates;
   for (std::size_t from = 0; from < problems.size(); from += at_once) {
     const auto some = problems.subspan(from, std::min(at_once, problems.size() - from));
-    const std::vector<Sequence> sequences = parts_->roll_out(some, round, from);
+    // Samples that share a first part are right or wrong together: their share is no pass rate.
+    const std::vector<Sequence> sequences = parts_->roll_out(some, round, Branch::at_prompt, from);
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const Problem& problem = some[i / group];
       const Trace& trace = sequences[i].trace();

@@ -87,7 +87,8 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
     TrainReport report;
     const Clock rollout_clock;
     parts_->engine.clear_prefixes();  // a resumed run finds nothing there either
-    const std::vector<Sequence> sequences = parts_->roll_out(problems, parts_->steps);
+    const std::vector<Sequence> sequences =
+        parts_->roll_out(problems, parts_->steps, parts_->options.branch);
     parts_->check_rollouts(problems, sequences);
     report.rollout_seconds = rollout_clock.seconds();
     const Clock judge_clock;
