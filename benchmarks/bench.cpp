@@ -62,6 +62,7 @@ Bench::Bench(const Options& options)
       is_steps ? options.shape : std::filesystem::path(options.model).filename().string();
   if (options.training) name += "-training";
   if (is_steps) name += options.grid ? "-grid" : "-parts";
+  if (options.only_engine) name += "-engine";
   lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
 }
 

@@ -26,7 +26,10 @@ else
     for shape in r1-1.5b llama-1b; do
       "$bench" --shape "$shape" --repetitions 3 --out "$out" "$@"
       "$bench" --shape "$shape" --training --repetitions 3 --out "$out" "$@"
+      "$bench" --shape "$shape" --grid --out "$out" "$@"
     done
+    "$bench" --shape r1-1.5b --profile --out "$out" "$@"
+    "$bench" --shape r1-1.5b --engine --repetitions 3 --out "$out" "$@"
     "$bench" --shape r1-1.5b --memory --out "$out" "$@"
   fi
 fi
