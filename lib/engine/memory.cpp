@@ -48,8 +48,9 @@ std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int
   const std::int64_t norms = sizes.has_query_key_norms ? 2 : 1;
   // On a CPU products of brief numbers may take a wide copy of what goes in.
   const bool widens = sizes.device.kind != DeviceKind::cuda && size < 4;
-  // Embeddings, x, its norm, projected and turned heads, and what attention gives.
-  const std::int64_t around = 3 * sizes.width + own + 2 * keys + norms * (own + keys) + own;
+  // Embeddings, x before and after attention, its norm, projected and turned heads, and what
+  // attention gives.
+  const std::int64_t around = 4 * sizes.width + own + 2 * keys + norms * (own + keys) + own;
   const std::int64_t gated = (around + 3 * sizes.inner) * size;
   const std::int64_t down =
       (around + sizes.inner + 2 * sizes.width) * size + (widens ? sizes.inner * wide : 0);
