@@ -157,6 +157,24 @@ TEST_P(Ahead, WhoObjectsLosesOneStepAndNobodyElseAny) {
   EXPECT_EQ(b.trace().kept(), finish(waiting, wild));
 }
 
+TEST_P(Ahead, ATokenThatBecameAnotherIsNotTaken) {
+  // The clock, the place and the page are those of what is in flight.
+  Engine engine(model_, options()), waiting(model_, options());
+  give_card(engine, GetParam());
+  std::vector<std::string> traces;
+  for (Engine* one : {&engine, &waiting}) {
+    Sequence sequence = one->start(plain_request(ids(1, 9), 7, 30));
+    for (int i = 0; i < 10; ++i) one->step();
+    const TokenId last = sequence.trace().tokens.back();
+    sequence.rewind(1, Draws::same);
+    sequence.feed(std::array<TokenId, 1>{last == 5 ? 6 : 5});
+    one->finish(sequence);
+    traces.push_back(print(sequence.trace()));
+  }
+  EXPECT_EQ(traces[0], traces[1]);
+  EXPECT_EQ(engine.counters().ahead_dropped, 1);
+}
+
 TEST_P(Ahead, AForkSharesNothingThatIsInFlight) {
   EngineOptions small = options();
   small.page_tokens = 4;
