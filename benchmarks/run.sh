@@ -19,7 +19,8 @@ if [[ $peers == 1 ]]; then
   "$python" -c 'import llama_cpp' 2>/dev/null || .setup/peers/bin/pip install --quiet llama-cpp-python  # builds: minutes
   [[ -f .setup/gguf/bfloat16.gguf ]] || "$python" benchmarks/peers.py --make-gguf .setup/gguf
   "$python" benchmarks/peers.py "$bench" .setup/smollm2 --gguf .setup/gguf --out "$out/smollm2-peers.jsonl" "$@"
-  ! on_card "$@" || "$python" benchmarks/peers_backward.py --out "$out/backward-peers.jsonl"
+  ! on_card "$@" || "$python" benchmarks/peers_backward.py "$bench" examples/reasoner \
+    --out "$out/r1-1.5b-peers-training.jsonl" "$@"
 else
   "$bench" --out "$out" "$@"
   if on_card "$@"; then
