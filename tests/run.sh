@@ -9,7 +9,7 @@ git ls-files '*.h' '*.cpp' '*.cu' '*.c' | xargs clang-format --dry-run --Werror
 ctest --test-dir "$build" --output-on-failure --no-tests=error
 [[ $all == 1 ]] || exit 0
 
-PENSIVE_LONG=1 ctest --test-dir "$build" --output-on-failure -R '^(engine_test|shell_train)$'
+PENSIVE_LONG=1 ctest --test-dir "$build" --output-on-failure -R '^(engine_test|shell|shell_train)$'
 tests/smollm2.sh
 PENSIVE_SMOLLM2=$PWD/.setup/smollm2 ctest --test-dir "$build" --output-on-failure -R '^(text|model|engine)_test$'
 
