@@ -75,6 +75,8 @@ std::string obstacle(int index);
 std::pair<int, int> capability(int index);  // major, minor
 // Throws device, or out_of_memory, where a call of the table failed.
 void check(int error, const char* what);
+std::int32_t narrow(int64_t size, const char* what);  // throws unsupported from 2^31 on
+void* stream_of(const at::Tensor& x);                 // the current one of its card
 }  // namespace cuda
 
 }  // namespace pensive::kernels

@@ -110,4 +110,12 @@ void check(int error, const char* what) {
   if (error != 0) fail(ErrorCode::device, "a CUDA call that works", table().describe(error), what);
 }
 
+std::int32_t narrow(int64_t size, const char* what) {
+  require(size >= 0 && size <= INT32_MAX, ErrorCode::unsupported, "a size below 2^31",
+          std::to_string(size), what);
+  return static_cast<std::int32_t>(size);
+}
+
+void* stream_of(const at::Tensor& x) { return table().current_stream(x.device().index()); }
+
 }  // namespace pensive::kernels::cuda

@@ -7,14 +7,6 @@
 namespace pensive::kernels::cuda {
 namespace {
 
-std::int32_t narrow(int64_t size, const char* what) {
-  require(size >= 0 && size <= INT32_MAX, ErrorCode::unsupported, "a size below 2^31",
-          std::to_string(size), what);
-  return static_cast<std::int32_t>(size);
-}
-
-void* stream_of(const at::Tensor& x) { return table().current_stream(x.device().index()); }
-
 CudaTokens describe(const at::Tensor& logits, const at::Tensor& tokens, double temperature,
                     const char* where) {
   CudaTokens made{};

@@ -151,7 +151,7 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
   call.logits = from.const_data_ptr();
   call.scalar = Scalar::float32;
   call.scratch = scratch.mutable_data_ptr<float>();
-  check(table().draw(call, table().current_stream(from.device().index())), "draw");
+  check(table().draw(call, stream_of(from)), "draw");
   const at::Tensor back = results.cpu();
   return parcel.unpack(static_cast<const std::byte*>(back.const_data_ptr()));
 }

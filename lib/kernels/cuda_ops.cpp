@@ -8,14 +8,6 @@
 namespace pensive::kernels::cuda {
 namespace {
 
-std::int32_t narrow(int64_t size, const char* what) {
-  require(size >= 0 && size <= INT32_MAX, ErrorCode::unsupported, "a size below 2^31",
-          std::to_string(size), what);
-  return static_cast<std::int32_t>(size);
-}
-
-void* stream_of(const at::Tensor& x) { return table().current_stream(x.device().index()); }
-
 at::Tensor with_contiguous_rows(const at::Tensor& x) {
   bool holds = x.stride(2) == 1 && x.stride(1) == x.size(2);
   return holds ? x : x.contiguous();
