@@ -37,16 +37,19 @@ class Telling {
     members_[0].emplace(engine.start(story_.request));
     act();
   }
-  // After every step.
+  // After every step. A deed may make an earlier one due, which must not wait: how many steps pass
+  // until the member's next token comes depends on the company.
   void act() {
     is_done_.resize(story_.deeds.size());
-    for (std::size_t i = 0; i < story_.deeds.size(); ++i) {
-      const Deed& deed = story_.deeds[i];
-      auto& member = members_[static_cast<std::size_t>(deed.member)];
-      if (is_done_[i] || !member || member->finished()) continue;
-      if (member->parts()->record.decoded() < deed.after) continue;
+    for (std::size_t i = 0; i < story_.deeds.size();) {
+      if (!is_due(i)) {
+        ++i;
+        continue;
+      }
       is_done_[i] = true;
-      carry_out(deed, *member, members_[i + 1]);
+      const Deed& deed = story_.deeds[i];
+      carry_out(deed, *members_[static_cast<std::size_t>(deed.member)], members_[i + 1]);
+      i = 0;
     }
   }
   bool is_finished() const {
@@ -56,6 +59,12 @@ class Telling {
   const std::vector<std::optional<Sequence>>& members() const { return members_; }
 
  private:
+  bool is_due(std::size_t i) const {
+    const Deed& deed = story_.deeds[i];
+    const auto& member = members_[static_cast<std::size_t>(deed.member)];
+    return !is_done_[i] && member && !member->finished() &&
+           member->parts()->record.decoded() >= deed.after;
+  }
   static void carry_out(const Deed& deed, Sequence& member, std::optional<Sequence>& fork) {
     using enum Deed::What;
     const int kept = member.parts()->record.new_tokens();
