@@ -86,7 +86,9 @@ std::vector<TokenId> Bench::prompt(int length, int salt) const {
   return ids;
 }
 
-// Tokens a second of decode alone, a repetition each; as many sequences as may live.
+// Tokens a second of decode alone, a repetition each; as many sequences as may live. Prompts come in
+// one after another, so that some end earlier: what is measured lies between the last prompt and
+// the first end, where every step has all of them.
 std::vector<double> Bench::decode_rates(const EngineOptions& options, int context, int new_tokens) {
   const int batch = options.max_live_sequences;
   Engine engine(model_, options);
@@ -107,10 +109,13 @@ std::vector<double> Bench::decode_rates(const EngineOptions& options, int contex
     engine.step();
     const auto before = engine.counters().computed_tokens;
     const auto start = Clock::now();
-    engine.finish(sequences);
+    const auto is_over = [](const Sequence& one) { return one.finished(); };
+    do engine.step();
+    while (std::none_of(sequences.begin(), sequences.end(), is_over));
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     const auto tokens = static_cast<double>(engine.counters().computed_tokens - before);
     if (repeat > 0) rates.push_back(tokens / seconds);  // the first warms up
+    engine.finish(sequences);
   }
   return rates;
 }
