@@ -57,11 +57,11 @@ Bench::Bench(const Options& options)
     : options_(options),
       model_(Model::load(options.model, {.device = Device::parse(options.device),
                                          .precision = options.precision})) {
-  const bool is_steps = options.grid || options.profile;
+  const bool is_steps = options.grid || options.profile || options.invariant;
   std::string name =
       is_steps ? options.shape : std::filesystem::path(options.model).filename().string();
   if (options.training) name += "-training";
-  if (is_steps) name += options.grid ? "-grid" : "-parts";
+  if (is_steps) name += options.grid ? "-grid" : options.profile ? "-parts" : "-invariant";
   if (options.only_engine) name += "-engine";
   lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
 }
@@ -232,6 +232,8 @@ int main(int argc, char** argv) try {
   app.add_flag("--grid", options.grid,
                "with --shape: single steps of batches 1 to 256 at contexts 512, 8,192 and 32,768");
   app.add_flag("--profile", options.profile, "with --shape: where the time of a step goes");
+  app.add_flag("--invariant", options.invariant,
+               "with --shape: what row-invariant steps cost; with --profile: the parts of those");
   std::string folder = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
   app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
       ->capture_default_str();
@@ -248,12 +250,14 @@ int main(int argc, char** argv) try {
   bool only_memory = false;
   app.add_flag("--memory", only_memory, "how fast weights load, and what was planned and taken");
   CLI11_PARSE(app, argc, argv);
-  if (options.grid || options.profile) {
+  if (options.invariant) options.arithmetic = Arithmetic::row_invariant;
+  if (options.grid || options.profile || options.invariant) {
     const bench::Shape& shape = bench::shape_named(options.shape);
     bench::Bench bench(options);
     const double copies = bench::copy_bandwidth();
     if (options.grid) bench.grid(shape, copies);
     if (options.profile) bench.profile(shape, copies);
+    if (options.invariant && !options.profile) bench.invariant(shape);
     return 0;
   }
   if (!options.shape.empty()) {

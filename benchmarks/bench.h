@@ -20,9 +20,11 @@ struct Options {
   bool single = false, only_guides = false, only_engine = false;
   std::string shape;  // a random checkpoint of this shape instead of `model`
   bool graphs = true, run_ahead = true;
-  bool training = false;               // with a shape: prefill and training instead of decode
-  int batch_tokens = 0;                // of a backward; 0: the default
-  bool grid = false, profile = false;  // of `shape`
+  bool invariant = false;                    // with `shape`: the price of row-invariant steps
+  Arithmetic arithmetic = Arithmetic::fast;  // of `profile`
+  bool training = false;                     // with a shape: prefill and training instead of decode
+  int batch_tokens = 0;                      // of a backward; 0: the default
+  bool grid = false, profile = false;        // of `shape`
 };
 
 struct Shape;
@@ -65,6 +67,8 @@ class Bench {
   void decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second);
   // Steps of every batch and context, each as a share of what the card's memory allows.
   void grid(const Shape& shape, double copy_bytes_per_second);
+  // What row-invariant arithmetic costs a step, in turns with the fast one.
+  void invariant(const Shape& shape);
   // Where the time of a step goes, kernel by kernel.
   void profile(const Shape& shape, double copy_bytes_per_second);
   void train_step(int prompts, int group, Branch branch);

@@ -31,8 +31,36 @@ void Bench::grid(const Shape& shape, double copy_bytes_per_second) {
   }
 }
 
+// Both in turns, so that the ratio is one of neighbours.
+void Bench::invariant(const Shape& shape) {
+  constexpr int repetitions = 20, turns = 3;
+  Steps steps(shape);
+  for (const int context : {512, 8192}) {
+    for (const int batch : {1, 2, 8, 16, 32, 64, 256}) {
+      std::vector<double> fast, exact, ratios;
+      for (int turn = 0; turn < turns; ++turn) {
+        steps.compute_in(Arithmetic::fast);
+        const std::optional<Spread> one = steps.time(batch, context, repetitions);
+        steps.compute_in(Arithmetic::row_invariant);
+        const std::optional<Spread> other = steps.time(batch, context, repetitions);
+        if (!one || !other) break;
+        fast.push_back(one->median);
+        exact.push_back(other->median);
+        ratios.push_back(other->median / one->median);
+      }
+      if (ratios.empty()) continue;
+      const Spread ratio = spread_of(ratios);
+      print(fmt::format(
+          R"({{"case":"row-invariant step","shape":"{}","batch":{},"context":{},"fast_us":{:.1f},"us":{:.1f},"ratio":{:.3f},"low":{:.3f},"high":{:.3f},"n":{}}})",
+          shape.name, batch, context, spread_of(fast).median, spread_of(exact).median, ratio.median,
+          ratio.low, ratio.high, ratios.size()));
+    }
+  }
+}
+
 void Bench::profile(const Shape& shape, double copy_bytes_per_second) {
   Steps steps(shape);
+  steps.compute_in(options_.arithmetic);
   for (const auto& [batch, context] : {std::pair{1, 512}, {8, 512}, {64, 512}, {1, 8192}}) {
     for (const Steps::Part& part : steps.profile(batch, context)) {
       if (part.us == 0) continue;

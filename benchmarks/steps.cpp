@@ -101,7 +101,6 @@ struct Steps::Inputs {
     CudaDraw draw{};
     draw.rows = batch;
     draw.vocab = vocab;
-    draw.scalar = Scalar::bfloat16;
     draw.temperatures = put(ones);
     draw.top_ps = put(ones);
     draw.min_zs = put(nothing);
@@ -283,7 +282,7 @@ std::vector<Steps::Part> Steps::profile(int batch, int context) {
           {"gate", of(StepPart::gate), 0},
           {"down", of(StepPart::down), weights(width, shape_.inner)},
           {"head", of(StepPart::head), 2 * width * shape_.vocab},
-          {"draw", of(StepPart::draw), 2.0 * batch * shape_.vocab}};
+          {"draw", of(StepPart::draw), 4.0 * batch * shape_.vocab}};
 }
 
 }  // namespace pensive::bench

@@ -27,6 +27,10 @@ class Steps {
 
   // What a step must read: every weight but the table of embeddings, every key and value.
   double bytes(int batch, int context) const;
+  // Of the steps from now on.
+  void compute_in(Arithmetic arithmetic) {
+    model_.is_invariant = arithmetic == Arithmetic::row_invariant;
+  }
   // Microseconds of a step, its copies to the card and back included. Nothing where the card has
   // not enough memory.
   std::optional<Spread> time(int batch, int context, int repetitions);

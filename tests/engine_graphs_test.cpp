@@ -109,12 +109,96 @@ TEST_F(EngineGraphs, AreCapturedOnceASizeAndTold) {
   EXPECT_TRUE(lines.empty());
 }
 
-TEST_F(EngineGraphs, LeaveRowInvariantArithmeticAsItIs) {
-  EngineOptions plain = options(false), asked = options(true);
-  plain.arithmetic = asked.arithmetic = Arithmetic::row_invariant;
-  Engine with(model_, asked), without(model_, plain);
-  const std::vector<Trace> a = run(with), b = run(without);
-  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(print(a[i]), print(b[i])) << i;
+// Row-invariant arithmetic: the same bits alone, in a crowd, ahead or not, with graphs or without.
+class EngineInvariant : public ::testing::TestWithParam<Precision> {
+ protected:
+  void SetUp() override {
+    if (!has_cuda()) GTEST_SKIP() << "no CUDA card here";
+    model_ = Model::load(PENSIVE_REASONER, {.device = {DeviceKind::cuda}, .precision = GetParam()});
+  }
+
+  EngineOptions options() const {
+    EngineOptions options;
+    options.arithmetic = Arithmetic::row_invariant;
+    options.cache_tokens = 1 << 15;
+    options.max_live_sequences = 64;
+    return options;
+  }
+
+  std::vector<Request> requests() const {
+    std::vector<Request> all;
+    for (int i = 0; i < 64; ++i) {
+      std::vector<TokenId> prompt = ids(i, 1 + i * 29 % 180);
+      for (TokenId& id : prompt) id %= model_->vocab_size();
+      Request& request = all.emplace_back(
+          plain_request(std::move(prompt), static_cast<std::uint64_t>(i), 5 + i * 17 % 120));
+      request.markers.reset();
+      request.sampling.temperature = i % 5 == 0 ? 0.0f : 0.3f + 0.1f * static_cast<float>(i % 9);
+      request.sampling.top_p = i % 4 == 1 ? 0.8f : 1.0f;
+      request.sampling.top_k = i % 7 == 2 ? 5 : 0;
+      request.sampling.presence_penalty = i % 6 == 3 ? 0.5f : 0.0f;
+      request.top_logprobs = i % 3;
+    }
+    return all;
+  }
+
+  std::vector<std::string> together(const EngineOptions& options) const {
+    Engine engine(model_, options);
+    std::vector<Sequence> sequences;
+    for (const Request& request : requests()) {
+      sequences.push_back(engine.start(request));
+      if (sequences.size() % 3 == 0) engine.step();  // prompts beside decoding rows
+    }
+    engine.finish(sequences);
+    std::vector<std::string> traces;
+    for (const Sequence& sequence : sequences) traces.push_back(print(sequence.trace()));
+    return traces;
+  }
+
+  std::shared_ptr<const Model> model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Precisions, EngineInvariant,
+                         ::testing::Values(Precision::bfloat16, Precision::float32,
+                                           Precision::float16),
+                         [](const auto& info) { return std::string(to_string(info.param)); });
+
+TEST_P(EngineInvariant, SixtyFourTogetherAreAsAlone) {
+  EngineOptions alone = options();
+  alone.run_ahead = alone.reuse_prefixes = false;
+  Engine engine(model_, alone);
+  std::vector<std::string> expected;
+  for (const Request& request : requests()) {
+    Sequence sequence = engine.start(request);
+    engine.finish(sequence);
+    expected.push_back(print(sequence.trace()));
+  }
+  EngineOptions waits = options(), plain = options(), small = options();
+  waits.run_ahead = false;
+  plain.graphs = false;
+  small.max_tokens_per_step = 70;
+  small.cache_tokens = 2000;  // some are computed again
+  for (const EngineOptions& other : {options(), waits, plain, small}) {
+    const std::vector<std::string> found = together(other);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      ASSERT_EQ(found[i], expected[i])
+          << i << ", ahead " << other.run_ahead << ", graphs " << other.graphs;
+  }
+}
+
+TEST_P(EngineInvariant, PromptsAreScoredWithTheBitsOfDecoding) {
+  Engine engine(model_, options());
+  for (const Request& request : requests()) {
+    Sequence sequence = engine.start(request);
+    engine.finish(sequence);
+    const Trace& trace = sequence.trace();
+    const std::vector<TokenId> kept = trace.kept();
+    const auto prompt = static_cast<std::size_t>(trace.prompt_tokens);
+    const std::vector<float> scores =
+        engine.score(std::span(kept).first(prompt), std::span(kept).subspan(prompt));
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      ASSERT_EQ(scores[i], trace.logprobs[prompt + i]) << "prompt of " << prompt << ", token " << i;
+  }
 }
 
 }  // namespace

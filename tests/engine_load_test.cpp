@@ -54,22 +54,30 @@ double resident_megabytes() {
 
 const char* given(const char* name) { return std::getenv(name); }
 
-class Load : public ::testing::TestWithParam<DeviceKind> {
+struct Kind {
+  std::string_view name;
+  DeviceKind device;
+  Arithmetic arithmetic;
+  Precision precision;
+};
+
+class Load : public ::testing::TestWithParam<Kind> {
  protected:
   void SetUp() override {
-    if (GetParam() == DeviceKind::cuda && !has_cuda()) GTEST_SKIP() << "no CUDA card here";
-    model_ =
-        Model::load(PENSIVE_REASONER, {.device = {GetParam()}, .precision = Precision::float32});
+    if (is_on_card() && !has_cuda()) GTEST_SKIP() << "no CUDA card here";
+    model_ = Model::load(PENSIVE_REASONER,
+                         {.device = {GetParam().device}, .precision = GetParam().precision});
     seconds_ = given("PENSIVE_LONG") != nullptr ? 480 : 6;
     if (const char* seconds = given("PENSIVE_SECONDS")) seconds_ = std::atof(seconds);
     if (const char* seed = given("PENSIVE_SEED")) seed_ = std::strtoull(seed, nullptr, 10);
   }
 
-  // Fewer places and pages than are asked for. A card's graphs are not row-invariant.
+  bool is_on_card() const { return GetParam().device == DeviceKind::cuda; }
+
+  // Fewer places and pages than are asked for.
   EngineOptions crowded() const {
     EngineOptions options;
-    options.arithmetic =
-        GetParam() == DeviceKind::cpu ? Arithmetic::row_invariant : Arithmetic::fast;
+    options.arithmetic = GetParam().arithmetic;
     options.cache_tokens = 1100;
     options.max_live_sequences = 8;
     options.max_tokens_per_step = 200;
@@ -117,13 +125,15 @@ class Load : public ::testing::TestWithParam<DeviceKind> {
   std::int64_t requests_ = 0, tokens_ = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, Load, ::testing::Values(DeviceKind::cpu, DeviceKind::cuda),
-                         [](const auto& info) {
-                           return info.param == DeviceKind::cpu ? "Cpu" : "Cuda";
-                         });
+constexpr Kind kinds[] = {
+    {"Cpu", DeviceKind::cpu, Arithmetic::row_invariant, Precision::float32},
+    {"Cuda", DeviceKind::cuda, Arithmetic::fast, Precision::float32},
+    {"CudaInvariant", DeviceKind::cuda, Arithmetic::row_invariant, Precision::bfloat16}};
+INSTANTIATE_TEST_SUITE_P(Devices, Load, ::testing::ValuesIn(kinds),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 void Load::check(Engine& judge, const Telling& telling) {
-  const bool is_exact = GetParam() == DeviceKind::cpu;
+  const bool is_exact = GetParam().arithmetic == Arithmetic::row_invariant;
   for (const auto& member : telling.members()) {
     if (!member) continue;
     const Trace& trace = member->trace();
@@ -178,13 +188,13 @@ void Load::check_near(Engine& judge, const Trace& trace) {
 TEST_P(Load, NothingLeaksNothingIsWrongNothingStalls) {
   Watchdog watchdog(60);
   // Where pages are scarce, probes may be refused, and alone they are not.
-  StoryTeller teller(seed_, false, GetParam() == DeviceKind::cuda);
+  StoryTeller teller(seed_, false, GetParam().arithmetic == Arithmetic::fast);
   EngineOptions calm = crowded();
   calm.cache_tokens = 8192;
   calm.reuse_prefixes = false;
   calm.run_ahead = false;
   Engine engine(model_, crowded()), judge(model_, calm);
-  if (GetParam() == DeviceKind::cpu) give_card(engine, kernels::TwinSteps::Card::slow);
+  if (!is_on_card()) give_card(engine, kernels::TwinSteps::Card::slow);
   std::vector<Telling> tellings;
   const auto start = Clock::now();
   double early_megabytes = 0;

@@ -139,15 +139,37 @@ TEST_F(Cuda, AttentionBitsDependOnTheSequenceOnly) {
 
 TEST_F(Cuda, RowInvariantProductsHaveTheSameBitsInAnyCompany) {
   for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    for (auto [out, in] : {std::pair<int64_t, int64_t>{320, 192}, {33, 192}, {1536, 576}}) {
-      at::Tensor x = random({70, in}, scalar), weight = random({out, in}, scalar);
-      at::Tensor whole = linear(there(x), there(weight), {}, Arithmetic::row_invariant);
-      EXPECT_LT(error(whole, at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t())),
-                scalar == at::kFloat ? 2e-3 : 8e-3);
-      for (auto [first, count] : {std::pair{0, 1}, {69, 1}, {3, 17}, {1, 40}}) {
-        at::Tensor part =
-            linear(there(x.narrow(0, first, count)), there(weight), {}, Arithmetic::row_invariant);
-        EXPECT_TRUE(same_bits(part, whole.narrow(0, first, count))) << first << " + " << count;
+    // The last in a width that our kernel does not take.
+    for (auto [out, in] : {std::pair<int64_t, int64_t>{320, 192},
+                           {33, 192},
+                           {1536, 576},
+                           {4097, 1544},
+                           {9000, 264},
+                           {33, 190}}) {
+      at::Tensor x = random({210, in}, scalar), weight = random({out, in}, scalar);
+      at::Tensor bias = random({out}, scalar);
+      at::Tensor exact = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+      poison(exact.to(scalar));
+      auto product = [&](const at::Tensor& rows, bool has_bias) {
+        return linear(there(rows), there(weight), has_bias ? there(bias) : at::Tensor(),
+                      Arithmetic::row_invariant);
+      };
+      at::Tensor whole = product(x, true), plain = product(x, false);
+      at::Tensor wide = linear_wide(there(x), there(weight), Arithmetic::row_invariant);
+      EXPECT_LT(error(whole, exact + bias), scalar == at::kFloat ? 2e-3 : 8e-3);
+      EXPECT_LT(error(plain, exact), scalar == at::kFloat ? 2e-3 : 8e-3);
+      EXPECT_EQ(wide.scalar_type(), at::kFloat);
+      if (in % 8 == 0) {
+        EXPECT_LT(error(wide, exact), 1e-6);
+        EXPECT_TRUE(same_bits(wide.to(scalar), plain));
+      }
+      for (auto [first, count] :
+           {std::pair{0, 1}, {69, 1}, {3, 8}, {3, 17}, {1, 40}, {100, 64}, {9, 65}, {7, 150}}) {
+        at::Tensor rows = x.narrow(0, first, count);
+        EXPECT_TRUE(same_bits(product(rows, true), whole.narrow(0, first, count)))
+            << first << " + " << count << " of " << out << " x " << in << " " << scalar;
+        EXPECT_TRUE(same_bits(linear_wide(there(rows), there(weight), Arithmetic::row_invariant),
+                              wide.narrow(0, first, count)));
       }
     }
   }

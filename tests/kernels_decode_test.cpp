@@ -3,104 +3,11 @@
 
 #include <cstdlib>
 
-#include "decode_twin.h"
-#include "kernels/decode.h"
-#include "kernels_oracle.h"
+#include "kernels_steps.h"
 #include "pensive/base.h"
 
 namespace pensive::kernels {
 namespace {
-
-struct Shape {
-  int width = 64, inner = 96, heads = 6, kv_heads = 2, head_dim = 32, vocab = 70, page_tokens = 16;
-  bool has_biases = false, has_norms = false;
-  int positions = 4000;
-};
-
-// A random model of two layers, with as many pages as the rows need.
-DecodeModel random_model(const Shape& shape, int pages, at::ScalarType scalar) {
-  const auto matrix = [&](std::int64_t out, std::int64_t in) {
-    return (random({out, in}, at::kDouble) / std::sqrt(static_cast<double>(in))).to(scalar);
-  };
-  const auto norm = [&](std::int64_t width) {
-    return (1 + 0.1 * random({width}, at::kDouble)).to(scalar);
-  };
-  const auto bias = [&](std::int64_t width) {
-    return shape.has_biases ? (0.3 * random({width}, at::kDouble)).to(scalar) : at::Tensor();
-  };
-  const std::int64_t own = shape.heads * shape.head_dim;
-  const std::int64_t qkv = own + 2 * shape.kv_heads * shape.head_dim;
-  DecodeModel model;
-  model.heads = shape.heads;
-  model.epsilon = 1e-6;
-  const at::Tensor angles = at::rand({shape.positions, shape.head_dim / 2}, at::kDouble) * 6;
-  model.cosines = angles.cos().to(at::kFloat);
-  model.sines = angles.sin().to(at::kFloat);
-  for (int i = 0; i < 2; ++i) {
-    DecodeLayer layer;
-    layer.attention_norm = norm(shape.width);
-    layer.qkv = matrix(qkv, shape.width);
-    layer.qkv_bias = bias(qkv);
-    if (shape.has_norms) {
-      layer.query_norm = norm(shape.head_dim);
-      layer.key_norm = norm(shape.head_dim);
-    }
-    layer.output = matrix(shape.width, own);
-    layer.output_bias = bias(shape.width);
-    layer.mlp_norm = norm(shape.width);
-    layer.gate_up = matrix(2 * shape.inner, shape.width);
-    layer.gate_up_bias = bias(2 * shape.inner);
-    layer.down = matrix(shape.width, shape.inner);
-    layer.down_bias = bias(shape.width);
-    layer.key_pages = random({pages, shape.page_tokens, shape.kv_heads, shape.head_dim}, scalar);
-    layer.value_pages = random({pages, shape.page_tokens, shape.kv_heads, shape.head_dim}, scalar);
-    model.layers.push_back(std::move(layer));
-  }
-  model.final_norm = norm(shape.width);
-  model.head = matrix(shape.vocab, shape.width);
-  return model;
-}
-
-DecodeModel on(const DecodeModel& model, at::Device device) {
-  const auto move = [&](at::Tensor& x) {
-    if (x.defined()) x = x.to(device, x.scalar_type(), false, true);
-  };
-  DecodeModel moved = model;
-  for (at::Tensor* x : {&moved.cosines, &moved.sines, &moved.final_norm, &moved.head}) move(*x);
-  for (DecodeLayer& layer : moved.layers)
-    for (at::Tensor* x :
-         {&layer.attention_norm, &layer.qkv, &layer.qkv_bias, &layer.query_norm, &layer.key_norm,
-          &layer.output, &layer.output_bias, &layer.mlp_norm, &layer.gate_up, &layer.gate_up_bias,
-          &layer.down, &layer.down_bias, &layer.key_pages, &layer.value_pages})
-      move(*x);
-  return moved;
-}
-
-// Rows at random positions; pages in random order.
-struct Rows {
-  std::vector<int> positions;
-  std::vector<std::vector<int>> pages;
-  at::Tensor embeddings;  // [rows, width]
-};
-
-Rows random_rows(const Shape& shape, const std::vector<int>& positions, int pages,
-                 at::ScalarType scalar) {
-  Rows rows{positions, {}, random({static_cast<int64_t>(positions.size()), shape.width}, scalar)};
-  const at::Tensor order = at::randperm(pages, at::kInt);
-  int next = 0;
-  for (const int position : positions) {
-    std::vector<int>& own = rows.pages.emplace_back();
-    for (int i = 0; i <= position / shape.page_tokens; ++i)
-      own.push_back(order[next++].item<int>());
-  }
-  return rows;
-}
-
-int pages_for(const Shape& shape, const std::vector<int>& positions) {
-  int pages = 1;  // one of nobody
-  for (const int position : positions) pages += position / shape.page_tokens + 1;
-  return pages;
-}
 
 // The slow twin.
 std::vector<Drawn> step_by_step(DecodeModel& model, const Rows& rows,

@@ -79,6 +79,33 @@ TEST(Linear, RowInvariantRowsHaveTheSameBitsInAnyCompany) {
   }
 }
 
+TEST(Linear, WideSumsAreNotRounded) {
+  at::manual_seed(4);
+  for (at::ScalarType scalar : all_types) {
+    for (Shape shape : {Shape{320, 192}, {33, 192}, {100, 259}}) {
+      for (int64_t rows : {0, 1, 3, 70}) {
+        at::Tensor x = random({rows, shape.in}, scalar),
+                   weight = random({shape.out, shape.in}, scalar);
+        at::Tensor expected = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+        at::Tensor wide = linear_wide(x, weight, Arithmetic::row_invariant);
+        EXPECT_EQ(wide.scalar_type(), scalar == at::kDouble ? at::kDouble : at::kFloat);
+        if (rows > 0) {
+          EXPECT_LT(error(wide, expected), tolerance(at::kFloat)) << scalar;
+        }
+        EXPECT_TRUE(same_bits(wide.to(scalar), linear(x, weight, {}, Arithmetic::row_invariant)));
+        // libtorch's own products, which round, are taken where the processor has brief ones.
+        at::Tensor fast = linear_wide(x, weight, Arithmetic::fast);
+        EXPECT_EQ(fast.scalar_type(), wide.scalar_type());
+        if (rows > 0 && (rows <= 3 || scalar == at::kHalf)) {
+          EXPECT_LT(error(fast, expected), tolerance(at::kFloat)) << scalar;
+        }
+      }
+    }
+  }
+  EXPECT_THROW(linear_wide(random({2, 5}, at::kHalf), random({4, 6}, at::kHalf), Arithmetic::fast),
+               Error);
+}
+
 TEST(Linear, TakesNoRowsAndRefusesOtherWidths) {
   at::Tensor weight = at::randn({4, 6});
   for (auto arithmetic : {Arithmetic::fast, Arithmetic::row_invariant}) {

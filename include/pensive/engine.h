@@ -101,16 +101,16 @@ struct EngineOptions {
   // On a CUDA card, steps in which every sequence decodes one token run through kernels of their
   // own as one CUDA graph, captured the second time a size of step is needed. Off: through
   // libtorch, operation by operation, as prompts do; slower, and the twin to compare with. Not for
-  // row-invariant arithmetic, float64, or widths that are no multiple of 16 bytes, which always go
-  // through libtorch. Without effect on a CPU.
+  // float64, or widths that are no multiple of 16 bytes, which always go through libtorch.
+  // Row-invariant steps and prompts go through those kernels either way. Without effect on a CPU.
   bool graphs = true;
   LogSink log{};
   // Where graphs are: the next decode step is launched while guides look at the tokens of the last,
   // for draws wished as before. A sequence that then wants something else (another bias or mask, a
   // forced token, an end) is computed again, one step later than its neighbours; one that counts
   // penalties, or has just wished something new, keeps its step from being launched early. Tokens
-  // are the same either way, up to what a batch's size does to rounding. Off: guides are waited
-  // for; the twin to compare with.
+  // are the same either way, up to what a batch's size does to rounding: bit for bit where
+  // arithmetic is row-invariant. Off: guides are waited for; the twin to compare with.
   bool run_ahead = true;
 };
 

@@ -77,23 +77,30 @@ std::int64_t longest_of(const Sizes& sizes, const EngineOptions& options, std::i
   return std::min(sizes.positions, std::min(pages, most) * options.page_tokens);
 }
 
-// lib/kernels/cuda/decode.cpp lays it out; 64 splits of a row's cache are the most, 32 those of
-// 8,192 positions.
+// Of a step by our own kernels, without its draws: lib/kernels/cuda/step.h lays it out.
+std::int64_t row_bytes(const Sizes& sizes, std::int64_t splits) {
+  const std::int64_t own = sizes.heads * sizes.head_dim;
+  const std::int64_t values =
+      sizes.width + own + 2 * sizes.kv_heads * sizes.head_dim + own + 3 * sizes.inner;
+  const std::int64_t shares = sizes.heads * (splits * (4 * sizes.head_dim + 8) + 4);
+  return values * sizes.value_bytes() + 4 * sizes.width + shares;
+}
+
+// 64 splits of a row's cache are the most, 32 those of 8,192 positions.
 std::int64_t decode_step_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t rows,
                                std::int64_t pages) {
-  const bool has_graphs = sizes.device.kind == DeviceKind::cuda && options.graphs &&
-                          options.arithmetic == Arithmetic::fast && sizes.scalar != at::kDouble;
-  if (!has_graphs) return 0;
-  const std::int64_t size = sizes.value_bytes(), own = sizes.heads * sizes.head_dim;
+  if (sizes.device.kind != DeviceKind::cuda || sizes.scalar == at::kDouble) return 0;
+  // Row-invariant prompts go through such steps as well, so many rows at once.
+  constexpr std::int64_t most_rows = 256;
+  const bool is_invariant = options.arithmetic == Arithmetic::row_invariant;
   const std::int64_t longest = longest_of(sizes, options, pages);
-  const std::int64_t splits = longest > 8192 || rows <= 4 ? 64 : 32;
-  const std::int64_t values = 2 * sizes.width + own + 2 * sizes.kv_heads * sizes.head_dim + own +
-                              3 * sizes.inner + sizes.vocab;
-  const std::int64_t shares = sizes.heads * (splits * (4 * sizes.head_dim + 8) + 4);
-  const std::int64_t row = values * size + 4 * sizes.vocab + shares;
+  const std::int64_t splits = longest > 8192 || (rows <= 4 && !is_invariant) ? 64 : 32;
+  const std::int64_t forward = is_invariant ? most_rows * row_bytes(sizes, splits) : 0;
+  if (!options.graphs) return forward;
+  const std::int64_t row = row_bytes(sizes, splits) + 8 * sizes.vocab;  // logits, twice
   // What goes in and out, twice as much as is needed: tables of pages, wishes and their masks.
   const std::int64_t step = 2 * (4 * pages + rows * (sizes.vocab / 8 + 256));
-  return rows * row + step + 36 * mebibyte;
+  return rows * row + step + 36 * mebibyte + forward;
 }
 
 struct Steps {

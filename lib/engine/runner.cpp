@@ -10,56 +10,10 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "engine/paged.h"
 
 namespace pensive {
 namespace {
-
-// The engine's cache as the decoder's attention.
-class PagedAttention final : public Attention {
- public:
-  PagedAttention(Cache& cache, const kernels::PagedBatch& batch, int head_dim,
-                 const std::optional<Prompts>& prompts)
-      : cache_(cache),
-        batch_(batch),
-        prompts_(prompts),
-        scale_(1 / std::sqrt(static_cast<double>(head_dim))) {}
-
-  at::Tensor attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
-                    const at::Tensor& values) override {
-    at::Tensor& key_pages = cache_.keys[static_cast<std::size_t>(layer)];
-    at::Tensor& value_pages = cache_.values[static_cast<std::size_t>(layer)];
-    kernels::write_pages(keys, values, key_pages, value_pages, batch_);
-    if (!prompts_) return kernels::paged_attention(queries, key_pages, value_pages, batch_, scale_);
-    const std::int64_t first = prompts_->first;
-    const auto seen = [&](const at::Tensor& own, const at::Tensor& pages) {
-      return prompts_->slots.defined() ? pages.flatten(0, 1).index_select(0, prompts_->slots)
-                                       : own.slice(0, first);
-    };
-    const at::Tensor mixed =
-        kernels::packed_attention(queries.slice(0, first), seen(keys, key_pages),
-                                  seen(values, value_pages), prompts_->batch, scale_);
-    if (first == 0) return mixed;
-    return at::cat({kernels::paged_attention(queries.slice(0, 0, first), key_pages, value_pages,
-                                             decoding(), scale_),
-                    mixed});
-  }
-
- private:
-  // The lanes before the prompts, of one token each.
-  kernels::PagedBatch decoding() const {
-    kernels::PagedBatch batch = batch_;
-    batch.tables = batch_.tables.slice(0, 0, prompts_->first);
-    batch.starts = batch_.starts.slice(0, 0, prompts_->first + 1);
-    batch.lengths = batch_.lengths.slice(0, 0, prompts_->first);
-    batch.longest_query = 1;
-    return batch;
-  }
-
-  Cache& cache_;
-  const kernels::PagedBatch& batch_;
-  const std::optional<Prompts>& prompts_;
-  double scale_;
-};
 
 at::Tensor index_of(const std::vector<std::int64_t>& values, at::Device device) {
   return at::tensor(values, at::kLong).to(device);  // [values]
@@ -80,10 +34,11 @@ std::vector<const SoftVocab::Rows*> versions(const Plan& plan, const Wishes& wis
   return found;
 }
 
-kernels::DecodeModel decode_model(const Model& model, const Cache& cache) {
+kernels::DecodeModel decode_model(const Model& model, const Cache& cache, Arithmetic arithmetic) {
   const Decoder& decoder = *model.parts().decoder;
   const Weights& weights = decoder.weights();
   kernels::DecodeModel made;
+  made.arithmetic = arithmetic;
   made.heads = decoder.config().heads;
   made.epsilon = decoder.config().norm_epsilon;
   made.cosines = decoder.cosines();
@@ -167,11 +122,13 @@ Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options,
       most_rows_(options.max_live_sequences),
       log_(options.log),
       cache_(*model_, pages, options.page_tokens) {
-  if (options.graphs && arithmetic_ == Arithmetic::fast) decode_with(kernels::DecodeSteps::make);
+  if (arithmetic_ == Arithmetic::row_invariant)
+    forward_ = kernels::RowForward::make(decode_model(*model_, cache_, arithmetic_));
+  if (options.graphs) decode_with(kernels::DecodeSteps::make);
 }
 
 void Runner::decode_with(const MakeSteps& make) {
-  decode_ = make(decode_model(*model_, cache_), most_rows_);
+  decode_ = make(decode_model(*model_, cache_, arithmetic_), most_rows_);
 }
 
 // Everything the device needs to know of the plan, in one array and so in one transfer.
@@ -345,17 +302,33 @@ void Runner::copy(const Plan& plan) {
   cache_.copy(plan.copies);
 }
 
+// Of all of the plan's tokens: [tokens, width].
+at::Tensor Runner::hidden(const Plan& plan, const Wishes& wishes, const at::Tensor& arrays) {
+  if (forward_) {
+    std::vector<kernels::DecodeRow> rows;
+    for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+      const Chunk& chunk = plan.chunks[i];
+      for (int at = chunk.first; at < chunk.first + chunk.count; ++at) {
+        const TokenId id = chunk.lane->tokens[static_cast<std::size_t>(at)];
+        rows.push_back({embedding_of(*model_, wishes.rows[i], id), at, chunk.lane->pages});
+      }
+    }
+    return forward_->forward(rows);
+  }
+  const at::Tensor positions = arrays.narrow(0, tokens_, tokens_);
+  const kernels::PagedBatch pages = batch(arrays);
+  const std::optional<Prompts> several = prompts(plan);
+  PagedAttention attention(cache_, pages, model_->info().head_dim, several);
+  return model_->parts().decoder->forward(embeddings(plan, wishes), positions, attention,
+                                          arithmetic_);
+}
+
 Outcome Runner::compute(const Plan& plan, const Wishes& wishes) {
   if (decode_) decode_->settle();
   lay_out(plan);
   const Model::Parts& parts = model_->parts();
   const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);
-  const at::Tensor positions = arrays.narrow(0, tokens_, tokens_);
-  const kernels::PagedBatch pages = batch(arrays);
-  const std::optional<Prompts> several = prompts(plan);
-  PagedAttention attention(cache_, pages, model_->info().head_dim, several);
-  at::Tensor hidden =
-      parts.decoder->forward(embeddings(plan, wishes), positions, attention, arithmetic_);
+  at::Tensor hidden = this->hidden(plan, wishes, arrays);
   Outcome outcome;
   outcome.scored = score(hidden, wishes);
   if (drawn_ == 0) return outcome;

@@ -11,6 +11,7 @@
 
 #include "engine/scheduler.h"
 #include "kernels/decode.h"
+#include "kernels/forward.h"
 #include "kernels/packed.h"
 #include "model/parts.h"
 
@@ -103,6 +104,7 @@ class Runner {
   kernels::PagedBatch batch(const at::Tensor& arrays) const;
   std::optional<Prompts> prompts(const Plan& plan) const;
   at::Tensor embeddings(const Plan& plan, const Wishes& wishes) const;
+  at::Tensor hidden(const Plan& plan, const Wishes& wishes, const at::Tensor& arrays);
 
   std::shared_ptr<const Model> model_;
   Arithmetic arithmetic_;
@@ -110,6 +112,8 @@ class Runner {
   LogSink log_;
   Cache cache_;
   std::unique_ptr<kernels::DecodeSteps> decode_;  // null: every step goes through the decoder
+  std::unique_ptr<kernels::RowForward>
+      forward_;       // instead of it, where rows have bits of their own
   at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts,
                       // lengths, tables
   std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;

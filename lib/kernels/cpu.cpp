@@ -46,12 +46,13 @@ struct ProductTensors {
   Product product;
 };
 
-ProductTensors prepare(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+ProductTensors prepare(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       at::ScalarType of_y) {
   ProductTensors t;
   t.x = x.to(wide_of(x)).contiguous();
   t.weight = weight.contiguous();
   if (bias.defined()) t.bias = bias.contiguous();
-  t.y = at::empty({x.size(0), weight.size(0)}, x.options());
+  t.y = at::empty({x.size(0), weight.size(0)}, x.options().dtype(of_y));
   t.product = {t.x.const_data_ptr(),
                t.weight.const_data_ptr(),
                t.bias.defined() ? t.bias.const_data_ptr() : nullptr,
@@ -60,9 +61,35 @@ ProductTensors prepare(const at::Tensor& x, const at::Tensor& weight, const at::
                x.size(1),
                weight.size(0),
                256,
-               scalar_of(x)};
+               scalar_of(x),
+               of_y != x.scalar_type()};
   return t;
 }
+
+at::Tensor few_rows_product(const ProductTensors& t) {
+  at::parallel_for(0, t.product.out, grain(t.product.in),
+                   [&](int64_t first, int64_t last) { loops().few_rows(t.product, first, last); });
+  return t.y;
+}
+
+at::Tensor product(ProductTensors t) {
+  Product& p = t.product;
+  if (p.rows == 0 || p.out == 0) return t.y;
+  const Loops& best = loops();
+  int64_t width = best.panel_outputs(p.scalar);
+  int64_t panels = (p.out + width - 1) / width;
+  // Few outputs: share out the rows as well.
+  if (panels < 2 * at::get_num_threads()) p.row_block = 64;
+  int64_t tasks = panels * ((p.rows + p.row_block - 1) / p.row_block);
+  int64_t work = p.in * width * (std::min(p.rows, p.row_block) + 4) / 8;
+  at::parallel_for(0, tasks, grain(work), [&](int64_t first, int64_t last) {
+    at::Tensor scratch = at::empty({best.product_scratch(p)}, t.x.options());
+    best.product(p, first, last, scratch.mutable_data_ptr());
+  });
+  return t.y;
+}
+
+bool are_few(const at::Tensor& x) { return x.size(0) <= few_rows && x.size(0) > 0; }
 
 }  // namespace
 
@@ -81,29 +108,17 @@ bool takes_own_loops(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 at::Tensor linear_own(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (x.size(0) > few_rows || x.size(0) == 0) return linear_invariant(x, weight, bias);
-  ProductTensors t = prepare(x, weight, bias);
-  at::parallel_for(0, t.product.out, grain(t.product.in),
-                   [&](int64_t first, int64_t last) { loops().few_rows(t.product, first, last); });
-  return t.y;
+  const ProductTensors t = prepare(x, weight, bias, x.scalar_type());
+  return are_few(x) ? few_rows_product(t) : product(t);
 }
 
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  ProductTensors t = prepare(x, weight, bias);
-  Product& p = t.product;
-  if (p.rows == 0 || p.out == 0) return t.y;
-  const Loops& best = loops();
-  int64_t width = best.panel_outputs(p.scalar);
-  int64_t panels = (p.out + width - 1) / width;
-  // Few outputs: share out the rows as well.
-  if (panels < 2 * at::get_num_threads()) p.row_block = 64;
-  int64_t tasks = panels * ((p.rows + p.row_block - 1) / p.row_block);
-  int64_t work = p.in * width * (std::min(p.rows, p.row_block) + 4) / 8;
-  at::parallel_for(0, tasks, grain(work), [&](int64_t first, int64_t last) {
-    at::Tensor scratch = at::empty({best.product_scratch(p)}, t.x.options());
-    best.product(p, first, last, scratch.mutable_data_ptr());
-  });
-  return t.y;
+  return product(prepare(x, weight, bias, x.scalar_type()));
+}
+
+at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic arithmetic) {
+  const ProductTensors t = prepare(x, weight, {}, wide_of(x));
+  return arithmetic == Arithmetic::fast && are_few(x) ? few_rows_product(t) : product(t);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {

@@ -27,6 +27,7 @@ namespace cpu {
 bool takes_own_loops(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor linear_own(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic arithmetic);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
@@ -48,6 +49,7 @@ at::Tensor add_product(const at::Tensor& x, const at::Tensor& y, const at::Tenso
 
 namespace cuda {
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor linear_invariant_wide(const at::Tensor& x, const at::Tensor& weight);  // -> float32
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);

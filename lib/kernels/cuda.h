@@ -27,8 +27,7 @@ __host__ __device__
 
 struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   std::int32_t rows, vocab;
-  const void* logits;  // [rows, vocab]
-  Scalar scalar;       // of the logits: any but float64
+  const float* logits;  // [rows, vocab]
   const float* temperatures;
   const std::int32_t* top_ks;
   const float* top_ps;
@@ -81,6 +80,7 @@ struct CudaModel {
   std::int32_t layers, width, inner, heads, kv_heads, head_dim, vocab, page_tokens;
   std::int32_t most_rows;  // of a step
   Scalar scalar;           // any but float64
+  bool is_invariant;       // a row's bits depend on its own sequence alone
   double epsilon;
   const float *cosines, *sines;  // [positions, head_dim / 2]
   const void* final_norm;        // [width]
@@ -115,6 +115,26 @@ struct CudaDecodeCall {
   void* host_results;   // pinned
   std::int64_t result_bytes;
   std::int32_t flight;  // 0 or 1: by which await_decode() knows the call
+};
+
+// A product whose rows' bits do not depend on how many there are; rows of whole packs of 16 bytes.
+struct CudaProduct {
+  const void *x, *weight, *bias;  // [rows, in], [out, in], [out] or null
+  void* out;                      // [rows, out]
+  std::int32_t rows, in, out_width;
+  Scalar scalar;  // any but float64
+  bool is_wide;   // out is float32, and there is no bias
+};
+
+// Rows of prompts through all layers of a row-invariant model, with the bits of decode steps.
+struct CudaForward {
+  std::int32_t rows;     // at most most_rows; of a sequence in the order of their positions
+  std::int32_t longest;  // the largest position + 1
+  const CudaRow* card_rows;
+  const std::int32_t* tables;
+  void* workspace;  // forward_bytes(), zero at first
+  std::int64_t workspace_bytes;
+  void* hidden;  // out [rows, width], normed
 };
 
 // The kinds of kernels in a step.
@@ -186,6 +206,9 @@ struct CudaTable {
   // in a graph of their own, the median of several replays. Fills host_us[step_parts]; 0 where
   // there is no such kernel.
   int (*profile)(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us);
+  int (*multiply)(const CudaProduct& product, int capability, void* stream);
+  std::int64_t (*forward_bytes)(const void* decoder, std::int32_t rows, std::int32_t longest);
+  int (*forward)(void* decoder, const CudaForward& call, void* stream);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

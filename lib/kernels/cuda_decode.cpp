@@ -8,14 +8,13 @@
 #include "base/inside.h"
 #include "kernels/cpu.h"
 #include "kernels/decode.h"
+#include "kernels/describe.h"
 #include "kernels/parcel.h"
 
 namespace pensive::kernels {
 namespace {
 
 constexpr std::int64_t least_bytes = 1 << 16;
-
-const void* pointer(const at::Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }
 
 // A block on the card with its twins in pinned memory, one for each step that can be in flight.
 // Grows, and then stands elsewhere.
@@ -67,7 +66,6 @@ class CudaSteps final : public DecodeSteps {
     int number = 0;  // 0 or 1
     cuda::DrawParcel draws;
   };
-  CudaModel describe(const std::vector<CudaLayer>& layers) const;
   cuda::DrawParcel pack(std::span<const DecodeRow> rows, const std::vector<DrawRow>& wishes);
   bool make_room(std::int64_t workspace_bytes);
   CudaDecodeCall call(int rows, int longest, int flight) const;
@@ -77,7 +75,7 @@ class CudaSteps final : public DecodeSteps {
   at::Device device_;
   int most_rows_, captures_ = 0;
   std::int64_t vocab_, page_tokens_;
-  void* decoder_ = nullptr;
+  void* decoder_;
   void* stream_ = nullptr;     // of the last launch
   std::deque<Flight> flying_;  // not waited for
   int next_ = 0;               // the number of the next
@@ -92,17 +90,8 @@ CudaSteps::CudaSteps(DecodeModel model, int most_rows)
       device_(model_.head.device()),
       most_rows_(most_rows),
       vocab_(model_.head.size(0)),
-      page_tokens_(model_.layers.front().key_pages.size(1)) {
-  std::vector<CudaLayer> layers;
-  for (const DecodeLayer& layer : model_.layers)
-    layers.push_back({pointer(layer.attention_norm), pointer(layer.qkv), pointer(layer.qkv_bias),
-                      pointer(layer.query_norm), pointer(layer.key_norm), pointer(layer.output),
-                      pointer(layer.output_bias), pointer(layer.mlp_norm), pointer(layer.gate_up),
-                      pointer(layer.gate_up_bias), pointer(layer.down), pointer(layer.down_bias),
-                      layer.key_pages.mutable_data_ptr(), layer.value_pages.mutable_data_ptr()});
-  const c10::DeviceGuard guard(device_);
-  cuda::check(cuda::table().make_decoder(describe(layers), device_.index(), &decoder_), "decode");
-}
+      page_tokens_(model_.layers.front().key_pages.size(1)),
+      decoder_(cuda::make_decoder(model_, most_rows)) {}
 
 CudaSteps::~CudaSteps() {
   if (can_free(device_)) {
@@ -117,31 +106,6 @@ CudaSteps::~CudaSteps() {
     for (at::Tensor& host : block->hosts) static_cast<void>(host.unsafeReleaseTensorImpl());
   }
   static_cast<void>(workspace_.unsafeReleaseTensorImpl());
-}
-
-CudaModel CudaSteps::describe(const std::vector<CudaLayer>& layers) const {
-  const DecodeLayer& first = model_.layers.front();
-  const auto size = [](const at::Tensor& x, std::int64_t dimension) {
-    return static_cast<std::int32_t>(x.size(dimension));
-  };
-  CudaModel made{};
-  made.layers = static_cast<std::int32_t>(layers.size());
-  made.width = size(model_.head, 1);
-  made.inner = size(first.down, 1);
-  made.heads = model_.heads;
-  made.kv_heads = size(first.key_pages, 2);
-  made.head_dim = size(first.key_pages, 3);
-  made.vocab = size(model_.head, 0);
-  made.page_tokens = size(first.key_pages, 1);
-  made.most_rows = most_rows_;
-  made.scalar = scalar_of(model_.head);
-  made.epsilon = model_.epsilon;
-  made.cosines = model_.cosines.const_data_ptr<float>();
-  made.sines = model_.sines.const_data_ptr<float>();
-  made.final_norm = pointer(model_.final_norm);
-  made.head = pointer(model_.head);
-  made.host_layers = layers.data();
-  return made;
 }
 
 // Everything the card needs to know of the step but for where the blocks are.
@@ -247,14 +211,7 @@ void CudaSteps::await(int flight) const {
 }  // namespace
 
 std::unique_ptr<DecodeSteps> DecodeSteps::make(DecodeModel model, int most_rows) {
-  const at::Tensor& head = model.head;
-  if (!head.is_cuda() || head.scalar_type() == at::kDouble || model.layers.empty()) return nullptr;
-  const DecodeLayer& first = model.layers.front();
-  const std::int64_t pack = 16 / static_cast<std::int64_t>(head.element_size());
-  const std::int64_t head_dim = first.key_pages.size(3);
-  for (const std::int64_t size : {head.size(1), first.down.size(1), head_dim})
-    if (size % pack != 0) return nullptr;
-  if (head_dim > most_cuda_head_dim) return nullptr;
+  if (!cuda::takes_steps(model)) return nullptr;
   return std::make_unique<CudaSteps>(std::move(model), most_rows);
 }
 

@@ -148,8 +148,7 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
       {from.size(0), draw_stride(static_cast<std::int32_t>(from.size(1)))}, from.options());
   CudaDraw call = parcel.call(static_cast<std::byte*>(wishes.mutable_data_ptr()),
                               static_cast<std::byte*>(results.mutable_data_ptr()));
-  call.logits = from.const_data_ptr();
-  call.scalar = Scalar::float32;
+  call.logits = from.const_data_ptr<float>();
   call.scratch = scratch.mutable_data_ptr<float>();
   check(table().draw(call, stream_of(from)), "draw");
   const at::Tensor back = results.cpu();

@@ -13,10 +13,39 @@ at::Tensor with_contiguous_rows(const at::Tensor& x) {
   return holds ? x : x.contiguous();
 }
 
-}  // namespace
+bool takes_multiply(const at::Tensor& x, const at::Tensor& weight) {
+  const int64_t pack = 16 / static_cast<int64_t>(x.element_size());
+  const auto at = reinterpret_cast<std::uintptr_t>(weight.const_data_ptr());
+  return x.scalar_type() != at::kDouble && x.size(1) % pack == 0 && weight.is_contiguous() &&
+         at % 16 == 0;
+}
 
-// cuBLAS picks its kernel by the shape, so that equal tiles get equal kernels.
-at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    at::ScalarType of_out) {
+  const char* where = "linear";
+  at::Tensor from = x.contiguous();
+  if (reinterpret_cast<std::uintptr_t>(from.const_data_ptr()) % 16 != 0) from = from.clone();
+  at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options().dtype(of_out));
+  if (out.numel() == 0) return out;
+  const auto [major, minor] = capability(x.device().index());
+  CudaProduct product{};
+  product.x = from.const_data_ptr();
+  product.weight = weight.const_data_ptr();
+  product.bias = bias.defined() ? bias.const_data_ptr() : nullptr;
+  product.out = out.mutable_data_ptr();
+  product.rows = narrow(x.size(0), where);
+  product.in = narrow(x.size(1), where);
+  product.out_width = narrow(weight.size(0), where);
+  product.scalar = scalar_of(x);
+  product.is_wide = of_out != x.scalar_type();
+  check(table().multiply(product, major * 10 + minor, stream_of(x)), where);
+  return out;
+}
+
+// What our kernel does not take: cuBLAS picks its own by the shape, so that equal tiles get equal
+// kernels.
+at::Tensor multiply_in_tiles(const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& bias) {
   constexpr int64_t tile = 16;
   int64_t rows = x.size(0);
   at::Tensor out = at::empty({rows, weight.size(0)}, x.options());
@@ -28,6 +57,20 @@ at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const
     out.narrow(0, row, here).copy_(y.narrow(0, 0, here));
   }
   return out;
+}
+
+}  // namespace
+
+at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  c10::DeviceGuard guard(x.device());
+  return takes_multiply(x, weight) ? multiply(x, weight, bias, x.scalar_type())
+                                   : multiply_in_tiles(x, weight, bias);
+}
+
+at::Tensor linear_invariant_wide(const at::Tensor& x, const at::Tensor& weight) {
+  c10::DeviceGuard guard(x.device());
+  return takes_multiply(x, weight) ? multiply(x, weight, {}, at::kFloat)
+                                   : multiply_in_tiles(x, weight, {}).to(at::kFloat);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {

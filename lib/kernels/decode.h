@@ -25,6 +25,8 @@ struct DecodeLayer {
 };
 
 struct DecodeModel {
+  // row_invariant: a row's bits depend on its own sequence alone, here and in RowForward.
+  Arithmetic arithmetic = Arithmetic::fast;
   int heads = 0;
   double epsilon = 0;
   at::Tensor cosines, sines;  // [positions, head_dim / 2], float32

@@ -79,6 +79,19 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
+at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic arithmetic) {
+  const bool is_brief = weight.element_size() == 2 && weight.scalar_type() == x.scalar_type();
+  const bool is_ours =
+      x.is_cuda() || arithmetic == Arithmetic::row_invariant || cpu::takes_own_loops(x, weight);
+  if (!is_brief || !is_ours || records_gradient(x, weight))
+    return linear(x, weight, {}, arithmetic).to(wide_of(x));
+  expect(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1),
+         "rows as wide as the weight", x, "linear_wide");
+  if (x.is_cpu()) return cpu::linear_wide(x, weight, arithmetic);
+  if (arithmetic == Arithmetic::row_invariant) return cuda::linear_invariant_wide(x, weight);
+  return at::mm(x, weight.t(), at::kFloat);
+}
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   const bool is_wide = x.is_cuda() && x.scalar_type() == at::kFloat && weight.element_size() == 2;
   expect(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0) &&

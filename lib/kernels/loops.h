@@ -15,7 +15,8 @@ struct Product {
   const void* bias;    // [out] or null
   void* y;             // [rows, out]
   std::int64_t rows, in, out, row_block;
-  Scalar scalar;  // of weight, bias and y
+  Scalar scalar;         // of weight, bias and y
+  bool is_wide = false;  // y is float32 (float64 for float64)
 };
 
 // One piece of attention: some query rows of one sequence, under one key-value head.

@@ -105,8 +105,15 @@ void product_task(const Product& p, std::int64_t panel_index, std::int64_t first
                      sums, width, at > 0);
   }
   for (std::int64_t row = 0; row < rows; ++row) {
-    S* y = static_cast<S*>(p.y) + (first_row + row) * p.out + output;
+    const std::int64_t place = (first_row + row) * p.out + output;
     const T* sum = sums + row * width;
+    if (p.is_wide) {
+      T* y = static_cast<T*>(p.y) + place;
+      for (std::int64_t i = 0; i < outputs; ++i)
+        y[i] = sum[i] + (bias ? widen(bias[output + i]) : T(0));
+      continue;
+    }
+    S* y = static_cast<S*>(p.y) + place;
     constexpr int lanes = WideOf<T>::lanes;
     if (outputs == width && !bias) {
       store(y, load(sum));
@@ -159,7 +166,11 @@ void dots(const Product& p, std::int64_t first, std::int64_t last) {
     T bias = p.bias ? widen(static_cast<const S*>(p.bias)[output]) : T(0);
     for (int r = 0; r < R; ++r) {
       T sum = sum_of<T>((sums[r][0] + sums[r][1]) + (sums[r][2] + sums[r][3]));
-      narrow(sum + bias, static_cast<S*>(p.y) + r * p.out + output);
+      if (p.is_wide) {
+        static_cast<T*>(p.y)[r * p.out + output] = sum + bias;
+      } else {
+        narrow(sum + bias, static_cast<S*>(p.y) + r * p.out + output);
+      }
     }
   }
 }

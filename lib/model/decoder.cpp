@@ -102,8 +102,7 @@ at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& posi
 }
 
 at::Tensor Decoder::head(const at::Tensor& hidden, Arithmetic arithmetic) const {
-  const at::Tensor logits = kernels::linear(hidden, weights_.head, {}, arithmetic);
-  return logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+  return kernels::linear_wide(hidden, weights_.head, arithmetic);
 }
 
 }  // namespace pensive

@@ -17,13 +17,6 @@ struct HeadResult {
   at::Tensor sums;      // float64 [5]: loss, clipped targets, entropy, KL, weights
 };
 
-// [targets, vocab] in float32 (float64 for float64): on CUDA as the product sums them up.
-at::Tensor logits_of(const SuffixSetting& setting, const at::Tensor& hidden) {
-  const bool is_exact = hidden.is_cuda() && at::elementSize(hidden.scalar_type()) == 2;
-  if (is_exact) return at::mm(hidden, setting.decoder.weights().head.t(), at::kFloat);
-  return setting.decoder.head(hidden, Arithmetic::fast);
-}
-
 std::int64_t chunk_of(const SuffixSetting& setting) {
   return std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
 }
@@ -37,7 +30,7 @@ HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
   at::Tensor sums = at::zeros({5}, hidden.options().dtype(at::kDouble));
   for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
     const std::int64_t to = std::min(from + chunk, hidden.size(0));
-    const at::Tensor logits = logits_of(setting, hidden.slice(0, from, to));
+    const at::Tensor logits = setting.decoder.head(hidden.slice(0, from, to), Arithmetic::fast);
     const at::Tensor tokens = batch.target_tokens.slice(0, from, to);
     const kernels::TokenLogprobs found =
         kernels::token_logprobs(logits, tokens, setting.temperature);
@@ -183,10 +176,10 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
     std::vector<at::Tensor> found;
     for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
       const std::int64_t to = std::min(from + chunk, hidden.size(0));
-      found.push_back(kernels::token_logprobs(logits_of(setting, hidden.slice(0, from, to)),
-                                              batch.target_tokens.slice(0, from, to),
-                                              setting.temperature)
-                          .logprobs);
+      found.push_back(
+          kernels::token_logprobs(setting.decoder.head(hidden.slice(0, from, to), Arithmetic::fast),
+                                  batch.target_tokens.slice(0, from, to), setting.temperature)
+              .logprobs);
     }
     scatter(batch, suffixes, at::cat(found), logprobs);
   }

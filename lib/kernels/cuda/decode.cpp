@@ -1,13 +1,12 @@
-// Strings a decode step together, captures it as a graph and replays that.
+// Strings the kernels of a decode step together.
 #include "kernels/cuda/step.h"
 
 #include <c10/cuda/CUDAGuard.h>
 #include <cublas_v2.h>
 
-#include <algorithm>
-#include <map>
 #include <vector>
 
+#include "kernels/cuda/graphs.h"
 #include "kernels/cuda/launch.h"
 
 namespace pensive::kernels {
@@ -33,9 +32,7 @@ class Decoder {
     model_.host_layers = layers_.data();
   }
   ~Decoder() {
-    forget();
     if (cublas_) cublasDestroy(cublas_);
-    if (side_) cudaStreamDestroy(side_);
     for (cudaEvent_t event : done_)
       if (event) cudaEventDestroy(event);
   }
@@ -46,12 +43,13 @@ class Decoder {
     int major = 0, minor = 0;
     for (cudaEvent_t& event : done_)
       if (int error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming)) return error;
-    if (int error = cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking)) return error;
+    if (int error = graphs_.open()) return error;
     if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_))
       return error;
     if (int error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_))
       return error;
     capability_ = major * 10 + minor;
+    if (model_.is_invariant) return cudaSuccess;
     if (cublasCreate(&cublas_) != CUBLAS_STATUS_SUCCESS) return cudaErrorInitializationError;
     cublasSetMathMode(cublas_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     return cudaSuccess;
@@ -62,8 +60,9 @@ class Decoder {
   Size size_for(int rows, int longest) const {
     const int pairs = pairs_for(rows), team = team_for(rows, longest);
     const auto each = [&](int length) {
-      return team > 0 ? team_positions(length, longest, pairs, team)
-                      : split_positions(length, rows);
+      if (team == 0) return split_positions(length, model_.is_invariant ? few_rows + 1 : rows);
+      return model_.is_invariant ? own_positions(length, team)
+                                 : team_positions(length, longest, pairs, team);
     };
     const bool is_short = longest <= short_positions,
                is_one_chunk = longest <= team * block_positions;
@@ -77,13 +76,15 @@ class Decoder {
       return cudaErrorInvalidValue;
     const Places places{call.draw, call.card_rows, call.tables, call.workspace};
     if (!(places == places_)) {
-      forget();
+      graphs_.forget();
       places_ = places;
     }
     int error =
         cudaMemcpyAsync(call.step, call.host_step, static_cast<std::size_t>(call.step_bytes),
                         cudaMemcpyHostToDevice, stream);
-    if (error == cudaSuccess) error = compute(size, room, stream, captured);
+    if (error == cudaSuccess)
+      error = graphs_.run(size, stream, captured,
+                          [&](cudaStream_t on) { return launch(size, room, on); });
     if (error == cudaSuccess)
       error = cudaMemcpyAsync(call.host_results, call.results,
                               static_cast<std::size_t>(call.result_bytes), cudaMemcpyDeviceToHost,
@@ -93,6 +94,27 @@ class Decoder {
 
   int await(std::int32_t flight) { return cudaEventSynchronize(done_[flight]); }
 
+  std::int64_t forward_bytes(int rows, int longest) const {
+    return Room(model_, size_for(rows, longest), nullptr, false).bytes;
+  }
+
+  // One launch after the other: prompts are too unlike each other for graphs.
+  int forward(const CudaForward& call, cudaStream_t stream) const {
+    const Size size = size_for(call.rows, call.longest);
+    const Room room(model_, size, call.workspace, false);
+    if (!model_.is_invariant || room.bytes > call.workspace_bytes || call.rows > model_.most_rows)
+      return cudaErrorInvalidValue;
+    const Way way{stream, capability_, -1, true};
+    const Step step{size, {nullptr, call.card_rows, call.tables, call.workspace}, room, way, true};
+    Errors errors;
+    errors +=
+        launch_embed(call.card_rows, nullptr, room.x, call.rows, model_.width, model_.scalar, way);
+    launch_layers(step, errors);
+    errors += launch_add_norm(room.x, nullptr, model_.final_norm, call.hidden, call.rows,
+                              model_.width, model_.epsilon, model_.scalar, way);
+    return errors.first;
+  }
+
   int profile(const CudaDecodeCall& call, cudaStream_t stream, float* us) {
     const Size size = size_for(call.rows, call.longest);
     const Room room(model_, size, call.workspace);
@@ -101,7 +123,7 @@ class Decoder {
       cudaGraphExec_t graph = nullptr;
       only_ = part;
       launches_ = 0;
-      error = capture(size, room, &graph);
+      error = graphs_.capture([&](cudaStream_t on) { return launch(size, room, on); }, &graph);
       us[part] = 0;
       if (error == cudaSuccess && launches_ > 0) error = time_graph(graph, stream, &us[part]);
       if (graph) cudaGraphExecDestroy(graph);
@@ -111,41 +133,12 @@ class Decoder {
   }
 
  private:
-  int compute(Size size, const Room& room, cudaStream_t stream, bool* captured) {
-    // The first run of a size loads what a capture could not.
-    auto [found, is_new] = graphs_.emplace(size, nullptr);
-    if (is_new) return launch(size, room, stream);
-    if (!found->second) {
-      if (int error = capture(size, room, &found->second)) return error;
-      *captured = true;
-    }
-    return cudaGraphLaunch(found->second, stream);
-  }
-
-  void forget() {
-    for (auto& [size, graph] : graphs_)
-      if (graph) cudaGraphExecDestroy(graph);
-    graphs_.clear();
-  }
-
-  int capture(Size size, const Room& room, cudaGraphExec_t* exec) {
-    int error = cudaStreamBeginCapture(side_, cudaStreamCaptureModeThreadLocal);
-    if (error != cudaSuccess) return error;
-    const int launched = launch(size, room, side_);
-    cudaGraph_t graph = nullptr;
-    error = cudaStreamEndCapture(side_, &graph);
-    if (launched != cudaSuccess) error = launched;
-    if (error == cudaSuccess) error = cudaGraphInstantiate(exec, graph, 0);
-    if (graph) cudaGraphDestroy(graph);
-    cudaGetLastError();  // leaves no error behind for the host's next check
-    return error;
-  }
-
-  // out = x W^T, or out += x W^T, then of float32.
-  int multiply(const void* x, const void* weight, void* out, int rows, int in, int width,
-               bool adds) {
-    const float one = 1, before = adds ? 1 : 0;
-    const cudaDataType_t type = cublas_type(model_.scalar), of_out = adds ? CUDA_R_32F : type;
+  // out = x W^T, or in float32, or out += x W^T in float32.
+  int multiply(Into into, const void* x, const void* weight, void* out, int rows, int in,
+               int width) const {
+    const float one = 1, before = into == Into::added ? 1 : 0;
+    const cudaDataType_t type = cublas_type(model_.scalar),
+                         of_out = into == Into::plain ? type : CUDA_R_32F;
     const cublasStatus_t status = cublasGemmEx(
         cublas_, CUBLAS_OP_T, CUBLAS_OP_N, width, rows, in, &one, weight, type, in, x, type, in,
         &before, out, of_out, width, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
@@ -161,14 +154,16 @@ class Decoder {
   int team_for(int rows, int longest) const {
     const Way way{nullptr, capability_};
     if (!takes_attention_tiles(model_.head_dim, model_.scalar, way)) return 0;
-    return way.overlaps() ? team_blocks(longest, pairs_for(rows)) : 1;
+    if (!way.has_clusters()) return 1;
+    return model_.is_invariant ? own_team : team_blocks(longest, pairs_for(rows));
   }
 
-  DecodeAttention attention(Size size, const CudaLayer& layer, const Room& room,
-                            const void* bias) const {
+  DecodeAttention attention(const Step& step, const CudaLayer& layer, const void* bias) const {
+    const Size size = step.size;
+    const Room& room = step.room;
     DecodeAttention attention{};
-    attention.step = places_.rows;
-    attention.tables = places_.tables;
+    attention.step = step.places.rows;
+    attention.tables = step.places.tables;
     attention.qkv = room.qkv;
     attention.qkv_bias = bias;
     attention.query_norm = layer.query_norm;
@@ -191,6 +186,8 @@ class Decoder {
     attention.team = size.team;
     attention.stages = size.stages;
     attention.longest = size.is_short ? short_positions : short_positions + 1;
+    attention.is_invariant = model_.is_invariant;
+    attention.is_written = step.is_prompt;
     attention.page_shift = -1;
     for (int shift = 0; shift < 16; ++shift)
       if (1 << shift == model_.page_tokens) attention.page_shift = shift;
@@ -198,42 +195,41 @@ class Decoder {
   }
 
   int attend(const DecodeAttention& call, Way way) const {
+    int error = call.is_written ? launch_own_positions(call, model_.scalar, way) : cudaSuccess;
+    if (error != cudaSuccess) return error;
     return takes_attention_tiles(model_.head_dim, model_.scalar, way)
                ? launch_attention_tiles(call, model_.scalar, way)
                : launch_decode_attention(call, model_.scalar, way);
   }
 
-  int launch(Size size, const Room& room, cudaStream_t stream) {
+  int launch(Size size, const Room& room, cudaStream_t stream) const {
     const Way way{stream, capability_,
                   size.team > 0 && capability_ >= 90 ? size.near_percent() : -1};
-    const Scalar scalar = model_.scalar;
+    const Step step{size, places_, room, way, false};
     Errors errors;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
-    const Way alone{stream, 0};
-    const bool is_tiled = takes_tiles(size.rows, model_.width, scalar, way);
-    const bool is_few = is_tiled || takes_product(size.rows, model_.width, scalar);
     if (wants(StepPart::embed)) {
-      errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width, scalar,
-                             is_few ? scalar : Scalar::float32, alone);
+      errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width,
+                             model_.scalar, {stream, 0});
     }
-    if (is_tiled) {
-      launch_tiled(size, room, way, errors);
-    } else if (is_few) {
-      launch_few(size, room, way, errors);
+    if (model_.is_invariant || is_few(size.rows, way)) {
+      launch_layers(step, errors);
+      product(step, errors, StepPart::head, Into::wide, room.x, model_.final_norm, model_.head,
+              nullptr, room.logits, model_.width, model_.vocab);
     } else {
       if (cublasSetStream(cublas_, stream) != CUBLAS_STATUS_SUCCESS ||
           cublasSetWorkspace(cublas_, room.cublas, cublas_bytes) != CUBLAS_STATUS_SUCCESS)
         return cudaErrorInvalidValue;
-      launch_many(size, room, way, errors);
+      launch_many(step, errors);
     }
     if (wants(StepPart::draw))
-      errors += launch_step_draw(places_.draw, room.logits, room.scratch, size.rows, model_.vocab,
-                                 scalar, way);
+      errors +=
+          launch_step_draw(places_.draw, room.logits, room.scratch, size.rows, model_.vocab, way);
     return errors.first;
   }
 
   // Whether kernels of a part are launched; counts them.
-  bool wants(StepPart part) {
+  bool wants(StepPart part) const {
     if (only_ != everything && only_ != static_cast<int>(part)) return false;
     ++launches_;
     return true;
@@ -242,117 +238,103 @@ class Decoder {
   int own_width() const { return model_.heads * model_.head_dim; }
   int qkv_width() const { return (model_.heads + 2 * model_.kv_heads) * model_.head_dim; }
 
-  // Five kernels a layer, which read each weight once.
-  void launch_few(Size size, const Room& room, Way way, Errors& errors) {
-    const int width = model_.width;
-    const auto product = [&](StepPart part, Into into, const void* x, const void* norm,
-                             const void* weight, const void* bias, void* out, int in,
-                             int out_width) {
-      if (!wants(part)) return;
-      errors += launch_product(
-          {into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width},
-          model_.scalar, way);
-    };
-    for (const CudaLayer& layer : layers_) {
-      product(StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias,
-              room.qkv, width, qkv_width());
-      if (wants(StepPart::attention)) errors += attend(attention(size, layer, room, nullptr), way);
-      product(StepPart::output, Into::added, room.mixed, nullptr, layer.output, layer.output_bias,
-              room.x, own_width(), width);
-      product(StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
-              layer.gate_up_bias, room.inner, width, model_.inner);
-      product(StepPart::down, Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x,
-              model_.inner, width);
-    }
-    product(StepPart::head, Into::plain, room.x, model_.final_norm, model_.head, nullptr,
-            room.logits, width, model_.vocab);
+  // Whether our own products are the fastest, which read each weight once.
+  bool is_few(int rows, Way way) const {
+    return rows <= 8 && (takes_tiles(model_.width, model_.scalar, way) ||
+                         takes_product(rows, model_.width, model_.scalar));
   }
 
   // Tensor cores for the products that take long; norms for themselves before them, since too many
-  // blocks would do them over. Of one or two rows the others have more to gain from starting early.
-  void launch_tiled(Size size, const Room& room, Way way, Errors& errors) {
-    const int width = model_.width;
-    const bool is_few = size.rows <= 2 && takes_product(size.rows, width, model_.scalar);
-    const auto made = [&](Into into, const void* x, const void* norm, const void* weight,
-                          const void* bias, void* out, int in, int out_width) {
-      return Product{into, x, norm, model_.epsilon, weight, bias, out, size.rows, in, out_width};
-    };
-    const auto tiled = [&](StepPart part, Into into, const void* x, const void* norm,
-                           const void* weight, const void* bias, void* out, int in, int out_width) {
-      if (norm && wants(StepPart::norm)) {
-        errors += launch_add_norm(room.x, nullptr, norm, room.normed, size.rows, width,
-                                  model_.epsilon, model_.scalar, model_.scalar, way);
-      }
-      if (!wants(part)) return;
-      errors += launch_tiles(
-          made(into, norm ? room.normed : x, nullptr, weight, bias, out, in, out_width),
-          model_.scalar, way);
-    };
-    const auto brief = [&](StepPart part, Into into, const void* x, const void* norm,
-                           const void* weight, const void* bias, void* out, int in, int out_width) {
-      if (!is_few) return tiled(part, into, x, norm, weight, bias, out, in, out_width);
-      if (!wants(part)) return;
-      errors +=
-          launch_product(made(into, x, norm, weight, bias, out, in, out_width), model_.scalar, way);
-    };
-    for (const CudaLayer& layer : layers_) {
-      brief(StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv, layer.qkv_bias,
-            room.qkv, width, qkv_width());
-      if (wants(StepPart::attention)) errors += attend(attention(size, layer, room, nullptr), way);
-      brief(StepPart::output, Into::added, room.mixed, nullptr, layer.output, layer.output_bias,
-            room.x, own_width(), width);
-      tiled(StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
-            layer.gate_up_bias, room.inner, width, model_.inner);
-      tiled(StepPart::down, Into::added, room.inner, nullptr, layer.down, layer.down_bias, room.x,
-            model_.inner, width);
-    }
-    tiled(StepPart::head, Into::plain, room.x, model_.final_norm, model_.head, nullptr, room.logits,
-          width, model_.vocab);
+  // blocks would do them over. Of one or two rows the others have more to gain from starting early,
+  // with their norm inside.
+  bool goes_plain(StepPart part, int rows, Way way) const {
+    if (model_.is_invariant || !takes_product(rows, model_.width, model_.scalar)) return false;
+    const bool is_brief = part == StepPart::qkv || part == StepPart::output;
+    return !takes_tiles(model_.width, model_.scalar, way) || (is_brief && rows <= 2);
   }
 
-  // cuBLAS for the products, one kernel between two of them. What layers add up is float32.
-  void launch_many(Size size, const Room& room, Way way, Errors& errors) {
-    const int rows = size.rows, width = model_.width, inner = model_.inner;
+  // x: float32 where there is a norm.
+  void product(const Step& step, Errors& errors, StepPart part, Into into, const void* x,
+               const void* norm, const void* weight, const void* bias, void* out, int in,
+               int out_width) const {
+    const int rows = step.size.rows;
+    const bool is_plain = goes_plain(part, rows, step.way);
+    if (norm && !is_plain && wants(StepPart::norm)) {
+      errors += launch_add_norm(step.room.x, nullptr, norm, step.room.normed, rows, in,
+                                model_.epsilon, model_.scalar, step.way);
+    }
+    if (!wants(part)) return;
+    Product made{into, x, norm, model_.epsilon, weight, bias, out, rows, in, out_width};
+    if (norm && !is_plain) {
+      made.x = step.room.normed;
+      made.norm = nullptr;
+    }
+    errors += is_plain ? launch_product(made, model_.scalar, step.way)
+                       : launch_invariant(made, model_.scalar, step.way);
+  }
+
+  // All layers with our own products.
+  void launch_layers(const Step& step, Errors& errors) const {
+    const Room& room = step.room;
+    const int width = model_.width;
+    for (const CudaLayer& layer : layers_) {
+      product(step, errors, StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv,
+              layer.qkv_bias, room.qkv, width, qkv_width());
+      if (wants(StepPart::attention)) errors += attend(attention(step, layer, nullptr), step.way);
+      product(step, errors, StepPart::output, Into::added, room.mixed, nullptr, layer.output,
+              layer.output_bias, room.x, own_width(), width);
+      product(step, errors, StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
+              layer.gate_up_bias, room.inner, width, model_.inner);
+      product(step, errors, StepPart::down, Into::added, room.inner, nullptr, layer.down,
+              layer.down_bias, room.x, model_.inner, width);
+    }
+  }
+
+  // cuBLAS for the products, one kernel between two of them.
+  void launch_many(const Step& step, Errors& errors) const {
+    const Room& room = step.room;
+    const int rows = step.size.rows, width = model_.width, inner = model_.inner;
     const void* bias = nullptr;  // of the product before, which is added with the next norm
     const auto norm = [&](const void* weight) {
       if (!wants(StepPart::norm)) return;
       errors += launch_add_norm(room.x, bias, weight, room.normed, rows, width, model_.epsilon,
-                                model_.scalar, Scalar::float32, way);
+                                model_.scalar, step.way);
     };
-    const auto product = [&](StepPart part, const void* x, const void* weight, void* out, int in,
-                             int out_width, bool adds) {
-      if (wants(part)) errors += multiply(x, weight, out, rows, in, out_width, adds);
+    const auto product = [&](StepPart part, Into into, const void* x, const void* weight, void* out,
+                             int in, int out_width) {
+      if (wants(part)) errors += multiply(into, x, weight, out, rows, in, out_width);
     };
     for (const CudaLayer& layer : layers_) {
       norm(layer.attention_norm);
-      product(StepPart::qkv, room.normed, layer.qkv, room.qkv, width, qkv_width(), false);
+      product(StepPart::qkv, Into::plain, room.normed, layer.qkv, room.qkv, width, qkv_width());
       if (wants(StepPart::attention))
-        errors += attend(attention(size, layer, room, layer.qkv_bias), way);
-      product(StepPart::output, room.mixed, layer.output, room.x, own_width(), width, true);
+        errors += attend(attention(step, layer, layer.qkv_bias), step.way);
+      product(StepPart::output, Into::added, room.mixed, layer.output, room.x, own_width(), width);
       bias = layer.output_bias;
       norm(layer.mlp_norm);
-      product(StepPart::gate_up, room.normed, layer.gate_up, room.gate_up, width, 2 * inner, false);
+      product(StepPart::gate_up, Into::plain, room.normed, layer.gate_up, room.gate_up, width,
+              2 * inner);
       if (wants(StepPart::gate))
         errors += launch_gate(room.gate_up, layer.gate_up_bias, room.inner, rows, inner,
-                              model_.scalar, way);
-      product(StepPart::down, room.inner, layer.down, room.x, inner, width, true);
+                              model_.scalar, step.way);
+      product(StepPart::down, Into::added, room.inner, layer.down, room.x, inner, width);
       bias = layer.down_bias;
     }
     norm(model_.final_norm);
-    product(StepPart::head, room.normed, model_.head, room.logits, width, model_.vocab, false);
+    product(StepPart::head, Into::wide, room.normed, model_.head, room.logits, width, model_.vocab);
   }
 
   CudaModel model_;
   int device_;
   std::vector<CudaLayer> layers_;
-  cudaEvent_t done_[2] = {};     // of each flight
-  cudaStream_t side_ = nullptr;  // graphs are captured here: the default stream cannot be
+  cudaEvent_t done_[2] = {};  // of each flight
   cublasHandle_t cublas_ = nullptr;
   int capability_ = 0;
-  std::map<Size, cudaGraphExec_t> graphs_;
+  Graphs graphs_;
   static constexpr int everything = -1;
-  int only_ = everything, launches_ = 0;  // the part that is launched, and how often
-  Places places_{};                       // that the graphs know
+  int only_ = everything;     // the part that is launched,
+  mutable int launches_ = 0;  // and how often
+  Places places_{};           // that the graphs know
 };
 
 }  // namespace
@@ -375,6 +357,22 @@ void free_decoder(void* decoder) { delete static_cast<Decoder*>(decoder); }
 std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_t longest) {
   const auto* made = static_cast<const Decoder*>(decoder);
   return Room(made->model(), made->size_for(rows, longest), nullptr).bytes;
+}
+
+std::int64_t forward_bytes(const void* decoder, std::int32_t rows, std::int32_t longest) {
+  return static_cast<const Decoder*>(decoder)->forward_bytes(rows, longest);
+}
+
+int forward(void* decoder, const CudaForward& call, void* stream) {
+  return static_cast<const Decoder*>(decoder)->forward(call, static_cast<cudaStream_t>(stream));
+}
+
+int launch_multiply(const CudaProduct& product, int capability, void* stream) {
+  const Way way{static_cast<cudaStream_t>(stream), capability, -1, true};
+  return launch_invariant(
+      {product.is_wide ? Into::wide : Into::plain, product.x, nullptr, 0, product.weight,
+       product.bias, product.out, product.rows, product.in, product.out_width},
+      product.scalar, way);
 }
 
 int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us) {

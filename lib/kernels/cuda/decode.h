@@ -53,6 +53,18 @@ inline int team_blocks(int longest, int pairs) {
   return blocks;
 }
 
+// Row-invariant: by the row's own length alone, for teams of one size.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    inline int
+    own_positions(int length, int team) {
+  int unit = team * block_positions, wanted = (team > 1 ? 16 : 4) * block_positions;
+  int even = (length + most_splits * unit - 1) / (most_splits * unit) * unit;
+  return even > wanted ? even : wanted;
+}
+constexpr int own_team = 4;  // where there are clusters
+
 // Where launches go, and what the card there can do.
 struct Way {
   cudaStream_t stream;
@@ -61,21 +73,24 @@ struct Way {
   // kernel needs. Where kernels overlap, all should say the same: a core that is not empty cannot
   // change it. The rest is the first cache, through which weights come.
   int near_percent = -1;
+  bool waits = false;  // for the kernel before, whatever the card can do
+  bool has_clusters() const { return capability >= 90; }
   // A kernel's blocks may come while those of the one before it still run: they fetch what no
   // kernel writes, then wait.
-  bool overlaps() const { return capability >= 90; }
+  bool overlaps() const { return has_clusters() && !waits; }
 };
 
 // What becomes of a product.
 enum class Into : std::int32_t {
   plain,  // out = x W^T + bias
-  added,  // out += x W^T + bias
-  gated   // out = silu(gate) * up, of W = gate | up
+  added,  // out += x W^T + bias, out in float32
+  gated,  // out = silu(gate) * up, of W = gate | up
+  wide    // out = x W^T in float32
 };
 
 struct Product {
   Into into;
-  const void* x;     // [rows, in]
+  const void* x;     // [rows, in]; float32 where it is normed
   const void* norm;  // [in]: x is normed first (rms_norm); null: as it is
   double epsilon;
   const void* weight;  // [out, in]; gated: [2 * out, in]
@@ -88,18 +103,21 @@ struct Product {
 // others need one.
 bool takes_product(int rows, int in, Scalar scalar);
 int launch_product(const Product& product, Scalar scalar, Way way);
-// For at most 8 rows of the two brief types on tensor cores (from 8.0 on); without norm.
-bool takes_tiles(int rows, int in, Scalar scalar, Way way);
+// For the two brief types on tensor cores (from 8.0 on), fastest for at most 8 rows; without norm.
+// A row's bits do not depend on how many there are.
+bool takes_tiles(int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);
+// Any number of rows, whose bits do not depend on it: on tensor cores where they take it, else in
+// eights; without norm.
+int launch_invariant(const Product& product, Scalar scalar, Way way);
 
 // x [rows, width] = the rows' embeddings, zeros where there is no row. draw->tokens still holds
-// what the step before has drawn. Here and in the next x is of the type `of_x`: `scalar` or
-// float32.
-int launch_embed(const CudaRow* step, const CudaDraw* draw, void* x, int rows, int width,
-                 Scalar scalar, Scalar of_x, Way way);
+// what the step before has drawn. What layers add up to x is float32 throughout.
+int launch_embed(const CudaRow* step, const CudaDraw* draw, float* x, int rows, int width,
+                 Scalar scalar, Way way);
 // x += bias where there is one; out = rms_norm(x). In place for x.
-int launch_add_norm(void* x, const void* bias, const void* weight, void* out, int rows, int width,
-                    double epsilon, Scalar scalar, Scalar of_x, Way way);
+int launch_add_norm(float* x, const void* bias, const void* weight, void* out, int rows, int width,
+                    double epsilon, Scalar scalar, Way way);
 // out = silu(gate) * up of gate_up + bias; bias may be null.
 int launch_gate(const void* gate_up, const void* bias, void* out, int rows, int inner,
                 Scalar scalar, Way way);
@@ -122,7 +140,12 @@ struct DecodeAttention {
   std::int32_t team;        // blocks that share a split, on tensor cores
   std::int32_t stages;      // chunks of positions a warp has under way there, 1 or 2
   std::int32_t longest;     // of the step's rows, about
+  bool is_invariant;        // splits go by a row's own length
+  bool is_written;          // the cache has the rows' own positions
 };
+// Turns keys and writes the rows' own positions to the cache, as attention does: before it, where
+// rows are of one sequence and see each other.
+int launch_own_positions(const DecodeAttention& call, Scalar scalar, Way way);
 // Norms and turns queries and keys, writes the new position to the cache, and attends to all.
 int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way);
 
@@ -131,8 +154,8 @@ bool takes_attention_tiles(int head_dim, Scalar scalar, Way way);
 int launch_attention_tiles(const DecodeAttention& call, Scalar scalar, Way way);
 
 // The draw of a step, from logits [rows, vocab].
-int launch_step_draw(const CudaDraw* draw, const void* logits, float* scratch, int rows, int vocab,
-                     Scalar scalar, Way way);
+int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,
+                     Way way);
 
 #if defined(__CUDACC__)
 

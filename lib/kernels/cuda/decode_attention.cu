@@ -192,6 +192,23 @@ __global__ void __launch_bounds__(threads) attend_new(DecodeAttention call) {
   give<S, G, V>(call, mine, shared, room, column, part, parts, sums);
 }
 
+// A warp a key or a value.
+template <class S>
+__global__ void __launch_bounds__(threads) write_own_positions(DecodeAttention call) {
+  let_next_come();
+  wait_for_previous();
+  int task = blockIdx.y * warps + threadIdx.x / 32;
+  if (task >= 2 * call.kv_heads || call.step[blockIdx.x].position < 0) return;
+  bool is_key = task < call.kv_heads;
+  Mine mine;
+  mine.find_newest(call, blockIdx.x, task % call.kv_heads);
+  Head head = load_head<S>(call, mine.row, call.heads + task);
+  std::int64_t at = mine.place(call, mine.length - 1);
+  S* to = static_cast<S*>(is_key ? call.key_pages : call.value_pages) + at;
+  turn_newest<S>(call, head, is_key, Angles(call, mine.length - 1),
+                 [&](int d, float value) { narrow(value, to + d); });
+}
+
 template <class S, int G>
 int launch(const DecodeAttention& call, Way way) {
   int dim = call.head_dim, group = call.heads / call.kv_heads;
@@ -204,6 +221,13 @@ int launch(const DecodeAttention& call, Way way) {
 }
 
 }  // namespace
+
+int launch_own_positions(const DecodeAttention& call, Scalar scalar, Way way) {
+  return by_brief_scalar(scalar, [&](auto type) -> int {
+    dim3 grid(call.rows, (2 * call.kv_heads + warps - 1) / warps);
+    return start(write_own_positions<decltype(type)>, grid, threads, 0, way, call);
+  });
+}
 
 int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way) {
   int group = call.heads / call.kv_heads;

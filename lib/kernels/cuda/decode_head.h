@@ -19,13 +19,24 @@ struct Mine {
   __device__ bool find(const DecodeAttention& call, int most) {
     find_heads(call, most);
     split = blockIdx.x;
-    return find_split(split_positions(length, call.rows));
+    return find_split(split_positions(length, call.is_invariant ? few_rows + 1 : call.rows));
   }
   __device__ bool find_in_team(const DecodeAttention& call, int most) {
     find_heads(call, most);
     split = blockIdx.x / call.team;
     rank = blockIdx.x % call.team;
-    return find_split(team_positions(length, call.longest, call.rows * gridDim.y, call.team));
+    return find_split(call.is_invariant
+                          ? own_positions(length, call.team)
+                          : team_positions(length, call.longest, call.rows * gridDim.y, call.team));
+  }
+  // One key-value head of a row, of which only the newest position matters.
+  __device__ void find_newest(const DecodeAttention& call, int of_row, int of_kv_head) {
+    row = of_row;
+    kv_head = of_kv_head;
+    first_head = heads = split = begin = 0;
+    splits = 1;
+    find_row(call);
+    end = length;
   }
   __device__ bool has_newest() const { return end == length; }
   __device__ std::int64_t place(const DecodeAttention& call, int position) const {
@@ -38,12 +49,15 @@ struct Mine {
  private:
   __device__ void find_heads(const DecodeAttention& call, int most) {
     row = blockIdx.z;
-    const CudaRow step = call.step[row];
     int group = call.heads / call.kv_heads, parts = (group + most - 1) / most;
     kv_head = blockIdx.y / parts;
     int part = blockIdx.y % parts;
     heads = min(most, group - part * most);
     first_head = kv_head * group + part * most;
+    find_row(call);
+  }
+  __device__ void find_row(const DecodeAttention& call) {
+    const CudaRow step = call.step[row];
     length = step.position + 1;
     pages = call.tables + step.first_page;
   }
@@ -98,7 +112,8 @@ __device__ Head load_head(const DecodeAttention& call, int row, int head) {
   return loaded;
 }
 
-// Norms and turns it; takes each value to `put(d, value)`, rounded.
+// Norms and turns it; takes each value to `put(d, value)`, rounded. Sums of products are spelled
+// out, so that every kernel gets the same bits.
 template <class S, class Put>
 __device__ void turn_head(const DecodeAttention& call, Head head, const void* norm,
                           const Angles& angles, Put put) {
@@ -107,7 +122,10 @@ __device__ void turn_head(const DecodeAttention& call, Head head, const void* no
   if (norm) {
     float squares = 0;
 #pragma unroll
-    for (int i = 0; i < most_pairs; ++i) squares += head.a[i] * head.a[i] + head.b[i] * head.b[i];
+    for (int i = 0; i < most_pairs; ++i) {
+      squares = fmaf(head.a[i], head.a[i], squares);
+      squares = fmaf(head.b[i], head.b[i], squares);
+    }
     for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(~0u, squares, step);
     scale = 1 / sqrtf(squares / static_cast<float>(dim) + static_cast<float>(call.epsilon));
   }
@@ -122,8 +140,23 @@ __device__ void turn_head(const DecodeAttention& call, Head head, const void* no
       b = rounded<S>(b * scale * widen(weights[half + d]));
     }
     float c = angles.cosines[i], s = angles.sines[i];
-    put(d, rounded<S>(a * c - b * s));
-    put(half + d, rounded<S>(b * c + a * s));
+    put(d, rounded<S>(fmaf(a, c, -(b * s))));
+    put(half + d, rounded<S>(fmaf(b, c, a * s)));
+  }
+}
+
+// The newest position's key, turned, or value, likewise.
+template <class S, class Put>
+__device__ void turn_newest(const DecodeAttention& call, const Head& head, bool is_key,
+                            const Angles& angles, Put put) {
+  if (is_key) return turn_head<S>(call, head, call.key_norm, angles, put);
+  int half = call.head_dim / 2;
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    int d = threadIdx.x % 32 + i * 32;
+    if (d >= half) continue;
+    put(d, head.a[i]);
+    put(half + d, head.b[i]);
   }
 }
 
@@ -159,20 +192,9 @@ __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const 
     S* near = newest ? newest + (is_key ? 0 : call.head_dim) : nullptr;
     auto keep = [&](int d, float value) {
       if (near) narrow(value, near + d);
-      if (mine.rank == 0) narrow(value, to + d);
+      if (mine.rank == 0 && !call.is_written) narrow(value, to + d);
     };
-    if (is_key) {
-      turn_head<S>(call, loaded[i], call.key_norm, angles, keep);
-      continue;
-    }
-    int half = call.head_dim / 2;
-#pragma unroll
-    for (int p = 0; p < most_pairs; ++p) {
-      int d = threadIdx.x % 32 + p * 32;
-      if (d >= half) continue;
-      keep(d, loaded[i].a[p]);
-      keep(half + d, loaded[i].b[p]);
-    }
+    turn_newest<S>(call, loaded[i], is_key, angles, keep);
   }
 }
 

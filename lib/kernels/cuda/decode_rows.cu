@@ -7,51 +7,48 @@ namespace {
 
 constexpr int threads = 256;
 
-// X: of what layers add up, S or float.
-template <class S, class X>
+template <class S>
 __global__ void __launch_bounds__(threads)
-    embed(const CudaRow* step, const CudaDraw* draw, X* x, int width) {
+    embed(const CudaRow* step, const CudaDraw* draw, float* x, int width) {
   let_next_come();
   wait_for_previous();
   const CudaRow row = step[blockIdx.x];
   const bool is_there = row.position >= 0;
   const S* from = static_cast<const S*>(row.embedding);
   if (row.drawn >= 0) from += static_cast<std::int64_t>(draw->tokens[row.drawn]) * width;
-  X* to = x + static_cast<std::int64_t>(blockIdx.x) * width;
-  for (int i = threadIdx.x; i < width; i += threads)
-    narrow(is_there ? widen(from[i]) : 0.0f, to + i);
+  float* to = x + static_cast<std::int64_t>(blockIdx.x) * width;
+  for (int i = threadIdx.x; i < width; i += threads) to[i] = is_there ? widen(from[i]) : 0.0f;
 }
 
-template <class S, class X>
+template <class S>
 __global__ void __launch_bounds__(threads)
-    add_norm(X* x, const S* bias, const S* weight, S* out, int width, float epsilon) {
-  constexpr int V = 16 / sizeof(X);
+    add_norm(float* x, const S* bias, const S* weight, S* out, int width, float epsilon) {
+  constexpr int V = 4;
   __shared__ float shared[33];
   let_next_come();
   wait_for_previous();
-  X* row = x + static_cast<std::int64_t>(blockIdx.x) * width;
+  float* row = x + static_cast<std::int64_t>(blockIdx.x) * width;
   S* to = out + static_cast<std::int64_t>(blockIdx.x) * width;
   float squares = 0;
   for (int i = threadIdx.x * V; i < width; i += threads * V) {
-    auto lot = load_lot<X, V>(row + i);
+    auto lot = load_lot<float, V>(row + i);
     if (bias) {
       const auto more = load_lot<S, V>(bias + i);
 #pragma unroll
-      for (int e = 0; e < V; ++e)
-        narrow(widen(lot.values[e]) + widen(more.values[e]), &lot.values[e]);
+      for (int e = 0; e < V; ++e) lot.values[e] += widen(more.values[e]);
       store_lot(lot, row + i);
     }
 #pragma unroll
-    for (int e = 0; e < V; ++e) squares += widen(lot.values[e]) * widen(lot.values[e]);
+    for (int e = 0; e < V; ++e) squares += lot.values[e] * lot.values[e];
   }
   float mean = join_block(squares, shared, Sum{}) / static_cast<float>(width) + epsilon;
   float scale = 1 / sqrtf(mean);
   for (int i = threadIdx.x * V; i < width; i += threads * V) {
-    const auto lot = load_lot<X, V>(row + i);
+    const auto lot = load_lot<float, V>(row + i);
     auto made = load_lot<S, V>(weight + i);
 #pragma unroll
     for (int e = 0; e < V; ++e)
-      narrow(widen(lot.values[e]) * scale * widen(made.values[e]), &made.values[e]);
+      narrow(lot.values[e] * scale * widen(made.values[e]), &made.values[e]);
     store_lot(made, to + i);
   }
 }
@@ -84,27 +81,20 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace
 
-int launch_embed(const CudaRow* step, const CudaDraw* draw, void* x, int rows, int width,
-                 Scalar scalar, Scalar of_x, Way way) {
+int launch_embed(const CudaRow* step, const CudaDraw* draw, float* x, int rows, int width,
+                 Scalar scalar, Way way) {
   return by_brief_scalar(scalar, [&](auto type) -> int {
-    using S = decltype(type);
-    return by_row_type<S>(scalar, of_x, [&](auto row_type) -> int {
-      using X = decltype(row_type);
-      return start(embed<S, X>, dim3(rows), threads, 0, way, step, draw, static_cast<X*>(x), width);
-    });
+    return start(embed<decltype(type)>, dim3(rows), threads, 0, way, step, draw, x, width);
   });
 }
 
-int launch_add_norm(void* x, const void* bias, const void* weight, void* out, int rows, int width,
-                    double epsilon, Scalar scalar, Scalar of_x, Way way) {
+int launch_add_norm(float* x, const void* bias, const void* weight, void* out, int rows, int width,
+                    double epsilon, Scalar scalar, Way way) {
   return by_brief_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
-    return by_row_type<S>(scalar, of_x, [&](auto row_type) -> int {
-      using X = decltype(row_type);
-      return start(add_norm<S, X>, dim3(rows), threads, 0, way, static_cast<X*>(x),
-                   static_cast<const S*>(bias), static_cast<const S*>(weight), static_cast<S*>(out),
-                   width, static_cast<float>(epsilon));
-    });
+    return start(add_norm<S>, dim3(rows), threads, 0, way, x, static_cast<const S*>(bias),
+                 static_cast<const S*>(weight), static_cast<S*>(out), width,
+                 static_cast<float>(epsilon));
   });
 }
 

@@ -179,8 +179,9 @@ __device__ Sampled sample(const Wish& wish, const Slice<T>& slice, Best top, Div
   return sample_cut(slice, wish, top.index, all);
 }
 
-template <int blocks, class X>
-__device__ void draw_row(const CudaDraw& draw, const Wish& wish, int row, const X* x, float* near) {
+template <int blocks>
+__device__ void draw_row(const CudaDraw& draw, const Wish& wish, int row, const float* x,
+                         float* near) {
   __shared__ typename Team<blocks>::Shared shared;
   Team<blocks> team(&shared);
   const Slice<Team<blocks>> slice(team, near, draw.vocab, blocks);
@@ -207,18 +208,18 @@ __device__ void draw_row(const CudaDraw& draw, const Wish& wish, int row, const 
   }
   if (team.rank() != 0) return;
   for (int i = wish.watch_first + threadIdx.x; i < wish.watch_end; i += blockDim.x)
-    draw.watched[i] = static_cast<float>(widen(x[draw.watch_tokens[i]]) - raw.log_sum);
+    draw.watched[i] = static_cast<float>(x[draw.watch_tokens[i]] - raw.log_sum);
   for (int i = wish.list_first + threadIdx.x; i < wish.list_end; i += blockDim.x) {
     int token = draw.listed_tokens[i];
     bool is_there = token >= 0 && token < draw.vocab;  // else the row was no numbers
-    draw.listed_logprobs[i] = is_there ? static_cast<float>(widen(x[token]) - raw.log_sum) : NAN;
+    draw.listed_logprobs[i] = is_there ? static_cast<float>(x[token] - raw.log_sum) : NAN;
   }
   if (!team.is_leader()) return;
   draw.is_finite[row] = is_finite;
   draw.tokens[row] = is_finite ? sampled.token : 0;
   draw.top_tokens[row] = is_finite ? raw.top.index : 0;
   float* numbers = draw.logprobs + row * 4;
-  numbers[0] = is_finite ? static_cast<float>(widen(x[sampled.token]) - raw.log_sum) : NAN;
+  numbers[0] = is_finite ? static_cast<float>(x[sampled.token] - raw.log_sum) : NAN;
   numbers[1] = sampled.logprob;
   numbers[2] = static_cast<float>(raw.entropy);
   numbers[3] = static_cast<float>(raw.top.value - raw.log_sum);
@@ -231,21 +232,20 @@ __device__ float* place_of(float* scratch, int row, int vocab, bool is_near, flo
   return is_near ? room : scratch + row * draw_stride(vocab) + blockIdx.x % blocks * each;
 }
 
-template <int blocks, class X>
+template <int blocks>
 __global__ void __launch_bounds__(threads, 2) draw_rows(CudaDraw draw, bool is_near) {
   extern __shared__ __align__(16) float near[];
   __shared__ Wish wish;
   int row = blockIdx.x / blocks;
   if (threadIdx.x == 0) wish.load(draw, row);
   __syncthreads();
-  draw_row<blocks>(draw, wish, row,
-                   static_cast<const X*>(draw.logits) + static_cast<std::int64_t>(row) * draw.vocab,
+  draw_row<blocks>(draw, wish, row, draw.logits + static_cast<std::int64_t>(row) * draw.vocab,
                    place_of<blocks>(draw.scratch, row, draw.vocab, is_near, near));
 }
 
-template <int blocks, class X>
+template <int blocks>
 __global__ void __launch_bounds__(threads, 2)
-    draw_step(const CudaDraw* step, const X* logits, float* scratch, int vocab, bool is_near) {
+    draw_step(const CudaDraw* step, const float* logits, float* scratch, int vocab, bool is_near) {
   extern __shared__ __align__(16) float near[];
   __shared__ CudaDraw draw;
   __shared__ Wish wish;
@@ -301,25 +301,17 @@ int launch_draw(const CudaDraw& draw, void* stream) {
   if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device))
     return error;
   Way alone{static_cast<cudaStream_t>(stream), 0};
-  return by_brief_scalar(draw.scalar, [&](auto type) -> int {
-    using X = decltype(type);
-    return has_teams(draw.vocab, major * 10)
-               ? start_rows(draw_rows<most_blocks, X>, draw.rows, draw.vocab, most_blocks, alone,
-                            draw)
-               : start_rows(draw_rows<1, X>, draw.rows, draw.vocab, 1, alone, draw);
-  });
+  return has_teams(draw.vocab, major * 10)
+             ? start_rows(draw_rows<most_blocks>, draw.rows, draw.vocab, most_blocks, alone, draw)
+             : start_rows(draw_rows<1>, draw.rows, draw.vocab, 1, alone, draw);
 }
 
-int launch_step_draw(const CudaDraw* draw, const void* logits, float* scratch, int rows, int vocab,
-                     Scalar scalar, Way way) {
-  return by_brief_scalar(scalar, [&](auto type) -> int {
-    using X = decltype(type);
-    auto* x = static_cast<const X*>(logits);
-    return has_teams(vocab, way.capability)
-               ? start_rows(draw_step<most_blocks, X>, rows, vocab, most_blocks, way, draw, x,
-                            scratch, vocab)
-               : start_rows(draw_step<1, X>, rows, vocab, 1, way, draw, x, scratch, vocab);
-  });
+int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,
+                     Way way) {
+  return has_teams(vocab, way.capability)
+             ? start_rows(draw_step<most_blocks>, rows, vocab, most_blocks, way, draw, logits,
+                          scratch, vocab)
+             : start_rows(draw_step<1>, rows, vocab, 1, way, draw, logits, scratch, vocab);
 }
 
 }  // namespace pensive::kernels

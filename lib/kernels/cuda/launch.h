@@ -39,6 +39,9 @@ std::int64_t workspace_bytes(const void* decoder, std::int32_t rows, std::int32_
 int decode(void* decoder, const CudaDecodeCall& call, void* stream, std::int32_t* host_captured);
 int await_decode(void* decoder, std::int32_t flight);
 int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us);
+int launch_multiply(const CudaProduct& product, int capability, void* stream);
+std::int64_t forward_bytes(const void* decoder, std::int32_t rows, std::int32_t longest);
+int forward(void* decoder, const CudaForward& call, void* stream);
 // Asks the runtime for one of our kernels on the current card: 0 where this build has its code.
 int find_kernel();
 

@@ -26,23 +26,20 @@ __device__ inline void ask_for(const void* address) {
 // Rows of x, normed and rounded as rms_norm does, into shared memory, `stride` values apart. M: at
 // least as many as there are.
 template <class S, int M, int warps>
-__device__ void norm_rows(const S* x, const S* norm, float epsilon, int rows, int in, int stride,
-                          S* to) {
-  constexpr int threads = warps * 32;
-  constexpr int V = Pack16<S>::size;
+__device__ void norm_rows(const float* x, const S* norm, float epsilon, int rows, int in,
+                          int stride, S* to) {
+  constexpr int threads = warps * 32, V = 4;
+  struct alignas(V * sizeof(S)) Four {
+    S values[V];
+  };
   __shared__ float parts[M][warps];
   float squares[M] = {};
 #pragma unroll
   for (int m = 0; m < M; ++m) {
     if (m >= rows) break;
     for (int k = threadIdx.x * V; k < in; k += threads * V) {
-      auto pack = *reinterpret_cast<const Pack16<S>*>(x + m * in + k);
-      *reinterpret_cast<Pack16<S>*>(to + m * stride + k) = pack;
-#pragma unroll
-      for (int e = 0; e < V; ++e) {
-        float here = widen(pack.values[e]);
-        squares[m] += here * here;
-      }
+      const float4 four = *reinterpret_cast<const float4*>(x + m * in + k);
+      squares[m] += four.x * four.x + four.y * four.y + four.z * four.z + four.w * four.w;
     }
   }
 #pragma unroll
@@ -59,13 +56,13 @@ __device__ void norm_rows(const S* x, const S* norm, float epsilon, int rows, in
     for (int w = 0; w < warps; ++w) sum += parts[m][w];
     float scale = 1 / sqrtf(sum / static_cast<float>(in) + epsilon);
     for (int k = threadIdx.x * V; k < in; k += threads * V) {
-      auto* place = reinterpret_cast<Pack16<S>*>(to + m * stride + k);
-      auto weights = *reinterpret_cast<const Pack16<S>*>(norm + k);
-      Pack16<S> pack = *place;
-#pragma unroll
-      for (int e = 0; e < V; ++e)
-        narrow(widen(pack.values[e]) * scale * widen(weights.values[e]), &pack.values[e]);
-      *place = pack;
+      const float4 four = *reinterpret_cast<const float4*>(x + m * in + k);  // near by now
+      auto made = *reinterpret_cast<const Four*>(norm + k);
+      narrow(four.x * scale * widen(made.values[0]), &made.values[0]);
+      narrow(four.y * scale * widen(made.values[1]), &made.values[1]);
+      narrow(four.z * scale * widen(made.values[2]), &made.values[2]);
+      narrow(four.w * scale * widen(made.values[3]), &made.values[3]);
+      *reinterpret_cast<Four*>(to + m * stride + k) = made;
     }
   }
   __syncthreads();

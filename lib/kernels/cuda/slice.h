@@ -77,40 +77,30 @@ struct Slice {
   }
 
   // Brings the row near and looks at it for the first time. x: the row.
-  template <class X>
-  __device__ Scan take(const X* x) const {
-    constexpr int V = 16 / static_cast<int>(sizeof(X)), at_once = 4;
+  __device__ Scan take(const float* x) const {
+    constexpr int at_once = 4;
     Scan mine{{-INFINITY, INT32_MAX}, 0};
-    const X* from = x + first;
-    bool is_whole = count % V == 0 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0;
-    int packs = is_whole ? count / V : 0;
+    const float* from = x + first;
+    bool is_whole = count % 4 == 0 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0;
+    int packs = is_whole ? count / 4 : 0;
     for (int at = threadIdx.x; at < packs; at += blockDim.x * at_once) {
-      uint4 raw[at_once];
+      float4 four[at_once];
 #pragma unroll
       for (int u = 0; u < at_once; ++u) {
         int pack = at + u * blockDim.x;
-        if (pack < packs) raw[u] = reinterpret_cast<const uint4*>(from)[pack];
+        if (pack < packs) four[u] = reinterpret_cast<const float4*>(from)[pack];
       }
 #pragma unroll
       for (int u = 0; u < at_once; ++u) {
-        int i = (at + u * blockDim.x) * V;
+        int i = (at + u * blockDim.x) * 4;
         if (i >= count) continue;
-        X stored[V];
-        memcpy(stored, &raw[u], 16);
-        float wide[V];
-#pragma unroll
-        for (int e = 0; e < V; ++e) {
-          wide[e] = widen(stored[e]);
-          mine.see(first + i + e, wide[e]);
-        }
-#pragma unroll
-        for (int e = 0; e < V; e += 4)
-          *reinterpret_cast<float4*>(values + i + e) = *reinterpret_cast<const float4*>(wide + e);
+        see_four(mine, first + i, four[u]);
+        *reinterpret_cast<float4*>(values + i) = four[u];
       }
     }
     if (!is_whole) {
       for (int i = threadIdx.x; i < (count + 3) / 4 * 4; i += blockDim.x) {
-        values[i] = i < count ? widen(from[i]) : -INFINITY;
+        values[i] = i < count ? from[i] : -INFINITY;
         if (i < count) mine.see(first + i, values[i]);
       }
     }
@@ -120,13 +110,16 @@ struct Slice {
   // Looks again, at changed values.
   __device__ Scan scan() const {
     Scan mine{{-INFINITY, INT32_MAX}, 0};
-    for_each([&](int i, float4 four) {
-      mine.see(i, four.x);
-      mine.see(i + 1, four.y);
-      mine.see(i + 2, four.z);
-      mine.see(i + 3, four.w);
-    });
+    for_each([&](int i, float4 four) { see_four(mine, i, four); });
     return team.join(mine, join_scans);
+  }
+
+ private:
+  __device__ static void see_four(Scan& scan, int i, float4 four) {
+    scan.see(i, four.x);
+    scan.see(i + 1, four.y);
+    scan.see(i + 2, four.z);
+    scan.see(i + 3, four.w);
   }
 };
 

@@ -52,13 +52,15 @@ int splits_until(int longest, Each each) {
 
 // Where a step's rows stand in the workspace.
 struct Room {
-  void *x, *normed, *qkv, *mixed, *gate_up, *inner, *logits, *cublas;
-  float *scratch, *partials;
+  float* x;  // what the layers add up
+  void *normed, *qkv, *mixed, *gate_up, *inner, *cublas;
+  float *logits, *scratch, *partials;
   float2* marks;
   int* arrivals;
   std::int64_t bytes = 0;
 
-  Room(const CudaModel& model, Size step, void* base) {
+  // has_draws: whether there are logits to draw from.
+  Room(const CudaModel& model, Size step, void* base, bool has_draws = true) {
     const std::int64_t rows = step.rows, splits = step.splits;
     const std::int64_t size = size_of(model.scalar), dim = model.head_dim, heads = model.heads;
     auto take = [&](std::int64_t count) -> void* {
@@ -68,19 +70,29 @@ struct Room {
     };
     // First and always as long, so that it stays zero whatever the sizes of steps.
     arrivals = static_cast<int*>(take(model.most_rows * heads * 8 * 4));
-    x = take(rows * model.width * 4);  // float32 in steps of many rows
+    x = static_cast<float*>(take(rows * model.width * 4));
     normed = take(rows * model.width * size);
     qkv = take(rows * (heads + 2 * model.kv_heads) * dim * size);
     mixed = take(rows * heads * dim * size);
     gate_up = take(rows * 2 * model.inner * size);
     inner = take(rows * model.inner * size);
-    logits = take(rows * model.vocab * size);
-    cublas = take(cublas_bytes);
-    scratch = static_cast<float*>(take(rows * draw_stride(model.vocab) * 4));
+    const std::int64_t drawn = has_draws ? rows : 0;
+    logits = static_cast<float*>(take(drawn * model.vocab * 4));
+    cublas = take(model.is_invariant ? 0 : cublas_bytes);
+    scratch = static_cast<float*>(take(drawn * draw_stride(model.vocab) * 4));
     const std::int64_t shares = splits > 1 ? rows * heads * splits : 0;
     partials = static_cast<float*>(take(shares * dim * 4));
     marks = static_cast<float2*>(take(shares * 8));
   }
+};
+
+// A step's launches: what they depend on, read and write. launch_* in decode.cpp.
+struct Step {
+  Size size;
+  Places places;
+  Room room;
+  Way way;
+  bool is_prompt;  // rows may be of one sequence, and nothing is drawn
 };
 
 // Median microseconds of a graph.

@@ -77,6 +77,9 @@ const CudaTable table = {
     decode,
     await_decode,
     profile,
+    launch_multiply,
+    forward_bytes,
+    forward,
 };
 
 }  // namespace

@@ -2,7 +2,8 @@
 // block takes 16 rows of the weight, or 8 where there are few, and its warps share the sum over
 // `in`. Every lane loads 16 bytes of a row of the weight and of a row of x at the same place of
 // `in`; which of them the hardware multiplies first does not matter, as long as it is the same for
-// both.
+// both. More rows come in groups of 8, up to 64 a block, which share what is loaded of the weight:
+// each row's sums are those it has alone, bit for bit.
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/tile.h"
 
@@ -12,67 +13,97 @@ namespace {
 constexpr int stretch = 32;  // values of `in` a warp takes at once
 constexpr int warps = 8;
 constexpr int most_ahead = 8;  // loads of the weight a lane has under way
+constexpr int group_rows = 8;  // of x in one product of the tensor cores
+constexpr int most_groups = 8;
 
 template <class S>
 struct Call {
   const S* x;
   const S* weight;
   const S* bias;
-  S* out;
+  void* out;  // S; float32 where it is added to, or wide
   int rows, in, out_width;
+  int chunks;  // of x, each `groups` times 8 rows
 };
 
-// Adds the warps' sums [warps][parts][height][8] in their order and writes them.
-template <class S, Into I, int height>
-__device__ void hand_out(const Call<S>& call, const float* room) {
-  constexpr int parts = I == Into::gated ? 2 : 1, tile = height * 8;
-  for (int i = threadIdx.x; i < tile; i += warps * 32) {
-    int row = i % 8, column = blockIdx.x * height + i / 8;
+// What a block does. height: rows of the weight, 8, 16 or 32, of gate and of up.
+template <Into I, int height, int groups>
+struct Plan {
+  static constexpr int parts = I == Into::gated ? 2 : 1;
+  static constexpr int strips = height / 8;  // of a part
+  static constexpr int tiles = (strips + 1) / 2;
+  static constexpr int wanted = most_ahead / (parts * strips);
+  static constexpr int ahead = groups > 2 || wanted < 2 ? 2 : wanted;
+  // Groups whose sums meet at once.
+  static constexpr int few = 128 / (parts * height);
+  static constexpr int at_once = few < groups ? few : groups;
+  static constexpr int tile = height * group_rows;  // sums of a part and group
+  static constexpr int room = warps * parts * at_once * tile;
+};
+
+// One sum, or gate and up, to where it belongs.
+template <class S, Into I, int parts>
+__device__ void give(const Call<S>& call, int row, int column, float (&sums)[parts]) {
+  if (call.bias) {
+#pragma unroll
+    for (int p = 0; p < parts; ++p) sums[p] += widen(call.bias[p * call.out_width + column]);
+  }
+  std::int64_t place = static_cast<std::int64_t>(row) * call.out_width + column;
+  if (I == Into::added || I == Into::wide) {
+    float* to = static_cast<float*>(call.out) + place;
+    *to = I == Into::added ? *to + sums[0] : sums[0];
+    return;
+  }
+  float value = rounded<S>(sums[0]);
+  if (I == Into::gated) value = value / (1 + expf(-value)) * rounded<S>(sums[parts - 1]);
+  narrow(value, static_cast<S*>(call.out) + place);
+}
+
+// Adds the warps' sums [warps][parts][at_once][height][8] in their order and writes them.
+template <class S, Into I, int height, int groups, class P = Plan<I, height, groups>>
+__device__ void hand_out(const Call<S>& call, const float* room, int first_row, int first_column) {
+  constexpr int each = P::at_once * P::tile;
+  for (int i = threadIdx.x; i < each; i += warps * 32) {
+    int row = first_row + i / P::tile * group_rows + i % group_rows;
+    int column = first_column + i % P::tile / group_rows;
     if (row >= call.rows || column >= call.out_width) continue;
-    float sums[parts] = {};
+    float sums[P::parts] = {};
 #pragma unroll
-    for (int p = 0; p < parts; ++p)
-      for (int w = 0; w < warps; ++w) sums[p] += room[(w * parts + p) * tile + i];
-    if (call.bias) {
+    for (int p = 0; p < P::parts; ++p)
 #pragma unroll
-      for (int p = 0; p < parts; ++p) sums[p] += widen(call.bias[p * call.out_width + column]);
-    }
-    S* to = call.out + static_cast<std::int64_t>(row) * call.out_width + column;
-    float value = rounded<S>(sums[0]);
-    if (I == Into::gated) value = value / (1 + expf(-value)) * rounded<S>(sums[parts - 1]);
-    if (I == Into::added) value += widen(*to);
-    narrow(value, to);
+      for (int w = 0; w < warps; ++w) sums[p] += room[(w * P::parts + p) * each + i];
+    give<S, I>(call, row, column, sums);
   }
 }
 
-// height: 8 or 16 rows of the weight.
-template <class S, Into I, int height>
+template <class S, Into I, int height, int groups, class P = Plan<I, height, groups>>
 __global__ void __launch_bounds__(warps * 32) multiply_tiles(Call<S> call) {
-  constexpr int parts = I == Into::gated ? 2 : 1, halves = height / 8;
-  constexpr int ahead = most_ahead / (parts * halves);
-  __shared__ float room[warps * parts * height * 8];
+  constexpr int parts = P::parts, strips = P::strips, tiles = P::tiles, ahead = P::ahead;
+  __shared__ float room[P::room];
   let_next_come();
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
-  const S* from[parts][halves];
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4;
+  // Blocks that share a piece of the weight come together.
+  int first_column = static_cast<int>(blockIdx.x) / call.chunks * height;
+  int first_row = static_cast<int>(blockIdx.x) % call.chunks * groups * group_rows;
+  const S* from[parts][strips];
 #pragma unroll
   for (int p = 0; p < parts; ++p)
 #pragma unroll
-    for (int half = 0; half < halves; ++half) {
-      int column = min(static_cast<int>(blockIdx.x) * height + half * 8 + row, call.out_width - 1);
-      from[p][half] =
-          call.weight + (static_cast<std::int64_t>(p) * call.out_width + column) * call.in;
+    for (int s = 0; s < strips; ++s) {
+      int column = min(first_column + s * 8 + line, call.out_width - 1);
+      from[p][s] = call.weight + (static_cast<std::int64_t>(p) * call.out_width + column) * call.in;
     }
-  uint4 a[ahead][parts][halves], b[ahead];
+  uint4 a[ahead][parts][strips], b[ahead][groups];
   const uint4 nothing{0, 0, 0, 0};
   auto load_weight = [&](int u, int k) {
 #pragma unroll
     for (int p = 0; p < parts; ++p)
 #pragma unroll
-      for (int half = 0; half < halves; ++half) {
-        a[u][p][half] = nothing;
+      for (int s = 0; s < strips; ++s) {
+        a[u][p][s] = nothing;
         if (k >= call.in) continue;
-        Pack16<S> pack = fetch(from[p][half] + k);
-        memcpy(&a[u][p][half], &pack, 16);
+        Pack16<S> pack = fetch(from[p][s] + k);
+        memcpy(&a[u][p][s], &pack, 16);
       }
   };
   constexpr int stride = warps * stretch;
@@ -82,59 +113,87 @@ __global__ void __launch_bounds__(warps * 32) multiply_tiles(Call<S> call) {
   wait_for_previous();
 
   // A row that is not there is never written.
-  const S* x = call.x + static_cast<std::int64_t>(row < call.rows ? row : 0) * call.in;
+  const S* x[groups];
+#pragma unroll
+  for (int g = 0; g < groups; ++g) {
+    int row = first_row + g * group_rows + line;
+    x[g] = call.x + static_cast<std::int64_t>(row < call.rows ? row : 0) * call.in;
+  }
   auto load_x = [&](int u, int k) {
-    b[u] = k < call.in ? *reinterpret_cast<const uint4*>(x + k) : nothing;
+#pragma unroll
+    for (int g = 0; g < groups; ++g)
+      b[u][g] = k < call.in ? *reinterpret_cast<const uint4*>(x[g] + k) : nothing;
   };
 #pragma unroll
   for (int u = 0; u < ahead; ++u) load_x(u, k + u * stride);
 
-  float sums[parts][4] = {};
+  float sums[parts][tiles][groups][4] = {};
   for (; first < call.in; first += ahead * stride, k += ahead * stride) {
 #pragma unroll
     for (int u = 0; u < ahead; ++u) {
 #pragma unroll
-      for (int p = 0; p < parts; ++p) {
-        uint4 low = a[u][p][0], high = halves == 2 ? a[u][p][halves - 1] : nothing;
-        join_tile<S>(sums[p], low.x, high.x, low.y, high.y, b[u].x, b[u].y);
-        join_tile<S>(sums[p], low.z, high.z, low.w, high.w, b[u].z, b[u].w);
-      }
+      for (int p = 0; p < parts; ++p)
+#pragma unroll
+        for (int t = 0; t < tiles; ++t) {
+          const uint4 low = a[u][p][2 * t];
+          const uint4 high = strips > 1 ? a[u][p][(2 * t + 1) % strips] : nothing;
+#pragma unroll
+          for (int g = 0; g < groups; ++g) {
+            uint4 here = b[u][g];
+            join_tile<S>(sums[p][t][g], low.x, high.x, low.y, high.y, here.x, here.y);
+            join_tile<S>(sums[p][t][g], low.z, high.z, low.w, high.w, here.z, here.w);
+          }
+        }
       load_weight(u, k + (ahead + u) * stride);
       load_x(u, k + (ahead + u) * stride);
     }
   }
 #pragma unroll
-  for (int p = 0; p < parts; ++p)
+  for (int before = 0; before < groups; before += P::at_once) {
+    if (before > 0) __syncthreads();  // the room was read
 #pragma unroll
-    for (int i = 0; i < 2 * halves; ++i) {
-      int line = row + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-      room[((warp * parts + p) * height + line) * 8 + column] = sums[p][i];
-    }
-  __syncthreads();
-  hand_out<S, I, height>(call, room);
+    for (int p = 0; p < parts; ++p)
+#pragma unroll
+      for (int s = 0; s < strips; ++s)
+#pragma unroll
+        for (int g = 0; g < P::at_once; ++g)
+#pragma unroll
+          for (int i = 0; i < 2; ++i)
+            room[(((warp * parts + p) * P::at_once + g) * height + s * 8 + line) * group_rows +
+                 lane % 4 * 2 + i] = sums[p][s / 2][before + g][s % 2 * 2 + i];
+    __syncthreads();
+    hand_out<S, I, height, groups>(call, room, first_row + before * group_rows, first_column);
+  }
 }
 
-template <class S, Into I, int height>
-int launch(const Call<S>& call, Way way) {
-  return start(multiply_tiles<S, I, height>, dim3((call.out_width + height - 1) / height),
-               warps * 32, 0, way, call);
+template <class S, Into I, int height, int groups>
+int launch(Call<S> call, Way way) {
+  call.chunks = (call.rows + groups * group_rows - 1) / (groups * group_rows);
+  int columns = (call.out_width + height - 1) / height;
+  return start(multiply_tiles<S, I, height, groups>, dim3(columns * call.chunks), warps * 32, 0,
+               way, call);
+}
+
+// Few rows of weight: half as many a block, so that all of the card has some; many rows of x: twice
+// as many, since x then takes as long as the weight.
+template <class S, Into I>
+int launch_even(const Call<S>& call, Way way) {
+  bool is_narrow = call.out_width < 4096;
+  if (call.rows <= 8)
+    return is_narrow ? launch<S, I, 8, 1>(call, way) : launch<S, I, 16, 1>(call, way);
+  if (call.rows <= 16)
+    return is_narrow ? launch<S, I, 8, 2>(call, way) : launch<S, I, 16, 2>(call, way);
+  if (call.rows <= 32)
+    return is_narrow ? launch<S, I, 16, 4>(call, way) : launch<S, I, 32, 4>(call, way);
+  return is_narrow ? launch<S, I, 16, 8>(call, way) : launch<S, I, 32, 8>(call, way);
 }
 
 template <class S>
-int launch_into(const Call<S>& call, Into into, Way way) {
-  // Few rows of weight: half as many a block, so that all of the card has some.
-  bool is_narrow = call.out_width < 4096;
-  switch (into) {
-    case Into::plain:
-      return is_narrow ? launch<S, Into::plain, 8>(call, way)
-                       : launch<S, Into::plain, 16>(call, way);
-    case Into::added:
-      return is_narrow ? launch<S, Into::added, 8>(call, way)
-                       : launch<S, Into::added, 16>(call, way);
-    case Into::gated:
-      return launch<S, Into::gated, 16>(call, way);
-  }
-  return cudaErrorInvalidValue;
+int launch_gated(const Call<S>& call, Way way) {
+  if (call.rows <= 8) return launch<S, Into::gated, 16, 1>(call, way);
+  if (call.rows <= 16) return launch<S, Into::gated, 16, 2>(call, way);
+  if (call.rows <= 32) return launch<S, Into::gated, 16, 4>(call, way);
+  return launch<S, Into::gated, 16, most_groups>(call, way);
 }
 
 template <class S>
@@ -142,23 +201,33 @@ int launch_for(const Product& product, Way way) {
   Call<S> call{static_cast<const S*>(product.x),
                static_cast<const S*>(product.weight),
                static_cast<const S*>(product.bias),
-               static_cast<S*>(product.out),
+               product.out,
                product.rows,
                product.in,
-               product.out_width};
-  return launch_into(call, product.into, way);
+               product.out_width,
+               1};
+  switch (product.into) {
+    case Into::plain:
+      return launch_even<S, Into::plain>(call, way);
+    case Into::added:
+      return launch_even<S, Into::added>(call, way);
+    case Into::gated:
+      return launch_gated(call, way);
+    case Into::wide:
+      return launch_even<S, Into::wide>(call, way);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
 
-bool takes_tiles(int rows, int in, Scalar scalar, Way way) {
-  return way.capability >= 80 && rows <= 8 && in % 8 == 0 &&
+bool takes_tiles(int in, Scalar scalar, Way way) {
+  return way.capability >= 80 && in % 8 == 0 &&
          (scalar == Scalar::bfloat16 || scalar == Scalar::float16);
 }
 
 int launch_tiles(const Product& product, Scalar scalar, Way way) {
-  if (!takes_tiles(product.rows, product.in, scalar, way) || product.norm)
-    return cudaErrorInvalidValue;
+  if (!takes_tiles(product.in, scalar, way) || product.norm) return cudaErrorInvalidValue;
   return scalar == Scalar::bfloat16 ? launch_for<__nv_bfloat16>(product, way)
                                     : launch_for<__half>(product, way);
 }

@@ -1,0 +1,107 @@
+#include <c10/core/DeviceGuard.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/inside.h"
+#include "kernels/cpu.h"
+#include "kernels/describe.h"
+#include "kernels/forward.h"
+#include "kernels/parcel.h"
+
+namespace pensive::kernels {
+namespace {
+
+constexpr std::size_t most_rows = 256;  // at once; more would need more room and read no less
+
+class CudaRows final : public RowForward {
+ public:
+  explicit CudaRows(DecodeModel model)
+      : model_(std::move(model)), decoder_(cuda::make_decoder(model_, most_rows)) {}
+  ~CudaRows() override;
+  at::Tensor forward(std::span<const DecodeRow> rows) override;
+
+ private:
+  void launch(std::span<const DecodeRow> rows, const at::Tensor& hidden);
+
+  DecodeModel model_;
+  void* decoder_;
+  at::Tensor workspace_;  // grows; bytes, zero at first
+};
+
+CudaRows::~CudaRows() {
+  if (can_free(model_.head.device())) {
+    const c10::DeviceGuard guard(model_.head.device());
+    cuda::table().free_decoder(decoder_);
+    return;
+  }
+  static_cast<void>(workspace_.unsafeReleaseTensorImpl());
+}
+
+at::Tensor CudaRows::forward(std::span<const DecodeRow> rows) {
+  const c10::DeviceGuard guard(model_.head.device());
+  const auto count = static_cast<std::int64_t>(rows.size());
+  at::Tensor hidden = at::empty({count, model_.head.size(1)}, model_.head.options());
+  for (std::size_t first = 0; first < rows.size(); first += most_rows) {
+    const std::size_t here = std::min(most_rows, rows.size() - first);
+    launch(rows.subspan(first, here),
+           hidden.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(here)));
+  }
+  return hidden;
+}
+
+void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden) {
+  const at::Device device = model_.head.device();
+  const std::int64_t page_tokens = model_.layers.front().key_pages.size(1);
+  const CudaTable& calls = cuda::table();
+  std::vector<CudaRow> described;
+  std::vector<std::int32_t> tables;
+  int longest = 1;
+  const int* before = nullptr;
+  std::int32_t at = 0;
+  for (const DecodeRow& row : rows) {
+    // Rows of one sequence share its table, which the last of them needs the most of.
+    if (row.pages.data() != before) {
+      at = static_cast<std::int32_t>(tables.size());
+      tables.insert(tables.end(), row.pages.begin(), row.pages.end());
+      before = row.pages.data();
+    }
+    require(row.drawn < 0 && row.position / page_tokens < std::ssize(row.pages),
+            ErrorCode::internal, "an embedding, and pages as far as its position, for each row",
+            fmt::format("position {}, {} pages", row.position, row.pages.size()), "forward");
+    described.push_back({row.embedding, row.position, at, -1, 0});
+    longest = std::max(longest, row.position + 1);
+  }
+  cuda::Parcel sent;
+  const std::size_t rows_at = sent.add(described), tables_at = sent.add(tables);
+  const at::Tensor block = at::from_blob(sent.data(), {static_cast<std::int64_t>(sent.size())},
+                                         at::TensorOptions(at::kByte))
+                               .to(device);
+  const auto count = static_cast<std::int32_t>(rows.size());
+  const std::int64_t bytes = calls.forward_bytes(decoder_, count, longest);
+  if (!workspace_.defined() || workspace_.numel() < bytes) {
+    workspace_.reset();
+    workspace_ = at::zeros({bytes}, at::dtype(at::kByte).device(device));
+  }
+  const auto* on_card = static_cast<const std::byte*>(block.const_data_ptr());
+  CudaForward call{};
+  call.rows = count;
+  call.longest = longest;
+  call.card_rows = reinterpret_cast<const CudaRow*>(on_card + rows_at);
+  call.tables = reinterpret_cast<const std::int32_t*>(on_card + tables_at);
+  call.workspace = workspace_.mutable_data_ptr();
+  call.workspace_bytes = workspace_.numel();
+  call.hidden = hidden.mutable_data_ptr();
+  cuda::check(calls.forward(decoder_, call, calls.current_stream(device.index())), "forward");
+}
+
+}  // namespace
+
+std::unique_ptr<RowForward> RowForward::make(DecodeModel model) {
+  require(model.arithmetic == Arithmetic::row_invariant, ErrorCode::internal,
+          "row-invariant arithmetic", "fast", "forward");
+  if (!cuda::takes_steps(model)) return nullptr;
+  return std::make_unique<CudaRows>(std::move(model));
+}
+
+}  // namespace pensive::kernels
