@@ -71,8 +71,14 @@ TEST(PackedSuffixes, GoAsTheMemoryAllows) {
     suffix.tokens.resize(300);
     suffix.begins = 100;
   }
+  const Sizes sizes = sizes_of(tiny_config(), at::kFloat, {DeviceKind::cpu});
   const auto needs = [&](std::int64_t tokens, bool recomputes) {
-    return suffix_bytes(tiny_config(), at::kFloat, tokens, tokens / 2, recomputes) * 10 / 9 + 16384;
+    const Load load{.tokens = tokens,
+                    .prefix_tokens = tokens / 2,
+                    .logits = setting.max_logits,
+                    .is_packed = true,
+                    .recomputes = recomputes};
+    return backward_bytes(sizes, load) * 10 / 9 + 16;
   };
   Way way = choose_way(setting, suffixes, std::nullopt);
   EXPECT_TRUE(way.is_packed);
@@ -264,8 +270,13 @@ TEST(PackedSuffixes, TakesTheMemoryThatIsPlannedOnCuda) {
         static_cast<double>(allocator->getDeviceStats(0).allocated_bytes[0].peak - before);
     // What a prefix computed again takes comes on top.
     const double prefixes = 2.0 * 2 * config.layers * 2 * 64 * 8 * 512 * 2;
+    const Load load{.tokens = 8 * 512,
+                    .prefix_tokens = 8 * 512,
+                    .logits = setting.max_logits,
+                    .is_packed = true,
+                    .recomputes = recompute == Recompute::always};
     const auto planned = static_cast<double>(
-        suffix_bytes(config, at::kBFloat16, 8 * 512, 8 * 512, recompute == Recompute::always));
+        backward_bytes(sizes_of(config, at::kBFloat16, {DeviceKind::cuda}), load));
     EXPECT_LT(taken, planned + prefixes) << (recompute == Recompute::always);
     EXPECT_GT(taken, 0.5 * planned) << (recompute == Recompute::always);
   }

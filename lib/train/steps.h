@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/access.h"
+#include "engine/memory.h"
 #include "model/decoder.h"
 #include "pensive/trace.h"
 #include "pensive/train.h"
@@ -117,10 +118,20 @@ struct SuffixSetting {
   PagesOf pages_of{};  // asked before PrefixOf, of packed suffixes; empty: none
 };
 
-// What a backward of so many suffix tokens behind so many prefix tokens takes at most, beside
-// weights, cache and the head's chunk.
-std::int64_t suffix_bytes(const Config& config, at::ScalarType scalar, std::int64_t tokens,
-                          std::int64_t prefix_tokens, bool recomputes);
+// Tokens of packed suffixes that go through together: more fill an H100 no better.
+constexpr int most_packed_tokens = 8192;
+
+// How large one backward is.
+struct Load {
+  std::int64_t tokens = 0;         // of suffixes, with padding
+  std::int64_t prefix_tokens = 0;  // before them
+  std::int64_t longest = 0;        // positions of the longest sample; of padded suffixes
+  std::int64_t logits = 0;         // that exist at once
+  bool is_packed = false;
+  bool recomputes = false;  // each layer is computed twice
+};
+// What it takes at most, beside weights and the engine's cache.
+std::int64_t backward_bytes(const Sizes& sizes, const Load& load);
 
 struct SuffixResult {
   std::vector<double> gradient;  // of the loss in the row [width]
