@@ -16,7 +16,6 @@ Load load_of(const Sizes& sizes, const TrainOptions& options) {
   // Of a card from 8.0 on, which need not be there.
   load.is_packed = is_cuda && sizes.value_bytes() == 2 && kernels::suits_flash(sizes.head_dim);
   load.tokens = options.max_batch_tokens;
-  if (load.is_packed) load.tokens = std::min<std::int64_t>(load.tokens, most_packed_tokens);
   load.prefix_tokens = load.tokens * (load.is_packed ? 2 : 4);
   load.longest = std::min<std::int64_t>(sizes.positions, 2 * options.rollout.max_new_tokens);
   load.logits = most_logits(is_cuda);

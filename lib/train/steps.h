@@ -111,15 +111,12 @@ struct SuffixSetting {
   TokenId row = 0;  // the id that is trained
   double temperature = 1;
   LossSetting loss{};
-  int max_batch_tokens = 16384;
+  int max_batch_tokens = 4096;
   std::int64_t max_logits = most_logits(false);
   Layout layout = Layout::automatic;
   Recompute recompute = Recompute::automatic;
   PagesOf pages_of{};  // asked before PrefixOf, of packed suffixes; empty: none
 };
-
-// Tokens of packed suffixes that go through together: more fill an H100 no better.
-constexpr int most_packed_tokens = 8192;
 
 // How large one backward is.
 struct Load {
@@ -160,7 +157,8 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
 // Which padded suffixes go through the model together: alike in length, at most `max_batch_tokens`
 // padded suffix positions and four times as many prefix positions, but always at least one.
 std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens);
-// Likewise of packed ones, in their order: few batches, alike in size.
+// Likewise of packed ones, in their order: few batches, alike in size. The largest batch comes
+// first: what libtorch's allocator keeps of it has room for all others.
 std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens);
 
 // Adam (arXiv 1412.6980) with decay rates .9 and .95, no weight decay, on float32 values.

@@ -59,7 +59,6 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
     way.is_packed = kernels::has_flash(at::empty({0, 1, config.head_dim}, setting.rows.options()));
   way.recomputes = setting.recompute == Recompute::always;
   way.batch_tokens = setting.max_batch_tokens;
-  if (way.is_packed) way.batch_tokens = std::min(way.batch_tokens, most_packed_tokens);
   Load all = load_of(suffixes, setting, way);
   if (!free_bytes || all.tokens == 0 || setting.recompute != Recompute::automatic) return way;
 
@@ -123,6 +122,11 @@ std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int m
     batches.back().push_back(s);
     tokens += length;
   }
+  const auto size = [&](const std::vector<int>& batch) {
+    return std::accumulate(batch.begin(), batch.end(), std::int64_t{0},
+                           [&](std::int64_t sum, int s) { return sum + suffixes[s].length(); });
+  };
+  std::ranges::stable_sort(batches, std::ranges::greater(), size);
   return batches;
 }
 
