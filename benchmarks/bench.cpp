@@ -60,7 +60,10 @@ Bench::Bench(const Options& options)
   const bool is_steps = options.grid || options.profile || options.invariant;
   std::string name =
       is_steps ? options.shape : std::filesystem::path(options.model).filename().string();
-  if (options.training) name += "-training";
+  if (options.training) {
+    const bool is_uneven = options.mean_tokens > 0;
+    name += options.only_overlap ? "-overlap" : is_uneven ? "-uneven" : "-training";
+  }
   if (is_steps) name += options.grid ? "-grid" : options.profile ? "-parts" : "-invariant";
   if (options.only_engine) name += "-engine";
   lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
@@ -86,8 +89,8 @@ std::vector<TokenId> Bench::prompt(int length, int salt) const {
   return ids;
 }
 
-// Tokens a second of decode alone, a repetition each; as many sequences as may live. Prompts come in
-// one after another, so that some end earlier: what is measured lies between the last prompt and
+// Tokens a second of decode alone, a repetition each; as many sequences as may live. Prompts come
+// in one after another, so that some end earlier: what is measured lies between the last prompt and
 // the first end, where every step has all of them.
 std::vector<double> Bench::decode_rates(const EngineOptions& options, int context, int new_tokens) {
   const int batch = options.max_live_sequences;
@@ -244,7 +247,16 @@ int main(int argc, char** argv) try {
   app.add_option("--samples", most_samples, "of --training, in groups of 16")
       ->capture_default_str();
   app.add_option("--new-tokens", new_tokens, "of a sample")->capture_default_str();
-  app.add_option("--batch-tokens", options.batch_tokens, "of a backward; 0: the default");
+  app.add_option("--batch-tokens", options.batch_tokens,
+                 "of a backward, several in turns; default: the trainer's");
+  app.add_flag("--grpo", options.only_grpo, "with --training: whole training steps only");
+  app.add_option("--mean-tokens", options.mean_tokens,
+                 "of --training's samples, whose lengths then differ, up to --new-tokens");
+  app.add_flag("--wait", options.waits,
+               "each training step waits for a line of standard input, so that peers can have "
+               "their turns");
+  app.add_flag("--overlap", options.only_overlap,
+               "with --training: only decode steps and backwards at once");
   app.add_option("--prompt-tokens", prompt_tokens, "of --training's prefill")
       ->capture_default_str();
   bool only_memory = false;
@@ -272,9 +284,15 @@ int main(int argc, char** argv) try {
   }
   bench::Bench bench(options);
   if (options.training) {
-    const double product = bench.product_rate();
-    for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
-    bench.suffix_share(std::min(most_samples, 32), 512);
+    if (options.only_overlap) {
+      for (const int batch : {8, 64}) bench.overlap(bench::shape_named(options.shape), batch);
+      return 0;
+    }
+    if (!options.only_grpo) {
+      const double product = bench.product_rate();
+      for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
+      bench.suffix_share(std::min(most_samples, 32), 512);
+    }
     bench.grpo(most_samples / 16, 16, new_tokens);
     return 0;
   }

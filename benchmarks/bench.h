@@ -22,8 +22,12 @@ struct Options {
   bool graphs = true, run_ahead = true;
   bool invariant = false;                    // with `shape`: the price of row-invariant steps
   Arithmetic arithmetic = Arithmetic::fast;  // of `profile`
-  bool training = false;                     // with a shape: prefill and training instead of decode
-  int batch_tokens = 0;                      // of a backward; 0: the default
+  bool training = false;                     // with a shape: prefill and training, not decode
+  bool only_grpo = false;                    // of these, whole training steps
+  bool only_overlap = false;                 // of these, decode steps and backwards at once
+  std::vector<int> batch_tokens;             // of a backward, in turns; empty: the default
+  int mean_tokens = 0;                       // of samples whose lengths differ; 0: all are as long
+  bool waits = false;                        // each training step for a line of standard input
   bool grid = false, profile = false;        // of `shape`
 };
 
@@ -80,7 +84,9 @@ class Bench {
   // update's rate and memory, the gap between the engine's logprobs and the trainer's.
   void grpo(int prompts, int group, int new_tokens);
   // The gradient from the row on against that of whole sequences.
-  void suffix_share(int samples, int length);
+  void suffix_share(int count, int length);
+  // Decode steps and backwards at once.
+  void overlap(const Shape& shape, int batch);
   // What every guide of the catalogue costs, armed and never firing: tokens/s over those without
   // one, taken in turns.
   void guides(int batch);
@@ -95,6 +101,7 @@ class Bench {
   void fork(int most_length);
 
  private:
+  class Grpo;
   std::vector<Request> guided_requests(
       int batch, int salt, const std::vector<std::shared_ptr<const Guide>>& guides) const;
   void compare_guides(Engine& engine, std::string_view name,
@@ -104,6 +111,7 @@ class Bench {
   void print(std::string_view line) const { lines_->print(line); }
   std::vector<double> decode_rates(const EngineOptions& options, int context, int new_tokens);
   std::vector<TokenId> prompt(int length, int salt) const;
+  std::vector<std::vector<TokenId>> prompts(int count, int length) const;
 
   Options options_;
   std::shared_ptr<const Model> model_;

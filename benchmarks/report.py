@@ -69,14 +69,24 @@ def figure(line):
     low, high = line.get("low"), line.get("high")
     if line.get("n", 1) > 1 and low is not None and "ratio" not in line:
         text += f" ({number(low)} to {number(high)}, n = {line['n']})"
-    return text
+    return text + memory_of(line)
+
+
+def memory_of(line):
+    """What a backward takes: beside weights and the engine's cache, and with them."""
+    if "pensive_GB" in line:
+        return f"; {number(line['pensive_GB'])} GB and what was there, {number(line['pensive_in_all_GB'])} in all"
+    if "beside_weights_GB" in line:
+        return f"; {number(line['beside_weights_GB'])} GB and the weights, {number(line['peak_GB'])} in all"
+    return ""
 
 
 def beside(line):
     """The limit or the peer, and what the figure is of it."""
     if "peer" in line:
         spread = f" ({line['low']} to {line['high']}, n = {line['n']})" if line.get("n", 1) > 1 else ""
-        return f"{number(line['peer'])} {line.get('unit', '')}".strip(), f"{line['ratio']}x{spread}"
+        share = f"; {100 * line['memory_share']:.0f}% of its memory" if "memory_share" in line else ""
+        return f"{number(line['peer'])} {line.get('unit', '')}".strip(), f"{line['ratio']}x{spread}{share}"
     if "ratio" in line:
         return "", f"{number(line['ratio'])}x"
     if line.get("limit"):
@@ -98,11 +108,20 @@ def table(head, rows):
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)] + ["| " + " | ".join(row) + " |" for row in rows]
 
 
+def once(lines):
+    """Of lines that several files have, those of the first."""
+    first = {}
+    for line in lines:
+        key = [line.get(name) for name in ("case", "shape", "precision", "device", "hardware", "graphs")]
+        first.setdefault(json.dumps(key), line)
+    return list(first.values())
+
+
 def goals(lines):
     """Every line that counts towards a goal."""
     rows = []
     for goal, text in GOALS.items():
-        found = [line for line in lines if goal_of(line) == goal]
+        found = once([line for line in lines if goal_of(line) == goal])
         for line in found:
             what = line["case"] + (f": {line['shape']}" if line.get("shape") else "")
             limit, share = beside(line)
@@ -152,8 +171,25 @@ def memory(lines):
     """What was planned beside what was taken."""
     rows = [[line["shape"], f"{line['planned_MB']:,.0f}", f"{line['taken_MB']:,.0f}",
              f"{100 * line['taken_MB'] / line['planned_MB']:.0f}%", place(line)]
-            for line in lines if line.get("case") == "memory"]
+            for line in once(lines) if line.get("case") == "memory"]
     return table(["part", "planned, MB", "taken, MB", "", "where"], rows)
+
+
+def training(lines):
+    """Whole steps with one number of tokens in a backward, and the peer that had the card to itself."""
+    rows = []
+    for line in lines:
+        if line.get("case") != "backward beside the peer's best":
+            continue
+        same = {one["case"]: one for one in lines
+                if one["file"] == line["file"] and one.get("batch_tokens") == line["batch_tokens"]}
+        step = [figure(same[case]) for case in ("GRPO step", "GRPO step: rollouts", "GRPO step: update")]
+        rows.append([number(line["batch_tokens"]), *step, number(line["median"]),
+                     f"{number(line['pensive_GB'])} ({number(line['pensive_in_all_GB'])}) GB",
+                     f"{number(line['peer'])}, {number(line['peer_GB'])} ({number(line['peer_in_all_GB'])}) GB",
+                     *beside(line)[1].split("; "), beside(same["backward beside the peer, in turns"])[1]])
+    return table(["tokens in a backward", "step", "rollouts", "update", "rollout tokens/s", "memory (in all)",
+                  "the peer at its best", "rate beside it", "memory beside it", "rate beside the peer, in turns"], rows)
 
 
 def load(lines):
@@ -162,7 +198,7 @@ def load(lines):
     return table(["case", "figure", "where"], rows)
 
 
-TABLES = {function.__name__: function for function in (goals, targets, decode, peers, memory, load)}
+TABLES = {function.__name__: function for function in (goals, targets, decode, peers, training, memory, load)}
 BLOCK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 

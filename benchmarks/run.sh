@@ -26,9 +26,11 @@ else
   if on_card "$@"; then
     for shape in r1-1.5b llama-1b; do
       "$bench" --shape "$shape" --repetitions 3 --out "$out" "$@"
-      "$bench" --shape "$shape" --training --repetitions 3 --out "$out" "$@"
+      "$bench" --shape "$shape" --training --repetitions 5 --out "$out" "$@"
       "$bench" --shape "$shape" --grid --out "$out" "$@"
     done
+    "$bench" --shape r1-1.5b --training --grpo --new-tokens 2048 --mean-tokens 256 --out "$out" "$@"
+    "$bench" --shape r1-1.5b --training --overlap --out "$out" "$@"
     "$bench" --shape r1-1.5b --profile --out "$out" "$@"
     "$bench" --shape r1-1.5b --engine --repetitions 3 --out "$out" "$@"
     "$bench" --shape r1-1.5b --memory --out "$out" "$@"

@@ -229,46 +229,57 @@ void Steps::make_cache(int batch, int context) {
   model_.host_layers = layers_.data();
 }
 
+void Steps::step(void* decoder, const Inputs& inputs) {
+  std::int32_t captured = 0;
+  check(table_->decode(decoder, inputs.call, table_->current_stream(0), &captured), "decode");
+  check(table_->await_decode(decoder, inputs.call.flight), "decode");
+}
+
+void Steps::with_steps(int batch, int context,
+                       const std::function<void(void*, const Inputs&)>& use) {
+  constexpr int warm = 5;
+  make_cache(batch, context);
+  void* decoder = nullptr;
+  check(table_->make_decoder(model_, 0, &decoder), "decoder");
+  {
+    const Inputs inputs(*this, decoder, batch, context);
+    for (int i = 0; i < warm; ++i) step(decoder, inputs);
+    use(decoder, inputs);
+  }
+  table_->free_decoder(decoder);
+}
+
 std::optional<Spread> Steps::time(int batch, int context, int repetitions) {
   drop(&cache_);
   std::int64_t free = 0, total = 0;
   check(table_->memory(0, &free, &total), "memory");
   if (cache_bytes(batch, context) + spare_bytes > static_cast<double>(free)) return std::nullopt;
-  make_cache(batch, context);
-  void* decoder = nullptr;
-  check(table_->make_decoder(model_, 0, &decoder), "decoder");
   std::vector<double> times;
-  {
-    const Inputs inputs(*this, decoder, batch, context);
-    constexpr int warm = 5;  // loads kernels, captures the graph
-    for (int i = 0; i < warm + repetitions; ++i) {
-      std::int32_t captured = 0;
+  with_steps(batch, context, [&](void* decoder, const Inputs& inputs) {
+    for (int i = 0; i < repetitions; ++i) {
       const auto start = Clock::now();
-      check(table_->decode(decoder, inputs.call, table_->current_stream(0), &captured), "decode");
-      check(table_->await_decode(decoder, inputs.call.flight), "decode");
-      const double us = std::chrono::duration<double>(Clock::now() - start).count() * 1e6;
-      if (i >= warm) times.push_back(us);
+      step(decoder, inputs);
+      times.push_back(std::chrono::duration<double>(Clock::now() - start).count() * 1e6);
     }
-  }
-  table_->free_decoder(decoder);
+  });
   return spread_of(std::move(times));
 }
 
+int Steps::count(int batch, int context, const std::function<void()>& begin,
+                 const std::atomic<bool>& is_over) {
+  int done = 0;
+  with_steps(batch, context, [&](void* decoder, const Inputs& inputs) {
+    begin();
+    for (; !is_over; ++done) step(decoder, inputs);
+  });
+  return done;
+}
+
 std::vector<Steps::Part> Steps::profile(int batch, int context) {
-  make_cache(batch, context);
-  void* decoder = nullptr;
-  check(table_->make_decoder(model_, 0, &decoder), "decoder");
   float us[step_parts] = {};
-  {
-    const Inputs inputs(*this, decoder, batch, context);
-    std::int32_t captured = 0;
-    for (int i = 0; i < 2; ++i) {
-      check(table_->decode(decoder, inputs.call, table_->current_stream(0), &captured), "decode");
-      check(table_->await_decode(decoder, inputs.call.flight), "decode");
-    }
+  with_steps(batch, context, [&](void* decoder, const Inputs& inputs) {
     check(table_->profile(decoder, inputs.call, table_->current_stream(0), us), "profile");
-  }
-  table_->free_decoder(decoder);
+  });
   const int layers = shape_.layers;
   const double width = shape_.width, own = shape_.heads * shape_.head_dim;
   const auto weights = [&](double out, double in) { return 2 * layers * out * in; };

@@ -1,7 +1,9 @@
 // Decode steps of a shape with random weights and a random cache, straight through
 // libpensive-cuda.so: since no prompt has to be read first, any batch and context can be timed.
 #pragma once
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -16,7 +18,7 @@ namespace pensive::bench {
 
 class Steps {
  public:
-  static constexpr int most_batch = 256;
+  static constexpr int most_batch = 512;
 
   // On card 0, whose library is loaded (a model stands there). Throws std::runtime_error where
   // that is not so.
@@ -35,6 +37,10 @@ class Steps {
   // not enough memory.
   std::optional<Spread> time(int batch, int context, int repetitions);
 
+  // Calls `begin` when all is warm; -> how many steps were done from then until it was over.
+  int count(int batch, int context, const std::function<void()>& begin,
+            const std::atomic<bool>& is_over);
+
   struct Part {
     std::string_view name;
     double us, bytes;  // of all layers; bytes of weights, cache and logits
@@ -44,6 +50,10 @@ class Steps {
 
  private:
   struct Inputs;
+  // Makes a cache, and calls `use` with a decoder and its inputs after a few steps, which load
+  // kernels and capture the graph.
+  void with_steps(int batch, int context, const std::function<void(void*, const Inputs&)>& use);
+  void step(void* decoder, const Inputs& inputs);
   void* take(std::size_t bytes, std::vector<void*>* owner);
   void* random(std::int64_t count, double reach, double middle, std::vector<void*>* owner);
   void make_cache(int batch, int context);

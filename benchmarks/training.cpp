@@ -1,83 +1,20 @@
-// Prefill and training of random weights of a real shape: goals P3, P4, P5 and P9.
-#include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
-#include <c10/core/CachingDeviceAllocator.h>
+// Prefill and backward of random weights of a real shape: goals P3 and P5.
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <chrono>
+#include <atomic>
 #include <cmath>
-#include <functional>
+#include <thread>
 
 #include "bench.h"
+#include "card.h"
 #include "engine/access.h"
-#include "pensive/guides.h"
+#include "steps.h"
 #include "train/steps.h"
 
 namespace pensive::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-void wait_for(at::Device device) {
-  if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
-}
-
-double seconds_of(at::Device device, const std::function<void()>& work) {
-  wait_for(device);
-  const auto start = Clock::now();
-  work();
-  wait_for(device);
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Bytes that libtorch's tensors hold on a card: now, and at most since the last reset. 0 on a CPU.
-struct Held {
-  explicit Held(at::Device device) : device_(device) {}
-  void reset() const {
-    if (device_.is_cuda()) allocator()->resetPeakStats(index());
-  }
-  double now() const { return device_.is_cuda() ? static_cast<double>(bytes().current) : 0; }
-  double peak() const { return device_.is_cuda() ? static_cast<double>(bytes().peak) : 0; }
-
- private:
-  c10::DeviceIndex index() const { return std::max<c10::DeviceIndex>(0, device_.index()); }
-  c10::DeviceAllocator* allocator() const { return at::getDeviceAllocator(at::kCUDA); }
-  c10::CachingAllocator::Stat bytes() const {
-    return allocator()->getDeviceStats(index()).allocated_bytes[0];  // of all pools
-  }
-  at::Device device_;
-};
-
-// Feeds the row once, after so many drawn tokens.
-class FeedAt final : public Guide {
- public:
-  FeedAt(TokenId row, int after) : row_(row), after_(after) {}
-  std::string_view name() const override { return "feed at"; }
-  std::unique_ptr<Guide> clone() const override { return std::make_unique<FeedAt>(*this); }
-  Action on_token(const Moment& moment) override {
-    if (moment.new_tokens != after_) return Proceed{};
-    return Force{{row_}};
-  }
-
- private:
-  TokenId row_;
-  int after_;
-};
-
-// A number from 0 to 1 that looks random. Called between rollouts and update, it tells of that.
-class RandomReward final : public Judge {
- public:
-  explicit RandomReward(std::function<void()> called) : called_(std::move(called)) {}
-  double score(const Problem& problem, const Response& response) const override {
-    called_();
-    const std::size_t hash = std::hash<std::string>{}(problem.id + response.text);
-    return static_cast<double>(hash % 1000003) / 1000003;
-  }
-
- private:
-  std::function<void()> called_;
-};
 
 double multiplied_weights(const ModelInfo& info) {
   const double tables = (info.is_tied ? 1.0 : 2.0) * info.vocab_size * info.width;
@@ -145,140 +82,149 @@ void Bench::prefill_share(int prompts, int length, double product_flops_per_seco
       rate.median / product_flops_per_second, to_string(info.device), to_string(info.precision)));
 }
 
-void Bench::grpo(int prompts, int group, int new_tokens) {
-  constexpr int prompt_tokens = 128;
-  const at::Device device = model_->parts().device;
-  const Held held(device);
-  const int samples = prompts * group;
-  auto soft = std::make_shared<SoftVocab>(model_);
-  const TokenId row = soft->add("learned", prompt(1, 1));
-  Engine engine(model_, {.soft = soft,
-                         .cache_tokens = std::int64_t{samples} * (prompt_tokens + new_tokens + 64),
-                         .max_live_sequences = samples,
-                         .max_tokens_per_step = 8192,
-                         .graphs = options_.graphs});
-  TrainOptions options;
-  options.rollout.guides = {std::make_shared<FeedAt>(row, new_tokens / 2)};
-  options.rollout.sampling.temperature = 1.0f;
-  options.rollout.max_new_tokens = new_tokens;
-  options.rollout.ignore_end_tokens = true;
-  options.prompt_of = [&](const Problem& problem) {
-    return prompt(prompt_tokens, std::stoi(problem.id));
-  };
-  options.group_size = group;
-  options.learning_rate = 1e-3;
-  options.stop_errors = 0;
-  if (options_.batch_tokens > 0) options.max_batch_tokens = options_.batch_tokens;
-  double before = 0;
-  const auto reward = std::make_shared<RandomReward>([&] {
-    held.reset();
-    before = held.now();
-  });
-  Trainer trainer(engine, soft, row, reward, options);
-  std::vector<double> rollout, judge, update, whole, rates, extra, gaps, largest_gaps;
-  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
-    std::vector<Problem> problems;
-    for (int p = 0; p < prompts; ++p)
-      problems.push_back({std::to_string(repeat * prompts + p), "", ""});
-    const double seconds = seconds_of(device, [&] {
-      const TrainReport report = trainer.step(problems);
-      rollout.push_back(report.rollout_seconds);
-      judge.push_back(report.judge_seconds);
-      update.push_back(report.update_seconds);
-      rates.push_back(report.mean_tokens * samples / report.update_seconds);
-      gaps.push_back(report.mean_logprob_gap);
-      largest_gaps.push_back(report.max_logprob_gap);
-    });
-    whole.push_back(seconds);
-    extra.push_back((held.peak() - before) / 1e9);
+namespace {
+
+// Samples whose keys and values stand in an engine: their suffixes from the row on, in the middle.
+class Samples {
+ public:
+  Samples(const std::shared_ptr<const Model>& model, std::vector<std::vector<TokenId>> all)
+      : model_(model),
+        soft_(std::make_shared<SoftVocab>(model)),
+        row_(soft_->add("learned", std::span(all.front()).first(1))),
+        begins_(static_cast<int>(all.front().size()) / 2),
+        engine_(model, {.soft = soft_,
+                        .cache_tokens = std::ssize(all) * (std::ssize(all.front()) + 64),
+                        .max_live_sequences = static_cast<int>(all.size()),
+                        .max_tokens_per_step = 8192}) {
+    for (std::vector<TokenId>& tokens : all) {
+      Request request;
+      request.prompt = tokens;
+      request.prompt[static_cast<std::size_t>(begins_)] = row_;
+      request.max_new_tokens = 1;
+      request.ignore_end_tokens = true;
+      sequences_.push_back(engine_.start(request));
+      Suffix suffix;
+      suffix.tokens = request.prompt;
+      suffix.begins = begins_;
+      suffix.advantage = suffixes.size() % 2 == 0 ? 1 : -1;
+      for (int at = begins_; at + 1 < static_cast<int>(tokens.size()); ++at)
+        suffix.targets.push_back({at - begins_, tokens[static_cast<std::size_t>(at) + 1]});
+      suffix.tokens.pop_back();
+      suffixes.push_back(std::move(suffix));
+    }
+    engine_.finish(sequences_);
   }
-  const std::string shape =
-      fmt::format("{}, {} prompts x {} samples x {} tokens, prompts of {}, the row at half",
-                  options_.shape, prompts, group, new_tokens, prompt_tokens);
-  const auto line = [&](std::string_view name, std::string_view goal, std::string_view unit,
-                        std::vector<double>& values) {
-    values.erase(values.begin());  // the first warms up
-    const Spread spread = spread_of(values);
-    print(fmt::format(
-        R"({{"case":"{}","goal":"{}","shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"device":"{}","precision":"{}"}})",
-        name, goal, shape, unit, spread.median, spread.low, spread.high, options_.repetitions,
-        to_string(model_->info().device), to_string(model_->info().precision)));
-  };
-  line("GRPO step", "P4", "s", whole);
-  line("GRPO step: rollouts", "P4", "s", rollout);
-  line("GRPO step: judges", "P4", "s", judge);
-  line("GRPO step: update", "P4", "s", update);
-  line("backward", "P5", "rollout tokens/s", rates);
-  line("backward: memory beside weights and cache", "P5", "GB", extra);
-  line("engine/trainer gap: mean", "P9", "nats", gaps);
-  line("engine/trainer gap: largest", "P9", "nats", largest_gaps);
+
+  // The same from the first token on.
+  std::vector<Suffix> whole() const {
+    std::vector<Suffix> all = suffixes;
+    for (Suffix& one : all) {
+      one.begins = 0;
+      for (Target& target : one.targets) target.position += begins_;
+    }
+    return all;
+  }
+  SuffixResult backward(std::span<const Suffix> of) const {
+    SuffixSetting setting{
+        .decoder = *model_->parts().decoder,
+        .rows = soft_->rows()->rounded.clone(),
+        .row = row_,
+        .loss = {.denominator = static_cast<double>(sequences_.size()) * 2 * begins_}};
+    setting.max_logits = most_logits(model_->parts().device.is_cuda());
+    setting.pages_of = [&](int s) {
+      return prefix_pages(sequences_[static_cast<std::size_t>(s)], begins_);
+    };
+    return suffix_backward(setting, of, [&](int s) {
+      return cached_prefix(sequences_[static_cast<std::size_t>(s)], begins_);
+    });
+  }
+
+  std::vector<Suffix> suffixes;
+
+ private:
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<SoftVocab> soft_;
+  TokenId row_;
+  int begins_;
+  Engine engine_;
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace
+
+std::vector<std::vector<TokenId>> Bench::prompts(int count, int length) const {
+  std::vector<std::vector<TokenId>> all;
+  for (int i = 0; i < count; ++i) all.push_back(prompt(length, i));
+  return all;
 }
 
 // The same samples twice through our own decoder: from the row on, and whole.
-void Bench::suffix_share(int samples, int length) {
+void Bench::suffix_share(int count, int length) {
   const at::Device device = model_->parts().device;
   const Held held(device);
-  auto soft = std::make_shared<SoftVocab>(model_);
-  const TokenId row = soft->add("learned", prompt(1, 1));
-  Engine engine(model_, {.soft = soft,
-                         .cache_tokens = std::int64_t{samples} * (length + 64),
-                         .max_live_sequences = samples,
-                         .max_tokens_per_step = 8192});
-  const int begins = length / 2;
-  std::vector<Sequence> sequences;
-  std::vector<Suffix> suffixes, wholes;
-  for (int i = 0; i < samples; ++i) {
-    Request request;
-    request.prompt = prompt(length, i);
-    request.prompt[static_cast<std::size_t>(begins)] = row;
-    request.max_new_tokens = 1;
-    request.ignore_end_tokens = true;
-    sequences.push_back(engine.start(request));
-    Suffix suffix;
-    suffix.tokens = request.prompt;
-    suffix.begins = begins;
-    suffix.advantage = i % 2 == 0 ? 1 : -1;
-    for (int at = begins; at + 1 < length; ++at)
-      suffix.targets.push_back({at - begins, request.prompt[static_cast<std::size_t>(at) + 1]});
-    suffix.tokens.pop_back();
-    Suffix whole = suffix;
-    whole.begins = 0;
-    for (Target& target : whole.targets) target.position += begins;
-    suffixes.push_back(std::move(suffix));
-    wholes.push_back(std::move(whole));
-  }
-  engine.finish(sequences);
-  SuffixSetting setting{.decoder = *model_->parts().decoder,
-                        .rows = soft->rows()->rounded.clone(),
-                        .row = row,
-                        .loss = {.denominator = static_cast<double>(samples) * length}};
-  const auto prefix_of = [&](int s) {
-    return cached_prefix(sequences[static_cast<std::size_t>(s)], begins);
-  };
-  setting.max_logits = std::int64_t{1} << (device.is_cuda() ? 28 : 24);
-  setting.pages_of = [&](int s) {
-    return prefix_pages(sequences[static_cast<std::size_t>(s)], begins);
-  };
+  const Samples samples(model_, prompts(count, length));
+  const std::vector<Suffix> ways[2] = {samples.suffixes, samples.whole()};
   SuffixResult results[2];
-  double rates[2], peaks[2];
-  for (const bool is_whole : {false, true}) {
-    std::vector<double> found;
-    for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+  std::vector<double> rates[2], ratios;
+  double peaks[2];
+  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+    for (const bool is_whole : {false, true}) {
       held.reset();
       const double before = held.now();
-      const double seconds = seconds_of(device, [&] {
-        results[is_whole] = suffix_backward(setting, is_whole ? wholes : suffixes, prefix_of);
-      });
+      const double seconds =
+          seconds_of(device, [&] { results[is_whole] = samples.backward(ways[is_whole]); });
       peaks[is_whole] = (held.peak() - before) / 1e9;
-      if (repeat > 0) found.push_back(samples * static_cast<double>(length) / seconds);
+      if (repeat > 0) rates[is_whole].push_back(count * static_cast<double>(length) / seconds);
     }
-    rates[is_whole] = spread_of(found).median;
+    if (repeat > 0) ratios.push_back(rates[0].back() / rates[1].back());
   }
+  const Spread ratio = spread_of(ratios);
   print(fmt::format(
-      R"({{"case":"backward, suffixes over whole sequences","goal":"P5","shape":"{}, {} x {}, the row at half","unit":"tokens/s","suffixes":{:.0f},"whole":{:.0f},"ratio":{:.3f},"suffixes_GB":{:.2f},"whole_GB":{:.2f},"gradient_gap":{:.2g},"n":{},"device":"{}","precision":"{}"}})",
-      options_.shape, samples, length, rates[0], rates[1], rates[0] / rates[1], peaks[0], peaks[1],
+      R"({{"case":"backward, suffixes over whole sequences","goal":"P5","shape":"{}, {} x {}, the row at half","unit":"tokens/s","suffixes":{:.0f},"whole":{:.0f},"ratio":{:.3f},"low":{:.3f},"high":{:.3f},"suffixes_GB":{:.2f},"whole_GB":{:.2f},"gradient_gap":{:.2g},"n":{},"device":"{}","precision":"{}"}})",
+      options_.shape, count, length, spread_of(rates[0]).median, spread_of(rates[1]).median,
+      ratio.median, ratio.low, ratio.high, peaks[0], peaks[1],
       relative_gap(results[0].gradient, results[1].gradient), options_.repetitions,
       to_string(model_->info().device), to_string(model_->info().precision)));
+}
+
+// What a card gives when decode steps, on a stream that goes first, and backwards run at once:
+// the time both take one after the other, over that together.
+void Bench::overlap(const Shape& shape, int batch) {
+  constexpr int context = 512, backwards = 8, steps_alone = 50;
+  const at::Device device = model_->parts().device;
+  const c10::impl::VirtualGuardImpl streams(device.type());
+  const Samples samples(model_, prompts(32, 512));
+  Steps steps(shape);
+  const auto backward = [&] {
+    for (int i = 0; i < backwards; ++i) samples.backward(samples.suffixes);
+  };
+  std::vector<double> gains, slower;
+  const c10::Stream before = streams.exchangeStream(streams.getNewStream(device, -1));
+  for (int repeat = 0; repeat <= options_.repetitions; ++repeat) {
+    const double step = steps.time(batch, context, steps_alone).value().median / 1e6;
+    const double alone = seconds_of(device, backward);
+    std::atomic<bool> is_over = false;
+    double together = 0;
+    std::thread other;
+    const auto begin = [&] {
+      other = std::thread([&] {
+        streams.exchangeStream(streams.getNewStream(device, 0));
+        together = seconds_of(device, backward);
+        is_over = true;
+      });
+    };
+    const int done = steps.count(batch, context, begin, is_over);
+    other.join();
+    if (repeat == 0) continue;
+    gains.push_back((alone + done * step) / together);
+    slower.push_back(together / alone);
+  }
+  streams.exchangeStream(before);
+  const Spread gain = spread_of(gains);
+  print(fmt::format(
+      R"({{"case":"decode and backward at once","shape":"{}, steps of {} at context {}, backwards of 8192 tokens","unit":"one after the other over together","median":{:.3f},"low":{:.3f},"high":{:.3f},"backward_takes":{:.3f},"n":{},"device":"{}","precision":"{}"}})",
+      options_.shape, batch, context, gain.median, gain.low, gain.high, spread_of(slower).median,
+      options_.repetitions, to_string(model_->info().device), to_string(model_->info().precision)));
 }
 
 }  // namespace pensive::bench

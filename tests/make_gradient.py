@@ -4,7 +4,8 @@
 
 For a checkpoint of every family in tests/data/models: samples in which an embedding that the model does
 not have is fed in places, the clipped loss over the tokens drawn behind it, and its gradient by
-PyTorch's own backward through the whole sequences. Needs torch and transformers.
+PyTorch's own backward through the whole sequences. Closers of several tokens that were taken back are
+sequences of their own here. Needs torch and transformers.
 """
 
 import json
@@ -32,9 +33,18 @@ def samples_of(soft, draw):
                 targets.append((context, draw.randrange(4, soft)))
             if following != soft and draw.random() < 0.85:  # the others were forced
                 targets.append((context, following))
-        samples.append({"tokens": tokens, "begins": places[0], "advantage": advantage,
+        samples.append({"tokens": tokens, "begins": places[0], "advantage": advantage, "closers": [],
                         "targets": [{"context": c, "token": t} for c, t in targets]})
     return samples
+
+
+def add_closers(samples, soft, draw):
+    """In every sample two closers of several tokens, drawn and taken back: one right behind the soft token."""
+    for sample in samples:
+        last = len(sample["tokens"]) - 1
+        for context, length in ((sample["begins"], 3), (draw.randrange(sample["begins"] + 1, last), 2)):
+            sample["closers"].append({"context": context, "targets": [
+                {"context": context + i, "token": draw.randrange(4, soft)} for i in range(length)]})
 
 
 def record(name, seed):
@@ -45,19 +55,29 @@ def record(name, seed):
     row = torch.randn(model.config.hidden_size, generator=noise) * 0.5
     row.requires_grad_(True)
     samples, loss = samples_of(soft, draw), torch.zeros(())
-    for sample in samples:
-        ids = torch.tensor(sample["tokens"])
+    add_closers(samples, soft, draw)
+
+    def logprobs_of(tokens):
+        ids = torch.tensor(tokens)
         known = model.get_input_embeddings()(ids.clamp(max=soft - 1))
         embeddings = torch.where((ids == soft)[:, None], row, known)
         logits = model(inputs_embeds=embeddings[None]).logits[0]
-        logprobs = torch.log_softmax(logits / TEMPERATURE, -1)
-        for target in sample["targets"]:
-            logprob = logprobs[target["context"], target["token"]]
-            target["old_logprob"] = logprob.item() + draw.gauss(0, 0.15)
-            ratio = torch.exp(logprob - target["old_logprob"])
-            gain = torch.minimum(ratio * sample["advantage"],
-                                 ratio.clamp(1 - CLIP, 1 + CLIP) * sample["advantage"])
-            loss = loss - gain / DENOMINATOR
+        return torch.log_softmax(logits / TEMPERATURE, -1)
+
+    for sample in samples:
+        drawn = [(sample["tokens"], sample["targets"])]
+        for closer in sample["closers"]:
+            tokens = sample["tokens"][:closer["context"] + 1] + [t["token"] for t in closer["targets"]]
+            drawn.append((tokens, closer["targets"]))
+        for tokens, targets in drawn:
+            logprobs = logprobs_of(tokens)
+            for target in targets:
+                logprob = logprobs[target["context"], target["token"]]
+                target["old_logprob"] = logprob.item() + draw.gauss(0, 0.15)
+                ratio = torch.exp(logprob - target["old_logprob"])
+                gain = torch.minimum(ratio * sample["advantage"],
+                                     ratio.clamp(1 - CLIP, 1 + CLIP) * sample["advantage"])
+                loss = loss - gain / DENOMINATOR
     loss.backward()
     return {"model": name, "row": row.tolist(), "samples": samples, "loss": loss.item(),
             "gradient": row.grad.tolist()}

@@ -89,6 +89,17 @@ class Exam(ShellTest):
         self.assertTrue(after.startswith(whole))
         self.assertEqual(after.count(b"\n"), 40)
 
+    def test_room_changes_no_result(self):
+        exam = self.exam(TEST, "--limit", 6, "--samples", 3, "--seed", 3, "-n", 200, "--row-invariant")
+        plain = json.loads(run(*exam).stdout)
+        small = json.loads(run(*exam, "--cache-tokens", 640, "--batch", 5).stdout)
+        for one in plain, small:
+            for key in "seconds_p50", "seconds_p95":
+                del one[key]
+        self.assertEqual(plain, small)
+        self.refuses(*exam, "--cache-tokens", 1 << 50, saying="lower cache_tokens")
+        self.refuses(*exam, "--batch", 0, saying="--batch")
+
     def test_a_prompt_longer_than_the_room(self):
         file = self.path / "long.jsonl"
         file.write_text(json.dumps({"id": "endless", "question": "1 + " * 20000, "answer": "0"}))

@@ -227,6 +227,7 @@ class Train(ShellTest):
                    "find=strict or find=lenient")
         self.fails(self.train(self.path / "lcpo", "--reward", "lcpo-exact(correct)"), "target_tokens")
         self.fails(self.train(folder, "--clip", 2), "clip")
+        self.fails(self.train(folder, "--cache-tokens", 1 << 50), "lower cache_tokens")
         self.fails(self.train(folder, "--resume"), "state.json")
         with self.problems.open("a") as file:
             file.write('{"question": "1 + 1"}\n')

@@ -15,10 +15,21 @@ Suffix read_sample(const Json& json) {
   suffix.tokens = json.at("tokens").get<std::vector<TokenId>>();
   suffix.begins = json.at("begins");
   suffix.advantage = json.at("advantage");
-  for (const Json& target : json.at("targets")) {
-    suffix.targets.push_back(
-        {target.at("context").get<int>() - suffix.begins, target.at("token").get<TokenId>()});
+  const auto add = [&](const Json& target, int row) {
+    suffix.targets.push_back({row, target.at("token").get<TokenId>()});
     suffix.old_logprobs.push_back(target.at("old_logprob"));
+  };
+  for (const Json& target : json.at("targets"))
+    add(target, target.at("context").get<int>() - suffix.begins);
+  for (const Json& closer : json.at("closers")) {
+    int row = closer.at("context").get<int>() - suffix.begins;
+    for (const Json& target : closer.at("targets")) {
+      add(target, row);
+      if (&target == &closer.at("targets").back()) break;  // no token was drawn behind it
+      suffix.asides.push_back(
+          {target.at("token").get<TokenId>(), row, target.at("context").get<int>() + 1});
+      row = suffix.length() - 1;
+    }
   }
   return suffix;
 }
@@ -33,6 +44,8 @@ void expect_recorded(DeviceKind device) {
     std::vector<Suffix> suffixes;
     for (const Json& sample : one.at("samples")) suffixes.push_back(read_sample(sample));
     const auto row = one.at("row").get<std::vector<double>>();
+    EXPECT_TRUE(std::ranges::all_of(
+        suffixes, [](const Suffix& suffix) { return suffix.asides.size() == 3; }));
     const SuffixResult found =
         suffix_backward({.decoder = *model->parts().decoder,
                          .rows = at::tensor(row).to(model->parts().device, at::kFloat).unsqueeze(0),

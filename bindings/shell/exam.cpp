@@ -12,6 +12,7 @@ namespace {
 
 struct Flags {
   ModelFlags model;
+  RoomFlags room;
   RequestFlags request;
   ProblemFlags problems;
   std::string file, out, run, html;
@@ -125,7 +126,7 @@ void exam(const Flags& flags, const CLI::App& command) {
   const auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
-  Engine engine(model, flags.model.engine_options(soft));
+  Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   ExamOptions options = exam_options(flags.request, *model, *soft, flags.samples);
   options.samples_file = flags.out;
   if (!flags.run.empty()) keep_in(flags.run, describe_run(command, *model, flags.file), options);
@@ -146,6 +147,7 @@ void add_exam(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("exam", "accuracy, tokens and intervals on a problem file");
   flags->model.add_to(*command);
+  flags->room.add_to(*command);
   command->add_option("file", flags->file, "problems: JSON lines, or one array")->required();
   command->add_option("--samples", flags->samples, "samples a problem")
       ->check(CLI::PositiveNumber)

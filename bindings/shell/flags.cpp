@@ -67,6 +67,21 @@ EngineOptions ModelFlags::engine_options(std::shared_ptr<const SoftVocab> soft) 
   return options;
 }
 
+void RoomFlags::add_to(CLI::App& app) {
+  app.add_option("--cache-tokens", cache_tokens,
+                 "positions of the cache; default: half of the card's free memory, a tenth of the "
+                 "host's (`pensive info --plan` tells)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--batch", batch, "samples that run at once; default: 256")
+      ->check(CLI::PositiveNumber);
+}
+
+EngineOptions RoomFlags::apply(EngineOptions options) const {
+  if (cache_tokens > 0) options.cache_tokens = cache_tokens;
+  if (batch > 0) options.max_live_sequences = batch;
+  return options;
+}
+
 void RequestFlags::add_to(CLI::App& app) {
   app.add_option("--system,--system-prompt", system, "the system message of the chat");
   app.add_option("-n,--max-tokens,--predict,--n-predict", max_tokens, "most tokens to decode")

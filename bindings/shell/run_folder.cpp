@@ -12,9 +12,10 @@ using Json = nlohmann::ordered_json;
 namespace files = std::filesystem;
 
 // Options that change where things go, not what is run.
-const std::set<std::string> neutral = {
-    "--help",   "--json", "--run", "--model", "--revision", "--pass",     "--majority",
-    "--tokens", "--loss", "--of",  "--check", "--html",     "--overwrite"};
+const std::set<std::string> neutral = {"--help",      "--json",         "--run",      "--model",
+                                       "--revision",  "--pass",         "--majority", "--tokens",
+                                       "--loss",      "--of",           "--check",    "--html",
+                                       "--overwrite", "--cache-tokens", "--batch"};
 
 // FNV-1a, 64 bits: tells files apart by accident, not by malice.
 std::string hash_of(const std::string& bytes) {

@@ -36,6 +36,15 @@ struct ModelFlags {
   EngineOptions engine_options(std::shared_ptr<const SoftVocab> soft) const;
 };
 
+// How much runs at once, and what it may take.
+struct RoomFlags {
+  std::int64_t cache_tokens = 0;  // 0: the engine's own choice, as is
+  int batch = 0;
+
+  void add_to(CLI::App& app);
+  EngineOptions apply(EngineOptions options) const;
+};
+
 // What `info --plan` is asked.
 struct PlanFlags {
   bool is_asked = false, trains = false;

@@ -156,7 +156,7 @@ void train(TrainFlags& flags) {
   } else {
     row = soft->add(flags.name, word(*model, *soft, flags.start));
   }
-  Engine engine(model, flags.model.engine_options(soft));
+  Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   Trainer trainer(engine, soft, row, rewards, flags.options(*model, *soft));
   catch_interrupt();
   // Before the checkpoint's row is there: rates are those of the row that training starts from.

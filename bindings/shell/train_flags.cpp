@@ -118,6 +118,10 @@ void TrainFlags::add_to(CLI::App& app) {
   request.top_p = 1.0f;
   request.top_k = 0;
   model.add_to(app);
+  room.add_to(app);
+  app.add_option("--batch-tokens", train.max_batch_tokens, "in one backward, at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("file", file, "problems, one JSON object a line")->required();
   app.add_option("-o,--out", out, "where the row goes (.safetensors)")->required();
   app.add_option("--name", name, "the row's name")->capture_default_str();

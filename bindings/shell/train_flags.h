@@ -12,6 +12,7 @@ namespace pensive::shell {
 
 struct TrainFlags {
   ModelFlags model;
+  RoomFlags room;
   RequestFlags request;
   ProblemFlags problems;
   TrainOptions train;

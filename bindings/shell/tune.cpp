@@ -13,6 +13,7 @@ namespace {
 
 struct Flags {
   ModelFlags model;
+  RoomFlags room;
   RequestFlags request;
   ProblemFlags problems;
   Target target;
@@ -49,7 +50,7 @@ class Tuning {
         problems_(problems_of(flags.file, flags)),
         model_(flags.model.load()),
         soft_(flags.model.load_soft(model_)),
-        engine_(model_, flags.model.engine_options(soft_)) {}
+        engine_(model_, flags.room.apply(flags.model.engine_options(soft_))) {}
 
   void run() {
     if (!flags_.check.empty()) checks_ = problems_of(flags_.check, flags_);
@@ -174,6 +175,7 @@ void add_tune(CLI::App& app) {
       "tune",
       "choose a guide and its settings on your problems, for a target of tokens or accuracy");
   flags->model.add_to(*command);
+  flags->room.add_to(*command);
   command->add_option("file", flags->file, "problems: JSON lines, or one array")->required();
   auto* tokens =
       command

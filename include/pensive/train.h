@@ -105,9 +105,9 @@ struct TrainOptions {
   double stop_errors = 3;
 
   std::uint64_t seed = 0;
-  // Suffix positions in one backward at most, on a CPU with padding; on a card as many as it has
-  // memory for. Lower it for less memory.
-  int max_batch_tokens = 16384;
+  // Suffix positions in one backward at most, on a CPU with padding; fewer where a card has not the
+  // memory. Twice as many take twice the memory and are hardly faster (docs/performance.md).
+  int max_batch_tokens = 4096;
 };
 
 // Also what one backward of max_batch_tokens takes, as MemoryPlan::training_bytes. It comes on top

@@ -78,8 +78,7 @@ PackedBatch pack(const std::vector<std::int64_t>& queries, const std::vector<std
 bool has_flash(const at::Tensor& queries) {
   const bool is_brief =
       queries.scalar_type() == at::kBFloat16 || queries.scalar_type() == at::kHalf;
-  const std::int64_t dim = queries.size(-1);
-  return queries.is_cuda() && is_brief && dim % 8 == 0 && dim <= 256 &&
+  return queries.is_cuda() && is_brief && suits_flash(queries.size(-1)) &&
          cuda::capability(queries.device().index()).first >= 8;
 }
 

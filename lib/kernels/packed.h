@@ -23,8 +23,9 @@ PackedBatch pack(const std::vector<std::int64_t>& queries, const std::vector<std
                  at::Device device);
 
 // Whether packed_attention() of such queries is libtorch's flash attention: bfloat16 or float16 on
-// a card from 8.0 on, head_dim a multiple of 8 and at most 256.
+// a card from 8.0 on, and a head_dim that suits it.
 bool has_flash(const at::Tensor& queries);
+constexpr bool suits_flash(std::int64_t head_dim) { return head_dim % 8 == 0 && head_dim <= 256; }
 
 // Causal attention, aligned at the end: row r of a sequence's n query rows sees the first
 // m - n + r + 1 of its m >= n keys. queries [query rows, heads, head_dim], keys, values

@@ -1,60 +1,64 @@
 // What one backward takes, before it is tried.
 #include <algorithm>
 
-#include "engine/memory.h"
+#include "kernels/packed.h"
 #include "train/steps.h"
 
 namespace pensive {
 namespace {
 
-// On a card suffixes are packed, no more at a time, behind prefixes as long as they are; the head's
-// logits have a way back of their own. Where less is free, layers are computed twice (way.cpp).
-std::int64_t packed_bytes(const Sizes& sizes, const TrainOptions& options) {
-  Config config;
-  config.layers = static_cast<int>(sizes.layers);
-  config.width = static_cast<int>(sizes.width);
-  config.inner = static_cast<int>(sizes.inner);
-  config.heads = static_cast<int>(sizes.heads);
-  config.kv_heads = static_cast<int>(sizes.kv_heads);
-  config.head_dim = static_cast<int>(sizes.head_dim);
-  const std::int64_t tokens = std::min(options.max_batch_tokens, 8192);
-  return suffix_bytes(config, sizes.scalar, tokens, tokens, false) +
-         std::min(most_logits(true), tokens * sizes.vocab) * 8;
-}
-
-// Padded suffixes: what autograd keeps of each layer, the constants before the suffixes, and the
-// widest moment on the way back.
-std::int64_t padded_bytes(const Sizes& sizes, const TrainOptions& options) {
-  const std::int64_t size = sizes.value_bytes(), wide = std::max<std::int64_t>(size, 4);
-  const std::int64_t own = sizes.heads * sizes.head_dim, keys = sizes.kv_heads * sizes.head_dim;
-  const std::int64_t tokens = options.max_batch_tokens, prefixes = 4 * tokens;
-  // Inputs of both norms, gate and up, queries and what attention gave.
-  const std::int64_t kept =
-      2 * sizes.inner + 2 * own + (sizes.has_query_key_norms ? own + 2 * keys : 0);
-  // Keys and values, own ones and those before, side by side.
-  const std::int64_t joined = (tokens + prefixes) * 2 * keys;
-  const std::int64_t layers =
-      sizes.layers *
-      ((tokens * kept + joined) * size + tokens * (2 * sizes.width * wide + 4 * (2 + sizes.heads)));
-  const std::int64_t constants = prefixes * sizes.position_bytes();
-  const std::int64_t longest =
-      std::min<std::int64_t>(sizes.positions, 2 * options.rollout.max_new_tokens);
-  const std::int64_t mask = tokens * (sizes.heads / sizes.kv_heads) * longest * size;
-  const std::int64_t widest = tokens * (6 * sizes.inner * wide + 6 * sizes.width * wide);
-  const std::int64_t logits = std::min(most_logits(false), tokens * sizes.vocab) * 6 * wide;
-  return layers + constants + mask + std::max(widest, logits);
+// Packed suffixes go behind prefixes twice as long as they are, padded ones behind prefixes four
+// times as long (plan_batches). Where less is free, batches become smaller, or layers are computed
+// twice (choose_way).
+Load load_of(const Sizes& sizes, const TrainOptions& options) {
+  const bool is_cuda = sizes.device.kind == DeviceKind::cuda;
+  Load load;
+  // Of a card from 8.0 on, which need not be there.
+  load.is_packed = is_cuda && sizes.value_bytes() == 2 && kernels::suits_flash(sizes.head_dim);
+  load.tokens = options.max_batch_tokens;
+  load.prefix_tokens = load.tokens * (load.is_packed ? 2 : 4);
+  load.longest = std::min<std::int64_t>(sizes.positions, 2 * options.rollout.max_new_tokens);
+  load.logits = most_logits(is_cuda);
+  return load;
 }
 
 }  // namespace
+
+std::int64_t backward_bytes(const Sizes& sizes, const Load& load) {
+  const bool is_cuda = sizes.device.kind == DeviceKind::cuda;
+  const std::int64_t size = sizes.value_bytes(), width = sizes.width, inner = sizes.inner;
+  const std::int64_t wide = std::max<std::int64_t>(size, 4);  // of what layers add up
+  const std::int64_t own = sizes.heads * sizes.head_dim, keys = sizes.kv_heads * sizes.head_dim;
+  const std::int64_t tokens = load.tokens, rows = tokens + load.prefix_tokens;
+  // Inputs of both norms; queries, keys and the mixed values; gate and up; what norms over heads
+  // are of; sums of the weights; keys and values, own ones and those before, side by side.
+  const std::int64_t kept =
+      2 * own + keys + 2 * inner + (sizes.has_query_key_norms ? own + 2 * keys : 0);
+  const std::int64_t layer =
+      tokens * (2 * width * wide + kept * size + 4 * (2 + sizes.heads)) + rows * 2 * keys * size;
+  // Of one layer on its way back. On a card: gradients of the above, of keys once a query head, in
+  // float32 of the queries. On a CPU: libtorch's derivatives of the gate and of the norms.
+  const std::int64_t passing =
+      is_cuda ? tokens * (3 * width * wide + (width + 4 * inner + 2 * own) * size + 4 * own) +
+                    rows * 4 * own * size
+              : tokens * 6 * wide * (inner + width);
+  const std::int64_t ends = tokens * 4 * width * wide;
+  const std::int64_t head = std::min(load.logits, tokens * sizes.vocab) * (is_cuda ? 8 : 6 * wide);
+  // Padded suffixes have copies of the keys and values before them, and a mask.
+  const std::int64_t padding =
+      load.is_packed ? 0
+                     : load.prefix_tokens * sizes.position_bytes() +
+                           tokens * (sizes.heads / sizes.kv_heads) * load.longest * size;
+  return (load.recomputes ? sizes.layers * tokens * width * wide + layer : sizes.layers * layer) +
+         passing + ends + head + padding;
+}
 
 MemoryPlan plan_memory(const std::filesystem::path& directory, const ModelOptions& model,
                        const EngineOptions& options, const TrainOptions& training,
                        const PlanOptions& plan) {
   const PlannedModel planned = planned_model(directory, model, plan);
   MemoryPlan made = plan_memory(planned, options, plan);
-  const bool is_cuda = planned.sizes.device.kind == DeviceKind::cuda;
-  made.training_bytes =
-      is_cuda ? packed_bytes(planned.sizes, training) : padded_bytes(planned.sizes, training);
+  made.training_bytes = backward_bytes(planned.sizes, load_of(planned.sizes, training));
   return made;
 }
 

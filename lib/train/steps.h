@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/access.h"
+#include "engine/memory.h"
 #include "model/decoder.h"
 #include "pensive/trace.h"
 #include "pensive/train.h"
@@ -110,17 +111,24 @@ struct SuffixSetting {
   TokenId row = 0;  // the id that is trained
   double temperature = 1;
   LossSetting loss{};
-  int max_batch_tokens = 16384;
+  int max_batch_tokens = 4096;
   std::int64_t max_logits = most_logits(false);
   Layout layout = Layout::automatic;
   Recompute recompute = Recompute::automatic;
   PagesOf pages_of{};  // asked before PrefixOf, of packed suffixes; empty: none
 };
 
-// What a backward of so many suffix tokens behind so many prefix tokens takes at most, beside
-// weights, cache and the head's chunk.
-std::int64_t suffix_bytes(const Config& config, at::ScalarType scalar, std::int64_t tokens,
-                          std::int64_t prefix_tokens, bool recomputes);
+// How large one backward is.
+struct Load {
+  std::int64_t tokens = 0;         // of suffixes, with padding
+  std::int64_t prefix_tokens = 0;  // before them
+  std::int64_t longest = 0;        // positions of the longest sample; of padded suffixes
+  std::int64_t logits = 0;         // that exist at once
+  bool is_packed = false;
+  bool recomputes = false;  // each layer is computed twice
+};
+// What it takes at most, beside weights and the engine's cache.
+std::int64_t backward_bytes(const Sizes& sizes, const Load& load);
 
 struct SuffixResult {
   std::vector<double> gradient;  // of the loss in the row [width]
@@ -149,7 +157,8 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
 // Which padded suffixes go through the model together: alike in length, at most `max_batch_tokens`
 // padded suffix positions and four times as many prefix positions, but always at least one.
 std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens);
-// Likewise of packed ones, in their order: few batches, alike in size.
+// Likewise of packed ones, in their order: few batches, alike in size. The largest batch comes
+// first: what libtorch's allocator keeps of it has room for all others.
 std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens);
 
 // Adam (arXiv 1412.6980) with decay rates .9 and .95, no weight decay, on float32 values.

@@ -2,51 +2,53 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/memory.h"
 #include "kernels/packed.h"
 #include "train/batch.h"
 
 namespace pensive {
 namespace {
 
-// More fill an H100 no better; fewer leave it idle.
-constexpr int enough_tokens = 8192, least_tokens = 2048;
+constexpr int least_tokens = 2048;  // fewer leave an H100 idle
 
 std::int64_t sum_of(std::span<const Suffix> suffixes, int (*of)(const Suffix&)) {
   return std::accumulate(suffixes.begin(), suffixes.end(), std::int64_t{0},
                          [&](std::int64_t sum, const Suffix& suffix) { return sum + of(suffix); });
 }
 
-// The most tokens whose backward fits `room` bytes, where `prefixes` come before a token.
-std::int64_t fitting(const SuffixSetting& setting, double prefixes, bool recomputes,
-                     std::int64_t room) {
-  constexpr std::int64_t sample = 1024;
-  const std::int64_t bytes =
-      suffix_bytes(setting.decoder.config(), setting.rows.scalar_type(), sample,
-                   static_cast<std::int64_t>(prefixes * sample), recomputes);
-  return std::max<std::int64_t>(0, room) * sample / bytes;
+// Like `all`, whose tokens have prefixes in proportion, but of so many tokens.
+Load part_of(Load all, std::int64_t tokens) {
+  all.prefix_tokens =
+      static_cast<std::int64_t>(static_cast<double>(all.prefix_tokens) /
+                                static_cast<double>(all.tokens) * static_cast<double>(tokens));
+  all.tokens = tokens;
+  return all;
+}
+
+// The most tokens, up to `most`, whose backward fits `room` bytes.
+std::int64_t fitting(const Sizes& sizes, const Load& all, std::int64_t most, std::int64_t room) {
+  std::int64_t fits = 0, too_many = most + 1;
+  while (fits + 1 < too_many) {
+    const std::int64_t middle = (fits + too_many) / 2;
+    (backward_bytes(sizes, part_of(all, middle)) <= room ? fits : too_many) = middle;
+  }
+  return fits;
+}
+
+// All suffixes together.
+Load load_of(std::span<const Suffix> suffixes, const SuffixSetting& setting, const Way& way) {
+  Load all;
+  all.tokens = sum_of(suffixes, [](const Suffix& s) { return s.length(); });
+  all.prefix_tokens = sum_of(suffixes, [](const Suffix& s) { return s.begins; });
+  for (const Suffix& suffix : suffixes)
+    all.longest = std::max<std::int64_t>(all.longest, suffix.begins + suffix.length());
+  all.logits = setting.max_logits;
+  all.is_packed = way.is_packed;
+  all.recomputes = way.recomputes;
+  return all;
 }
 
 }  // namespace
-
-std::int64_t suffix_bytes(const Config& config, at::ScalarType scalar, std::int64_t tokens,
-                          std::int64_t prefix_tokens, bool recomputes) {
-  const auto each = static_cast<std::int64_t>(at::elementSize(scalar));
-  const std::int64_t wide = std::max<std::int64_t>(each, 4);  // of what layers add up
-  const std::int64_t width = config.width, inner = config.inner;
-  const std::int64_t own = std::int64_t{config.heads} * config.head_dim;
-  const std::int64_t keys = std::int64_t{config.kv_heads} * config.head_dim;
-  const std::int64_t rows = tokens + prefix_tokens;
-  // Inputs of both norms; queries, keys and the mixed values; gate and up; sums of the weights.
-  const std::int64_t layer = tokens * (wide * 2 * width + each * (2 * own + keys + 2 * inner)) +
-                             each * rows * 2 * keys + 4 * tokens * config.heads;
-  // Of one layer on its way back: gradients of the above, of keys once a query head, in float32 of
-  // the queries.
-  const std::int64_t passing = tokens * (wide * 3 * width + each * (width + 4 * inner + 2 * own)) +
-                               each * rows * 4 * own + 4 * tokens * own;
-  const std::int64_t ends = wide * tokens * 4 * width;
-  return (recomputes ? config.layers * wide * tokens * width + layer : config.layers * layer) +
-         passing + ends;
-}
 
 Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                std::optional<std::int64_t> free_bytes) {
@@ -57,22 +59,21 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
     way.is_packed = kernels::has_flash(at::empty({0, 1, config.head_dim}, setting.rows.options()));
   way.recomputes = setting.recompute == Recompute::always;
   way.batch_tokens = setting.max_batch_tokens;
-  if (way.is_packed) way.batch_tokens = std::min(way.batch_tokens, enough_tokens);
-  const std::int64_t tokens = sum_of(suffixes, [](const Suffix& s) { return s.length(); });
-  if (!free_bytes || tokens == 0 || setting.recompute != Recompute::automatic) return way;
+  Load all = load_of(suffixes, setting, way);
+  if (!free_bytes || all.tokens == 0 || setting.recompute != Recompute::automatic) return way;
 
-  const double prefixes =
-      static_cast<double>(sum_of(suffixes, [](const Suffix& s) { return s.begins; })) /
-      static_cast<double>(tokens);
+  const Device device{setting.rows.is_cuda() ? DeviceKind::cuda : DeviceKind::cpu};
+  const Sizes sizes = sizes_of(config, setting.rows.scalar_type(), device);
+  const std::int64_t room = *free_bytes / 10 * 9;
+  const std::int64_t wanted = std::min<std::int64_t>(way.batch_tokens, all.tokens);
   std::int64_t longest = 0;
   for (const Suffix& suffix : suffixes) longest = std::max<std::int64_t>(longest, suffix.length());
-  const std::int64_t head = setting.max_logits * 8, room = *free_bytes / 10 * 9 - head;
-  const std::int64_t wanted = std::min<std::int64_t>(way.batch_tokens, tokens);
-  std::int64_t fits = fitting(setting, prefixes, false, room);
+  const std::int64_t most = std::max(wanted, longest);
+  std::int64_t fits = fitting(sizes, all, most, room);
   // A suffix goes through whole; below so many tokens computing twice costs less than an idle card.
   if (fits < std::max(longest, std::min<std::int64_t>(wanted, least_tokens))) {
-    way.recomputes = true;
-    fits = fitting(setting, prefixes, true, room);
+    way.recomputes = all.recomputes = true;
+    fits = fitting(sizes, all, most, room);
   }
   way.batch_tokens =
       static_cast<int>(std::clamp<std::int64_t>(fits, 1, std::max(1, way.batch_tokens)));
@@ -121,6 +122,11 @@ std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int m
     batches.back().push_back(s);
     tokens += length;
   }
+  const auto size = [&](const std::vector<int>& batch) {
+    return std::accumulate(batch.begin(), batch.end(), std::int64_t{0},
+                           [&](std::int64_t sum, int s) { return sum + suffixes[s].length(); });
+  };
+  std::ranges::stable_sort(batches, std::ranges::greater(), size);
   return batches;
 }
 

@@ -65,7 +65,7 @@ class Trainer:
         max_row_distance: float = 0.0,
         stop_errors: float = 3.0,
         seed: int = 0,
-        max_batch_tokens: int = 16384,
+        max_batch_tokens: int = 4096,
     ) -> None: ...
     def step(self, problems: list[Problem]) -> TrainReport: ...
     @property
