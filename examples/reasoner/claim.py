@@ -38,7 +38,7 @@ def train(args, seed):
     out = args.folder / f"row-{seed}.safetensors"
     if not out.exists():
         call = [args.command, "train", args.model / "problems/train.jsonl", "-m", args.model, "--system", "brief", "--out", out,
-                "--name", NAME, "--start", "Wait", "--steps", args.steps, "--prompts", 24, "--group", 8, "--lr", .03,
+                "--name", NAME, "--start", "Wait", "--steps", args.steps, "--prompts", 24, "--group", 8, "--lr", args.lr,
                 "--branch", "soft-token", "--temp", 1, "--max-tokens", 900, "--device", args.train_device, "--precision",
                 "float32", "--seed", seed, "--log", args.folder / f"train-{seed}.jsonl"]
         with (args.folder / f"train-{seed}.log").open("w") as log:
@@ -71,9 +71,11 @@ def best_fixed(logs):
     found = [line["fixed"] for line in lines if "fixed" in line]
     if not found:
         return SHIPPED_BEST
-    best = max(found, key=lambda figure: (figure["dev"], -figure["tokens"]))
-    if "|" in best["name"]:
-        raise SystemExit(f"no guide says {best['name']!r}")
+    found.sort(key=lambda figure: (-figure["dev"], figure["tokens"]))
+    # markers in turn are no guide's text, and the command takes a forced <answer> for the end of the thinking
+    best = next(figure for figure in found if "|" not in figure["name"] and "<answer>" not in figure["name"])
+    if best != found[0]:
+        print(f"no guide says {found[0]['name']!r} ({found[0]['dev']:.3f} on dev): {best['name']!r} is taken ({best['dev']:.3f})", file=sys.stderr)
     text = best["name"].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'continue:with="{text}",times={best["times"]}'
 
@@ -208,6 +210,7 @@ def main():
     sit.add_argument("--folder", type=pathlib.Path, required=True)
     sit.add_argument("--seeds", type=int, default=5)
     sit.add_argument("--steps", type=int, default=120)
+    sit.add_argument("--lr", type=float, default=.03)
     sit.add_argument("--train-device", default="cpu")
     sit.add_argument("--rows", action="store_true", help="only train the rows")
     sit.add_argument("--scan", type=pathlib.Path, nargs="*", default=[], help="logs of make.py check --part scan")
