@@ -61,8 +61,15 @@ void Bench::invariant(const Shape& shape) {
 void Bench::profile(const Shape& shape, double copy_bytes_per_second) {
   Steps steps(shape);
   steps.compute_in(options_.arithmetic);
-  for (const auto& [batch, context] :
-       {std::pair{1, 512}, {8, 512}, {64, 512}, {512, 384}, {1, 8192}}) {
+  for (const auto& [batch, context] : {std::pair{1, 512},
+                                       {8, 512},
+                                       {16, 512},
+                                       {32, 512},
+                                       {64, 512},
+                                       {256, 512},
+                                       {512, 384},
+                                       {1, 8192},
+                                       {64, 8192}}) {
     for (const Steps::Part& part : steps.profile(batch, context)) {
       if (part.us == 0) continue;
       print(fmt::format(

@@ -239,9 +239,11 @@ class Decoder {
   int qkv_width() const { return (model_.heads + 2 * model_.kv_heads) * model_.head_dim; }
 
   // Whether our own products are the fastest, which read each weight once.
+  static constexpr int few_tile_rows = 16;
   bool is_few(int rows, Way way) const {
-    return rows <= 8 && (takes_tiles(model_.width, model_.scalar, way) ||
-                         takes_product(rows, model_.width, model_.scalar));
+    return takes_tiles(model_.width, model_.scalar, way)
+               ? rows <= few_tile_rows
+               : takes_product(rows, model_.width, model_.scalar);
   }
 
   // Tensor cores for the products that take long; norms for themselves before them, since too many

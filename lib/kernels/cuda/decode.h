@@ -63,7 +63,7 @@ __host__ __device__
   int even = (length + most_splits * unit - 1) / (most_splits * unit) * unit;
   return even > wanted ? even : wanted;
 }
-constexpr int own_team = 4;  // where there are clusters
+constexpr int own_team = 2;  // where there are clusters
 
 // Where launches go, and what the card there can do.
 struct Way {
