@@ -16,7 +16,7 @@ void expect_naive(const AttentionShape& shape, const std::vector<Part>& parts,
 }
 
 TEST(PagedAttention, EqualsTheNaiveOneForEveryGroupAndWidth) {
-  at::manual_seed(1);
+  seed(1);
   for (at::ScalarType scalar : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
     for (int group = 1; group <= 8; ++group) {
       expect_naive({2 * group, 2, 32, 16}, {{17, 1}, {40, 5}, {1, 1}}, scalar);
@@ -28,7 +28,7 @@ TEST(PagedAttention, EqualsTheNaiveOneForEveryGroupAndWidth) {
 }
 
 TEST(PagedAttention, EqualsTheNaiveOneForOddLengthsAndPages) {
-  at::manual_seed(2);
+  seed(2);
   for (int page_tokens : {1, 3, 16, 64}) {
     expect_naive({3, 3, 16, page_tokens}, {{1, 1}, {700, 3}, {31, 31}, {32, 1}, {65, 2}},
                  at::kFloat);
@@ -50,7 +50,7 @@ AttentionCase piece(const AttentionCase& made, std::size_t s, int first, int cou
 }
 
 TEST(PagedAttention, GivesTheSameBitsAloneBatchedChunkedAndDecoded) {
-  at::manual_seed(3);
+  seed(3);
   std::vector<Part> parts{{150, 1}, {90, 90}, {333, 40}, {16, 1}, {17, 17}, {600, 2}};
   for (AttentionShape shape : {AttentionShape{6, 2, 32, 16}, AttentionShape{9, 3, 64, 16}}) {
     for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
@@ -74,7 +74,7 @@ TEST(PagedAttention, GivesTheSameBitsAloneBatchedChunkedAndDecoded) {
 }
 
 TEST(PagedAttention, GivesTheSameBitsOnAnyNumberOfThreads) {
-  at::manual_seed(4);
+  seed(4);
   AttentionCase made = attention_case({6, 2, 32, 16}, {{150, 1}, {500, 300}, {90, 1}}, at::kFloat);
   int threads = at::get_num_threads();
   at::Tensor many = attend(made);
@@ -85,7 +85,7 @@ TEST(PagedAttention, GivesTheSameBitsOnAnyNumberOfThreads) {
 }
 
 TEST(PagedAttention, TakesQueriesThatAreASliceOfAWiderProduct) {
-  at::manual_seed(5);
+  seed(5);
   AttentionCase made = attention_case({6, 2, 32, 16}, {{40, 10}}, at::kFloat);
   at::Tensor whole = attend(made);
   at::Tensor wide = at::zeros({10, 10 * 32});
@@ -97,7 +97,7 @@ TEST(PagedAttention, TakesQueriesThatAreASliceOfAWiderProduct) {
 }
 
 TEST(PagedAttention, LargeScoresDoNotOverflow) {
-  at::manual_seed(6);
+  seed(6);
   AttentionCase made = attention_case({2, 2, 32, 16}, {{50, 3}}, at::kFloat);
   made.scale = 300;
   EXPECT_LT(error(attend(made), naive_attention(made)), 1e-3);
@@ -122,7 +122,7 @@ TEST(PagedAttention, RefusesWhatDoesNotFit) {
 }
 
 TEST(WritePages, PutsEveryRowInItsSlotAndNothingElse) {
-  at::manual_seed(7);
+  seed(7);
   for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
     at::Tensor wide = random({5, 4 * 12}, scalar);
     at::Tensor keys = wide.narrow(1, 0, 24).view({5, 2, 12});

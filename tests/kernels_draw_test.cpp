@@ -91,7 +91,7 @@ void expect_distribution(const at::Tensor& logits, DrawRow row, const char* name
 }
 
 TEST(Draw, FollowsTheDistribution) {
-  at::manual_seed(1);
+  seed(1);
   for (at::ScalarType scalar : {at::kFloat, at::kDouble}) {
     at::Tensor logits = random({33}, scalar) * 2;
     DrawRow row;
@@ -140,7 +140,7 @@ TEST(Draw, TakesEveryFiniteTemperature) {
 }
 
 TEST(Draw, CutsAsSortingDoesWithTies) {
-  at::manual_seed(2);
+  seed(2);
   for (int trial = 0; trial < 300; ++trial) {
     int vocab = 2 + trial % 50;
     at::Tensor logits = at::randint(-4, 4, {vocab}, at::kFloat) * 0.7;  // many ties
@@ -158,7 +158,7 @@ TEST(Draw, CutsAsSortingDoesWithTies) {
 }
 
 TEST(Draw, ReportsRawLogprobsAndEntropyWhateverIsBiased) {
-  at::manual_seed(3);
+  seed(3);
   for (int vocab : {1, 5, 33, 500, 49152}) {
     at::Tensor logits = at::randn({vocab}) * 3;
     at::Tensor exact = at::log_softmax(logits.to(at::kDouble), 0);
@@ -183,7 +183,7 @@ TEST(Draw, ReportsRawLogprobsAndEntropyWhateverIsBiased) {
 }
 
 TEST(Draw, ListsTheLikeliestWhateverIsBiased) {
-  at::manual_seed(5);
+  seed(5);
   for (at::ScalarType scalar : {at::kFloat, at::kDouble})
     for (int vocab : {1, 5, 33, 500}) {
       at::Tensor logits = at::randint(-9, 9, {vocab}, scalar);  // ties
@@ -233,7 +233,7 @@ TEST(Draw, GreedyTakesTheLargestAndOfEqualsTheFirst) {
 }
 
 TEST(Draw, DependsOnItsKeyAndNothingElse) {
-  at::manual_seed(4);
+  seed(4);
   at::Tensor logits = at::randn({64, 211});
   std::vector<DrawRow> rows(64);
   for (int i = 0; i < 64; ++i) {

@@ -63,7 +63,7 @@ at::Tensor naive(const PackedCase& made, const at::Tensor& queries, const at::Te
 const std::vector<Part> uneven = {{7, 7}, {33, 5}, {1, 1}, {70, 69}, {64, 1}, {19, 2}};
 
 TEST(PackedAttention, EqualsTheNaiveOne) {
-  at::manual_seed(3);
+  seed(3);
   for (const auto& [heads, kv_heads, dim] :
        {std::tuple(6, 2, 64), std::tuple(4, 4, 80), std::tuple(8, 1, 24)}) {
     PackedCase made = packed_case({heads, kv_heads, dim, 16}, uneven, at::kDouble);
@@ -82,7 +82,7 @@ TEST(PackedAttention, EqualsTheNaiveOne) {
 }
 
 TEST(PackedAttention, TakesRowsThatLieApart) {
-  at::manual_seed(4);
+  seed(4);
   PackedCase made = packed_case({6, 2, 32, 16}, uneven, at::kFloat);
   const std::int64_t rows = made.queries.size(0);
   at::Tensor wide = random({rows, 10, 32}, at::kFloat);
@@ -144,7 +144,7 @@ void expect_token_logprobs(std::int64_t vocab, double temperature, at::ScalarTyp
 }
 
 TEST(TokenLogprobs, EqualLogSoftmaxAndItsGradient) {
-  at::manual_seed(5);
+  seed(5);
   for (const std::int64_t vocab : {1, 7, 50, 1003})
     for (const double temperature : {1.0, 0.7}) {
       expect_token_logprobs(vocab, temperature, at::kDouble, at::kCPU, 1e-13);
@@ -153,7 +153,7 @@ TEST(TokenLogprobs, EqualLogSoftmaxAndItsGradient) {
 }
 
 TEST(AddLinear, IsASumAndAProduct) {
-  at::manual_seed(6);
+  seed(6);
   const at::Tensor x = random({5, 8}, at::kDouble), y = random({5, 12}, at::kDouble);
   const at::Tensor weight = random({8, 12}, at::kDouble), bias = random({8}, at::kDouble);
   EXPECT_LT(

@@ -24,7 +24,7 @@ const Shape shapes[] = {{320, 192},  {1024, 192}, {192, 512}, {33, 192},  {960, 
                         {576, 1536}, {7, 5},      {1, 1},     {100, 259}, {65, 1000}};
 
 TEST(Linear, EqualsTheNaiveProductInBothArithmetics) {
-  at::manual_seed(1);
+  seed(1);
   for (at::ScalarType scalar : all_types) {
     for (Shape shape : shapes) {
       for (int64_t rows : {1, 3, 4, 17, 70}) {
@@ -44,7 +44,7 @@ TEST(Linear, EqualsTheNaiveProductInBothArithmetics) {
 }
 
 TEST(Linear, RowInvariantRowsHaveTheSameBitsInAnyCompany) {
-  at::manual_seed(2);
+  seed(2);
   int threads = at::get_num_threads();
   for (at::ScalarType scalar : all_types) {
     for (Shape shape : {Shape{320, 192},
@@ -80,7 +80,7 @@ TEST(Linear, RowInvariantRowsHaveTheSameBitsInAnyCompany) {
 }
 
 TEST(Linear, WideSumsAreNotRounded) {
-  at::manual_seed(4);
+  seed(4);
   for (at::ScalarType scalar : all_types) {
     for (Shape shape : {Shape{320, 192}, {33, 192}, {100, 259}}) {
       for (int64_t rows : {0, 1, 3, 70}) {
@@ -146,7 +146,7 @@ void expect_twins(const at::Tensor& x, at::ScalarType scalar, F run) {
 }
 
 TEST(RmsNorm, EqualsTheNaiveOne) {
-  at::manual_seed(3);
+  seed(3);
   for (at::ScalarType scalar : all_types) {
     for (int64_t width : {1, 7, 16, 32, 100, 192, 577}) {
       at::Tensor x = random({9, width}, scalar) * 3, weight = random({width}, scalar);
@@ -165,7 +165,7 @@ TEST(RmsNorm, EqualsTheNaiveOne) {
 }
 
 TEST(SiluMul, EqualsTheNaiveOneAlsoFarOut) {
-  at::manual_seed(4);
+  seed(4);
   for (at::ScalarType scalar : all_types) {
     for (int64_t inner : {1, 5, 16, 48, 513}) {
       at::Tensor x = random({6, 2 * inner}, scalar) * 5;
@@ -183,7 +183,7 @@ TEST(SiluMul, EqualsTheNaiveOneAlsoFarOut) {
 }
 
 TEST(Rotate, EqualsComplexMultiplication) {
-  at::manual_seed(5);
+  seed(5);
   for (at::ScalarType scalar : all_types) {
     at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
     for (int64_t dim : {2, 16, 20, 64}) {
@@ -235,7 +235,7 @@ TEST(Twins, GradientsEqualThoseOfThePlainFormulas) {
 }
 
 TEST(Twins, LinearHasGradientsInBothArithmetics) {
-  at::manual_seed(6);
+  seed(6);
   at::Tensor weight = random({33, 20}, at::kDouble), bias = random({33}, at::kDouble);
   for (auto arithmetic : {Arithmetic::fast, Arithmetic::row_invariant}) {
     at::Tensor x = random({19, 20}, at::kDouble).requires_grad_(true);
@@ -281,7 +281,7 @@ std::vector<const Loops*> all_copies() {
 // Every half there is, times numbers that make subnormal, normal, infinite and halfway ones: whole
 // vectors and single values round as libtorch does. A rotation by no angle is such a product.
 TEST(Loops, HalvesRoundAsLibtorchRoundsThem) {
-  at::manual_seed(8);
+  seed(8);
   const at::Tensor bits = at::arange(1 << 16, at::kInt).to(at::kShort);
   const at::Tensor halves = bits.view(at::kHalf);
   for (const int64_t half_dim : {64, 3}) {
@@ -309,7 +309,7 @@ TEST(Loops, HalvesRoundAsLibtorchRoundsThem) {
 
 // Each copy of the loops, against the widest.
 TEST(Loops, EveryWidthComputesTheSame) {
-  at::manual_seed(7);
+  seed(7);
   const std::vector<const Loops*> copies = all_copies();
   AttentionCase made = attention_case({6, 2, 40, 16}, {{150, 70}}, at::kFloat);
   at::Tensor expected = naive_attention(made);

@@ -35,7 +35,7 @@ std::vector<std::byte> bytes_of(const at::Tensor& values, std::size_t shift) {
 }
 
 TEST_P(UploadTo, EqualsAPlainCopy) {
-  at::manual_seed(4);
+  seed(4);
   for (const std::int64_t piece : {8, 56, 4096, 1 << 20}) {
     Upload upload(device_, piece);
     for (const at::ScalarType stored : all_types)

@@ -10,6 +10,11 @@ ctest --test-dir "$build" --output-on-failure --no-tests=error
 [[ $all == 1 ]] || exit 0
 
 PENSIVE_LONG=1 ctest --test-dir "$build" --output-on-failure -R '^(engine_test|shell|shell_train)$'
+for _ in 1 2 3; do
+  seed=$RANDOM  # other random inputs each time
+  echo "PENSIVE_SEED=$seed"
+  PENSIVE_SEED=$seed ctest --test-dir "$build" --output-on-failure -R '^kernels_test$'
+done
 tests/smollm2.sh
 PENSIVE_SMOLLM2=$PWD/.setup/smollm2 ctest --test-dir "$build" --output-on-failure -R '^(text|model|engine)_test$'
 
