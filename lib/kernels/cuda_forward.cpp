@@ -27,6 +27,7 @@ class CudaRows final : public RowForward {
   DecodeModel model_;
   void* decoder_;
   at::Tensor workspace_;  // grows; bytes, zero at first
+  cuda::Parcel sent_;
 };
 
 CudaRows::~CudaRows() {
@@ -72,9 +73,9 @@ void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden)
     described.push_back({row.embedding, row.position, at, -1, 0});
     longest = std::max(longest, row.position + 1);
   }
-  cuda::Parcel sent;
-  const std::size_t rows_at = sent.add(described), tables_at = sent.add(tables);
-  const at::Tensor block = at::from_blob(sent.data(), {static_cast<std::int64_t>(sent.size())},
+  sent_.clear();
+  const std::size_t rows_at = sent_.add(described), tables_at = sent_.add(tables);
+  const at::Tensor block = at::from_blob(sent_.data(), {static_cast<std::int64_t>(sent_.size())},
                                          at::TensorOptions(at::kByte))
                                .to(device);
   const auto count = static_cast<std::int32_t>(rows.size());
