@@ -47,6 +47,10 @@ def goal_of(line):
     if "goal" in line:
         return line["goal"]
     shape = line.get("shape", "")
+    if line.get("model", "").startswith("r1") and "-engine" in line["file"]:
+        if "guides" in line["case"] and shape.startswith("batch 1;") and line.get("unit") == "tokens/s over none":
+            return "P6"
+        return "P7" if line["case"] == "fork" else None
     if line.get("case") != "decode share" or not line.get("graphs", True) or not shape.startswith("r1"):
         return None
     if "batch 1, context 64 " in shape:
@@ -65,6 +69,8 @@ def number(value):
 
 def figure(line):
     unit = line.get("unit", "")
+    if unit == "tokens/s over none":
+        return f"{line['median']:.4f} of the rate without ({line['low']:.4f} to {line['high']:.4f}, n = {line['n']})"
     text = number(line.get("median")) + (f" {unit}" if unit else "")
     low, high = line.get("low"), line.get("high")
     if line.get("n", 1) > 1 and low is not None and "ratio" not in line:
