@@ -205,9 +205,9 @@ void Bench::overlap(const Shape& shape, int batch) {
     const double alone = seconds_of(device, backward);
     std::atomic<bool> is_over = false;
     double together = 0;
-    std::thread other;
+    std::jthread other;
     const auto begin = [&] {
-      other = std::thread([&] {
+      other = std::jthread([&] {
         streams.exchangeStream(streams.getNewStream(device, 0));
         together = seconds_of(device, backward);
         is_over = true;

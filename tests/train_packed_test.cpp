@@ -111,6 +111,26 @@ TEST(PackedSuffixes, GoAsTheMemoryAllows) {
   EXPECT_FALSE(choose_way(setting, suffixes, needs(500, false)).recomputes);
 }
 
+// Room is reckoned for them as they are padded.
+TEST(PackedSuffixes, PaddedOnesGoTogetherWhereThereIsRoom) {
+  const Decoder decoder = tiny_decoder(at::kFloat);
+  SuffixSetting setting = setting_of(decoder, tiny_rows(at::kFloat));
+  setting.layout = Layout::padded;
+  std::vector<Suffix> suffixes(2);
+  suffixes[0].tokens.resize(100);
+  suffixes[1].tokens.resize(150);
+  suffixes[1].begins = 55;
+  const auto batches = [&](std::int64_t free_bytes) {
+    return plan_batches(suffixes, choose_way(setting, suffixes, free_bytes).batch_tokens).size();
+  };
+  EXPECT_EQ(batches(1ll << 40), 1u);
+  const Sizes sizes = sizes_of(tiny_config(), at::kFloat, {DeviceKind::cpu});
+  const Load both{
+      .tokens = 200, .prefix_tokens = 110, .longest = 150, .logits = setting.max_logits};
+  EXPECT_EQ(batches(backward_bytes(sizes, both) * 10 / 9 + 16), 1u);
+  EXPECT_EQ(batches(0), 2u);
+}
+
 // Pages in any order, one of them shared; where one's are gone all are asked for otherwise.
 TEST(PackedSuffixes, TakesPrefixesFromPages) {
   constexpr int page_tokens = 4;

@@ -35,11 +35,19 @@ std::int64_t fitting(const Sizes& sizes, const Load& all, std::int64_t most, std
   return fits;
 }
 
+// The most of what `of` gives, for each of them.
+std::int64_t padded(std::span<const Suffix> suffixes, int (*of)(const Suffix&)) {
+  int most = 0;
+  for (const Suffix& suffix : suffixes) most = std::max(most, of(suffix));
+  return most * std::ssize(suffixes);
+}
+
 // All suffixes together.
 Load load_of(std::span<const Suffix> suffixes, const SuffixSetting& setting, const Way& way) {
+  const auto all_of = way.is_packed ? sum_of : padded;
   Load all;
-  all.tokens = sum_of(suffixes, [](const Suffix& s) { return s.length(); });
-  all.prefix_tokens = sum_of(suffixes, [](const Suffix& s) { return s.begins; });
+  all.tokens = all_of(suffixes, [](const Suffix& s) { return s.length(); });
+  all.prefix_tokens = all_of(suffixes, [](const Suffix& s) { return s.begins; });
   for (const Suffix& suffix : suffixes)
     all.longest = std::max<std::int64_t>(all.longest, suffix.begins + suffix.length());
   all.logits = setting.max_logits;
