@@ -13,21 +13,22 @@ namespace pensive::bench {
 void Bench::grid(const Shape& shape, double copy_bytes_per_second) {
   constexpr int repetitions = 20;
   Steps steps(shape);
+  const auto measure = [&](const char* name, int batch, int context, kernels::OneRow one_row) {
+    const std::string cell = fmt::format(R"("case":"{}","shape":"{}","batch":{},"context":{})",
+                                         name, shape.name, batch, context);
+    steps.compute_one_row(one_row);
+    const std::optional<Spread> us = steps.time(batch, context, repetitions);
+    if (!us) return print(fmt::format(R"({{{},"fits":false}})", cell));
+    const double limit_us = steps.bytes(batch, context) / copy_bytes_per_second * 1e6;
+    print(fmt::format(
+        R"({{{},"us":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"tokens_per_s":{:.0f},"limit_us":{:.1f},"share":{:.3f},"copy_TB_per_s":{:.3f}}})",
+        cell, us->median, us->low, us->high, repetitions, batch * 1e6 / us->median, limit_us,
+        limit_us / us->median, copy_bytes_per_second / 1e12));
+  };
   for (const int context : {512, 8192, 32768}) {
-    for (int batch = 1; batch <= 256; batch *= 2) {
-      const std::string cell = fmt::format(R"("case":"step","shape":"{}","batch":{},"context":{})",
-                                           shape.name, batch, context);
-      const std::optional<Spread> us = steps.time(batch, context, repetitions);
-      if (!us) {
-        print(fmt::format(R"({{{},"fits":false}})", cell));
-        continue;
-      }
-      const double limit_us = steps.bytes(batch, context) / copy_bytes_per_second * 1e6;
-      print(fmt::format(
-          R"({{{},"us":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"tokens_per_s":{:.0f},"limit_us":{:.1f},"share":{:.3f},"copy_TB_per_s":{:.3f}}})",
-          cell, us->median, us->low, us->high, repetitions, batch * 1e6 / us->median, limit_us,
-          limit_us / us->median, copy_bytes_per_second / 1e12));
-    }
+    measure("step by one kernel", 1, context, kernels::OneRow::stays);
+    for (int batch = 1; batch <= 256; batch *= 2)
+      measure("step", batch, context, kernels::OneRow::chain);
   }
 }
 

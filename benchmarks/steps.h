@@ -33,6 +33,7 @@ class Steps {
   void compute_in(Arithmetic arithmetic) {
     model_.is_invariant = arithmetic == Arithmetic::row_invariant;
   }
+  void compute_one_row(kernels::OneRow one_row) { model_.one_row = one_row; }
   // Microseconds of a step, its copies to the card and back included. Nothing where the card has
   // not enough memory.
   std::optional<Spread> time(int batch, int context, int repetitions);

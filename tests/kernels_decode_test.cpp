@@ -29,10 +29,18 @@ class Decode : public OnCard {
       filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
   }
 
-  // Greedy draws that tell the logprobs of many tokens; three times, so that the third is a graph.
+  // One row alone both ways that there are.
   void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar) {
+    expect_equal(shape, positions, scalar, OneRow::chain);
+    if (positions.size() == 1) expect_equal(shape, positions, scalar, OneRow::stays);
+  }
+
+  // Greedy draws that tell the logprobs of many tokens; three times, so that the third is a graph.
+  void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar,
+                    OneRow one_row) {
     const int pages = pages_for(shape, positions);
     DecodeModel model = random_model(shape, pages, scalar);
+    model.one_row = one_row;
     DecodeModel moved = on(model, card_);
     const Rows rows = random_rows(shape, positions, pages, scalar);
     std::vector<DrawRow> wishes(positions.size());
@@ -131,6 +139,18 @@ TEST_F(Decode, EqualsForEveryHeadAndGroup) {
       for (int group = 1; group <= 8; ++group)
         expect_equal({.heads = 2 * group, .head_dim = head_dim, .has_biases = group % 2 == 0},
                      {0, 77, 128, 700 + 100 * group}, scalar);
+}
+
+TEST_F(Decode, OneRowEqualsForEveryHeadGroupAndLength) {
+  // A stretch alone, a few that every block joins, and many.
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {
+    for (const int head_dim : {64, 80, 96, 128})
+      for (const int group : {1, 3, 6, 8, 9})
+        expect_equal({.heads = 2 * group, .head_dim = head_dim, .has_biases = group % 2 == 0},
+                     {70 * group + head_dim}, scalar);
+    for (const int position : {0, 63, 64, 511, 512, 2047, 2048, 3999})
+      expect_equal({.heads = 6, .head_dim = 64, .has_norms = true}, {position}, scalar);
+  }
 }
 
 TEST_F(Decode, EqualsInLongRowsAndCompany) {

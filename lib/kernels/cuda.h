@@ -75,6 +75,11 @@ struct CudaLayer {
   void *key_pages, *value_pages;       // [pages, page_tokens, kv_heads, head_dim]
 };
 
+// How a step of one row is computed: by the chain of kernels that larger steps take, or by one
+// kernel that stays, where the card (9.0) and the model allow it. Nobody asks for that but the
+// benchmark and tests: as it stands it has not run on a card (docs/performance.md).
+enum class OneRow : std::int32_t { chain, stays };
+
 // A model and its cache, for decode steps.
 struct CudaModel {
   std::int32_t layers, width, inner, heads, kv_heads, head_dim, vocab, page_tokens;
@@ -86,6 +91,7 @@ struct CudaModel {
   const void* final_norm;        // [width]
   const void* head;              // [vocab, width]
   const CudaLayer* host_layers;  // [layers], copied
+  OneRow one_row;
 };
 
 // One row of a step: the newest token of a sequence.

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda.h"
 #include "kernels/kernels.h"
 
 namespace pensive::kernels {
@@ -33,6 +34,7 @@ struct DecodeModel {
   at::Tensor final_norm;      // [width]
   at::Tensor head;            // [vocab, width]
   std::vector<DecodeLayer> layers;
+  OneRow one_row = OneRow::chain;
 };
 
 // One row of a step: the newest token of a sequence whose pages reach at least as far.

@@ -57,6 +57,7 @@ void* make_decoder(const DecodeModel& model, int most_rows) {
   made.final_norm = pointer(model.final_norm);
   made.head = pointer(model.head);
   made.host_layers = layers.data();
+  made.one_row = model.one_row;
   const c10::DeviceGuard guard(model.head.device());
   void* decoder = nullptr;
   check(table().make_decoder(made, model.head.device().index(), &decoder), "decode");

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/graphs.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/one_row.h"
 
 namespace pensive::kernels {
 namespace {
@@ -16,14 +17,6 @@ cudaDataType_t cublas_type(Scalar scalar) {
   if (scalar == Scalar::float32) return CUDA_R_32F;
   return scalar == Scalar::bfloat16 ? CUDA_R_16BF : CUDA_R_16F;
 }
-
-// Errors of launches, the first of which counts.
-struct Errors {
-  int first = 0;
-  void operator+=(int error) {
-    if (first == 0) first = error;
-  }
-};
 
 class Decoder {
  public:
@@ -52,7 +45,7 @@ class Decoder {
     if (model_.is_invariant) return cudaSuccess;
     if (cublasCreate(&cublas_) != CUBLAS_STATUS_SUCCESS) return cudaErrorInitializationError;
     cublasSetMathMode(cublas_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-    return cudaSuccess;
+    return staying_.plan(model_, capability_, device_);
   }
 
   const CudaModel& model() const { return model_; }
@@ -207,12 +200,15 @@ class Decoder {
                   size.team > 0 && capability_ >= 90 ? size.near_percent() : -1};
     const Step step{size, places_, room, way, false};
     Errors errors;
+    const bool stays = staying_.is_there() && size.rows == 1 && only_ == everything;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
-    if (wants(StepPart::embed)) {
+    if (!stays && wants(StepPart::embed)) {
       errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width,
                              model_.scalar, {stream, 0});
     }
-    if (model_.is_invariant || is_few(size.rows, way)) {
+    if (stays) {
+      errors += staying_.launch(attention(step, layers_.front(), nullptr), step, model_.scalar);
+    } else if (model_.is_invariant || is_few(size.rows, way)) {
       launch_layers(step, errors);
       product(step, errors, StepPart::head, Into::wide, room.x, model_.final_norm, model_.head,
               nullptr, room.logits, model_.width, model_.vocab);
@@ -332,6 +328,7 @@ class Decoder {
   cudaEvent_t done_[2] = {};  // of each flight
   cublasHandle_t cublas_ = nullptr;
   int capability_ = 0;
+  StayingRow staying_;
   Graphs graphs_;
   static constexpr int everything = -1;
   int only_ = everything;     // the part that is launched,

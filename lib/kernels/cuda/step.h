@@ -4,7 +4,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/cuda/decode.h"
+#include "kernels/cuda/persistent.h"
 
 namespace pensive::kernels {
 
@@ -57,6 +57,7 @@ struct Room {
   float *logits, *scratch, *partials;
   float2* marks;
   int* arrivals;
+  std::uint32_t* counter;
   std::int64_t bytes = 0;
 
   // has_draws: whether there are logits to draw from.
@@ -70,6 +71,7 @@ struct Room {
     };
     // First and always as long, so that it stays zero whatever the sizes of steps.
     arrivals = static_cast<int*>(take(model.most_rows * heads * 8 * 4));
+    counter = static_cast<std::uint32_t*>(take(2 * 4));  // likewise
     x = static_cast<float*>(take(rows * model.width * 4));
     normed = take(rows * model.width * size);
     qkv = take(rows * (heads + 2 * model.kv_heads) * dim * size);
@@ -80,7 +82,9 @@ struct Room {
     logits = static_cast<float*>(take(drawn * model.vocab * 4));
     cublas = take(model.is_invariant ? 0 : cublas_bytes);
     scratch = static_cast<float*>(take(drawn * draw_stride(model.vocab) * 4));
-    const std::int64_t shares = splits > 1 ? rows * heads * splits : 0;
+    std::int64_t shares = splits > 1 ? rows * heads * splits : 0;
+    if (rows == 1 && model.one_row == OneRow::stays)
+      shares = std::max(shares, heads * most_cores);  // a stretch of each block
     partials = static_cast<float*>(take(shares * dim * 4));
     marks = static_cast<float2*>(take(shares * 8));
   }
@@ -93,6 +97,14 @@ struct Step {
   Room room;
   Way way;
   bool is_prompt;  // rows may be of one sequence, and nothing is drawn
+};
+
+// Errors of launches, the first of which counts.
+struct Errors {
+  int first = 0;
+  void operator+=(int error) {
+    if (first == 0) first = error;
+  }
 };
 
 // Median microseconds of a graph.
