@@ -1,7 +1,8 @@
-"""Writes the tables of docs/performance.md from benchmarks/results/*.jsonl, or says that they are out of date.
+"""Writes the tables of docs/performance.md and docs/memory.md from benchmarks/results/*.jsonl, or says that they are
+out of date.
 
     python benchmarks/report.py           # writes
-    python benchmarks/report.py --check   # exit code 1 where the document is not what the results make it
+    python benchmarks/report.py --check   # exit code 1 where a document is not what the results make it
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a function here. A line of results is what
 pensive-bench and the peers' scripts print: case, shape, unit, median, low, high and n of the repetitions, and where
@@ -17,7 +18,7 @@ import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-DOCUMENT = HERE.parent / "docs" / "performance.md"
+DOCUMENTS = [HERE.parent / "docs" / name for name in ("performance.md", "memory.md")]
 GOALS = {
     "P1": "decode, batch 1: share of the limit; 60%, 78%, 88%",
     "P2": "decode, batch 64, context 512: 15,000, 25,000, 40,000 tokens/s",
@@ -208,30 +209,34 @@ TABLES = {function.__name__: function for function in (goals, targets, decode, p
 BLOCK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def rewritten(text, lines):
+def rewritten(document, lines):
     def fill(match):
         name = match.group(1)
         if name not in TABLES:
-            raise SystemExit(f"expected a table of {', '.join(TABLES)}; found {name} ({DOCUMENT.name})")
+            raise SystemExit(f"expected a table of {', '.join(TABLES)}; found {name} ({document.name})")
         return "\n".join([f"<!-- table {name} -->", *TABLES[name](lines), "<!-- end -->"])
 
-    return BLOCK.sub(fill, text)
+    return BLOCK.sub(fill, document.read_text())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    before = DOCUMENT.read_text()
-    after = rewritten(before, read(HERE / "results"))
-    if not args.check:
-        DOCUMENT.write_text(after)
-        return 0
-    difference = list(difflib.unified_diff(before.splitlines(), after.splitlines(), DOCUMENT.name, "results", lineterm=""))
-    print("\n".join(difference))
-    if difference:
+    lines = read(HERE / "results")
+    is_old = False
+    for document in DOCUMENTS:
+        before, after = document.read_text(), rewritten(document, lines)
+        if not args.check:
+            document.write_text(after)
+            continue
+        difference = difflib.unified_diff(before.splitlines(), after.splitlines(), document.name, "results", lineterm="")
+        for line in difference:
+            print(line)
+        is_old = is_old or before != after
+    if is_old:
         print("python benchmarks/report.py writes it", file=sys.stderr)
-    return 1 if difference else 0
+    return 1 if is_old else 0
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ struct CudaLayer {
 
 // How a step of one row is computed: by the chain of kernels that larger steps take, or by one
 // kernel that stays, where the card (9.0) and the model allow it. Nobody asks for that but the
-// benchmark and tests: as it stands it has not run on a card (docs/performance.md).
+// benchmark and tests: as it stands it has not run on a card (docs/one_row.md).
 enum class OneRow : std::int32_t { chain, stays };
 
 // A model and its cache, for decode steps.
