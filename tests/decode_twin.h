@@ -86,8 +86,8 @@ inline std::vector<Drawn> step_by_step(DecodeModel& model, std::span<const TwinR
     x = x + product(silu_mul(product(normed, layer.gate_up, layer.gate_up_bias)), layer.down,
                     layer.down_bias);
   }
-  const at::Tensor logits = product(rms_norm(x, model.final_norm, model.epsilon), model.head, {});
-  return draw(logits.to(at::kFloat), wishes);
+  const at::Tensor hidden = rms_norm(x, model.final_norm, model.epsilon);
+  return draw(linear_wide(hidden, model.head, arithmetic), wishes);
 }
 
 // Computes a step when it is launched, as an endlessly fast card would, or when it is waited for

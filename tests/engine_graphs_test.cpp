@@ -196,6 +196,8 @@ TEST_P(EngineInvariant, PromptsAreScoredWithTheBitsOfDecoding) {
     const auto prompt = static_cast<std::size_t>(trace.prompt_tokens);
     const std::vector<float> scores =
         engine.score(std::span(kept).first(prompt), std::span(kept).subspan(prompt));
+    ASSERT_EQ(scores.size(), kept.size() - prompt);
+    ASSERT_FALSE(scores.empty());
     for (std::size_t i = 0; i < scores.size(); ++i)
       ASSERT_EQ(scores[i], trace.logprobs[prompt + i]) << "prompt of " << prompt << ", token " << i;
   }

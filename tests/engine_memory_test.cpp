@@ -15,6 +15,8 @@ struct Case {
   std::filesystem::path folder;
   Precision precision;
   int tokens, sequences;
+  Arithmetic arithmetic = Arithmetic::fast;
+  bool graphs = true;
 };
 
 std::vector<Case> cases() {
@@ -24,8 +26,17 @@ std::vector<Case> cases() {
     all.push_back({PENSIVE_REASONER, precision, 256, 64});
     all.push_back({data("models/qwen3_default"), precision, 512, 3});
     all.push_back({data("models/plain"), precision, 64, 1});
+    all.push_back({PENSIVE_REASONER, precision, 256, 64, Arithmetic::row_invariant});
+    all.push_back({PENSIVE_REASONER, precision, 512, 3, Arithmetic::row_invariant, false});
   }
   return all;
+}
+
+std::string text_of(const Case& one) {
+  return fmt::format("{} {} {} tokens {} sequences{}{}", one.folder.string(),
+                     to_string(one.precision), one.tokens, one.sequences,
+                     one.arithmetic == Arithmetic::fast ? "" : ", row-invariant",
+                     one.graphs ? "" : ", no graphs");
 }
 
 // Prompts that fill whole steps, then tokens until all are done.
@@ -42,6 +53,8 @@ void run(Engine& engine, const Case& one) {
 
 EngineOptions options_of(const Case& one) {
   EngineOptions options;
+  options.arithmetic = one.arithmetic;
+  options.graphs = one.graphs;
   options.max_tokens_per_step = one.tokens;
   options.max_live_sequences = one.sequences;
   options.cache_tokens = one.tokens + 64 * one.sequences;
@@ -52,8 +65,7 @@ TEST(Memory, IsOnACpuAsPlannedWeightByWeightAndStepByStep) {
   const Counting counting;
   Counted& counted = Counted::one();
   for (const Case& one : cases()) {
-    SCOPED_TRACE(fmt::format("{} {} {} tokens {} sequences", one.folder.string(),
-                             to_string(one.precision), one.tokens, one.sequences));
+    SCOPED_TRACE(text_of(one));
     const ModelOptions how{.device = {DeviceKind::cpu}, .precision = one.precision};
     const EngineOptions options = options_of(one);
     const MemoryPlan plan = plan_memory(one.folder, how, options);
@@ -124,6 +136,17 @@ TEST(Memory, OfACardIsPlannedWithoutOne) {
   EXPECT_GT(plan.decode_step_bytes, 0);
   EXPECT_GT(plan.runtime_bytes, 0);
   EXPECT_EQ(plan_memory(folder, how, {.graphs = false}, card).decode_step_bytes, 0);
+  // Row-invariant prompts have room of their own, with graphs and without.
+  const auto prompts = [&](Arithmetic arithmetic, bool graphs) {
+    const EngineOptions options{.arithmetic = arithmetic, .cache_tokens = 4096, .graphs = graphs};
+    return plan_memory(folder, how, options, card).prompt_step_bytes;
+  };
+  const Sizes sizes = planned_model(folder, how, card).sizes;
+  const std::int64_t row = 4 * sizes.width + 3 * sizes.inner * sizes.value_bytes();  // at least
+  const std::int64_t fast = prompts(Arithmetic::fast, false);
+  EXPECT_EQ(prompts(Arithmetic::fast, true), fast);
+  EXPECT_GT(prompts(Arithmetic::row_invariant, false), fast + 256 * row);
+  EXPECT_EQ(prompts(Arithmetic::row_invariant, true), prompts(Arithmetic::row_invariant, false));
 
   const auto at_once = [&](int sequences) {
     const std::int64_t pages = (card.context - 1) / 16 + 1;
@@ -156,8 +179,7 @@ TEST(Memory, IsOnACardAsPlanned) {
   };
   using Stat = c10::CachingAllocator::Stat;
   for (const Case& one : cases()) {
-    SCOPED_TRACE(fmt::format("{} {} {} tokens {} sequences", one.folder.string(),
-                             to_string(one.precision), one.tokens, one.sequences));
+    SCOPED_TRACE(text_of(one));
     const ModelOptions how{.device = {DeviceKind::cuda}, .precision = one.precision};
     const EngineOptions options = options_of(one);
     const MemoryPlan plan = plan_memory(one.folder, how, options);

@@ -70,8 +70,8 @@ class PENSIVE_EXPORT Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-// The bits of a product depend on how many rows it has. `row_invariant` computes every product in
-// fixed tiles, so that a sequence gets the same bits alone and in any batch, at a price in speed.
+// The bits of a product depend on how many rows it has. `row_invariant` adds up in one order for
+// any number, so that a sequence gets the same bits alone and in any batch, at a price in speed.
 enum class Arithmetic : std::uint8_t { fast, row_invariant };
 enum class LogLevel : std::uint8_t { info, warning };
 

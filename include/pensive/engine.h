@@ -118,7 +118,7 @@ struct EngineOptions {
 // soft rows and cache are exact; a step is the largest that the options allow, in libtorch's terms
 // (what it keeps for later is given back where it is needed), and never more than planned. Prompts
 // whose logprobs are asked for take 8 x 64 bytes of each token of the vocabulary more while they
-// run.
+// run. Row-invariant prompts on a card work in room for 256 rows, part of prompt_step_bytes.
 struct PENSIVE_EXPORT MemoryPlan {
   Device device{};
   std::int64_t memory_bytes = 0;       // that there are for all of this

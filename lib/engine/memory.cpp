@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "kernels/forward.h"
 #include "kernels/kernels.h"
 #include "model/parts.h"
 
@@ -77,30 +78,41 @@ std::int64_t longest_of(const Sizes& sizes, const EngineOptions& options, std::i
   return std::min(sizes.positions, std::min(pages, most) * options.page_tokens);
 }
 
+bool takes_steps(const Sizes& sizes) {
+  return sizes.device.kind == DeviceKind::cuda && sizes.scalar != at::kDouble;
+}
+
 // Of a step by our own kernels, without its draws: lib/kernels/cuda/step.h lays it out.
 std::int64_t row_bytes(const Sizes& sizes, std::int64_t splits) {
   const std::int64_t own = sizes.heads * sizes.head_dim;
   const std::int64_t values =
       sizes.width + own + 2 * sizes.kv_heads * sizes.head_dim + own + 3 * sizes.inner;
-  const std::int64_t shares = sizes.heads * (splits * (4 * sizes.head_dim + 8) + 4);
+  const std::int64_t shares = sizes.heads * (splits * (4 * sizes.head_dim + 8) + 32);
   return values * sizes.value_bytes() + 4 * sizes.width + shares;
 }
 
 // 64 splits of a row's cache are the most, 32 those of 8,192 positions.
+std::int64_t splits_of(std::int64_t longest, bool is_few) {
+  return longest > 8192 || is_few ? 64 : 32;
+}
+
+// What row-invariant prompts on a card go through; see kernels::RowForward.
+std::int64_t forward_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t pages) {
+  if (!takes_steps(sizes) || options.arithmetic != Arithmetic::row_invariant) return 0;
+  const std::int64_t splits = splits_of(longest_of(sizes, options, pages), false);
+  constexpr std::int64_t rounding = 65536;  // of the parts, and of the block
+  return kernels::RowForward::most_rows * row_bytes(sizes, splits) + rounding;
+}
+
 std::int64_t decode_step_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t rows,
                                std::int64_t pages) {
-  if (sizes.device.kind != DeviceKind::cuda || sizes.scalar == at::kDouble) return 0;
-  // Row-invariant prompts go through such steps as well, so many rows at once.
-  constexpr std::int64_t most_rows = 256;
-  const bool is_invariant = options.arithmetic == Arithmetic::row_invariant;
-  const std::int64_t longest = longest_of(sizes, options, pages);
-  const std::int64_t splits = longest > 8192 || (rows <= 4 && !is_invariant) ? 64 : 32;
-  const std::int64_t forward = is_invariant ? most_rows * row_bytes(sizes, splits) : 0;
-  if (!options.graphs) return forward;
+  if (!takes_steps(sizes) || !options.graphs) return 0;
+  const bool is_few = rows <= 4 && options.arithmetic == Arithmetic::fast;
+  const std::int64_t splits = splits_of(longest_of(sizes, options, pages), is_few);
   const std::int64_t row = row_bytes(sizes, splits) + 8 * sizes.vocab;  // logits, twice
   // What goes in and out, twice as much as is needed: tables of pages, wishes and their masks.
   const std::int64_t step = 2 * (4 * pages + rows * (sizes.vocab / 8 + 256));
-  return rows * row + step + 36 * mebibyte + forward;
+  return rows * row + step + 36 * mebibyte;
 }
 
 struct Steps {
@@ -111,7 +123,8 @@ Steps steps_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pa
   const std::int64_t tokens = options.max_tokens_per_step;
   const std::int64_t rows = std::min<std::int64_t>(options.max_live_sequences, pages);
   const std::int64_t longest = longest_of(sizes, options, pages);
-  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest),
+  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest) +
+              forward_bytes(sizes, options, pages),
           decode_step_bytes(sizes, options, options.max_live_sequences, pages)};
 }
 

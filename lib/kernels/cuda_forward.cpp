@@ -1,4 +1,5 @@
 #include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <utility>
@@ -12,8 +13,6 @@
 namespace pensive::kernels {
 namespace {
 
-constexpr std::size_t most_rows = 256;  // at once; more would need more room and read no less
-
 class CudaRows final : public RowForward {
  public:
   explicit CudaRows(DecodeModel model)
@@ -22,11 +21,14 @@ class CudaRows final : public RowForward {
   at::Tensor forward(std::span<const DecodeRow> rows) override;
 
  private:
+  void settle();
+  void make_room(int longest);
   void launch(std::span<const DecodeRow> rows, const at::Tensor& hidden);
 
   DecodeModel model_;
   void* decoder_;
-  at::Tensor workspace_;  // grows; bytes, zero at first
+  void* stream_ = nullptr;  // of the last launch
+  at::Tensor workspace_;    // grows; bytes, zero at first
   cuda::Parcel sent_;
 };
 
@@ -41,14 +43,32 @@ CudaRows::~CudaRows() {
 
 at::Tensor CudaRows::forward(std::span<const DecodeRow> rows) {
   const c10::DeviceGuard guard(model_.head.device());
+  settle();
   const auto count = static_cast<std::int64_t>(rows.size());
   at::Tensor hidden = at::empty({count, model_.head.size(1)}, model_.head.options());
   for (std::size_t first = 0; first < rows.size(); first += most_rows) {
-    const std::size_t here = std::min(most_rows, rows.size() - first);
+    const std::size_t here = std::min<std::size_t>(most_rows, rows.size() - first);
     launch(rows.subspan(first, here),
            hidden.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(here)));
   }
   return hidden;
+}
+
+// What other streams still do comes first; and the workspace is given back to the stream it is of.
+void CudaRows::settle() {
+  const at::Device device = model_.head.device();
+  void* const stream = cuda::table().current_stream(device.index());
+  if (std::exchange(stream_, stream) == stream || !workspace_.defined()) return;
+  c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  workspace_.reset();
+}
+
+// Always for all rows, so that it grows with the splits of the longest alone.
+void CudaRows::make_room(int longest) {
+  const std::int64_t bytes = cuda::table().forward_bytes(decoder_, most_rows, longest);
+  if (workspace_.defined() && workspace_.numel() >= bytes) return;
+  workspace_.reset();
+  workspace_ = at::zeros({bytes}, at::dtype(at::kByte).device(model_.head.device()));
 }
 
 void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden) {
@@ -79,11 +99,7 @@ void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden)
                                          at::TensorOptions(at::kByte))
                                .to(device);
   const auto count = static_cast<std::int32_t>(rows.size());
-  const std::int64_t bytes = calls.forward_bytes(decoder_, count, longest);
-  if (!workspace_.defined() || workspace_.numel() < bytes) {
-    workspace_.reset();
-    workspace_ = at::zeros({bytes}, at::dtype(at::kByte).device(device));
-  }
+  make_room(longest);
   const auto* on_card = static_cast<const std::byte*>(block.const_data_ptr());
   CudaForward call{};
   call.rows = count;
@@ -93,7 +109,7 @@ void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden)
   call.workspace = workspace_.mutable_data_ptr();
   call.workspace_bytes = workspace_.numel();
   call.hidden = hidden.mutable_data_ptr();
-  cuda::check(calls.forward(decoder_, call, calls.current_stream(device.index())), "forward");
+  cuda::check(calls.forward(decoder_, call, stream_), "forward");
 }
 
 }  // namespace

@@ -87,6 +87,7 @@ at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic
     return linear(x, weight, {}, arithmetic).to(wide_of(x));
   expect(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1),
          "rows as wide as the weight", x, "linear_wide");
+  expect(weight.device() == x.device(), "a weight on the rows' device", weight, "linear_wide");
   if (x.is_cpu()) return cpu::linear_wide(x, weight, arithmetic);
   if (arithmetic == Arithmetic::row_invariant) return cuda::linear_invariant_wide(x, weight);
   return at::mm(x, weight.t(), at::kFloat);

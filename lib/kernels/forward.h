@@ -13,6 +13,8 @@ namespace pensive::kernels {
 // One thread at a time, on libtorch's current stream. The tensors of the model are kept.
 class RowForward {
  public:
+  static constexpr int most_rows = 256;  // at once; more would need more room and read no less
+
   // Null where DecodeSteps::make() gives none. model.arithmetic is row_invariant.
   static std::unique_ptr<RowForward> make(DecodeModel model);
   virtual ~RowForward() = default;

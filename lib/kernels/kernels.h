@@ -19,12 +19,13 @@ namespace pensive::kernels {
 // x W^T + bias. x [rows, in], weight [out, in], bias [out] or undefined; -> [rows, out].
 // row_invariant: a row's bits do not depend on its neighbours, its place or the threads, with and
 // without gradients. On the CPU every output is one chain of multiply-adds; on CUDA a kernel of our
-// own adds in one order whatever the number of rows.
+// own adds in one order whatever the number of rows; float64, and rows that are no whole packs of
+// 16 bytes, go through cuBLAS in tiles of 16 rows.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                   Arithmetic arithmetic);
 // The same without a bias in float32 (float64 for float64), as the product sums up, without
-// rounding to x's type between; but for libtorch's products on the CPU, and where gradients are
-// recorded.
+// rounding to x's type between; but for libtorch's products on the CPU, for row-invariant ones that
+// go through cuBLAS, and where gradients are recorded.
 at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic arithmetic);
 
 // x / sqrt(mean(x^2) + epsilon) * weight over the last dimension, computed in float32 (float64

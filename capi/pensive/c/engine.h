@@ -43,7 +43,8 @@ PENSIVE_API int32_t pensive_engine_new(const pensive_model* model,
 PENSIVE_API void pensive_engine_free(pensive_engine* engine);
 
 /* What a model and an engine ask of their device, in bytes, before any of it is there. Weights,
- * soft rows and cache are exact, a step is the largest that the options allow. */
+ * soft rows and cache are exact, a step is the largest that the options allow. Row-invariant
+ * prompts on a card work in room for 256 rows, part of prompt_step_bytes. */
 typedef struct pensive_memory_plan {
   uint32_t struct_size;
   int32_t page_tokens;

@@ -103,7 +103,7 @@ struct Product {
 // others need one.
 bool takes_product(int rows, int in, Scalar scalar);
 int launch_product(const Product& product, Scalar scalar, Way way);
-// For the two brief types on tensor cores (from 8.0 on), fastest for at most 8 rows; without norm.
+// For the two brief types on tensor cores (from 8.0 on), fastest for at most 16 rows; without norm.
 // A row's bits do not depend on how many there are.
 bool takes_tiles(int in, Scalar scalar, Way way);
 int launch_tiles(const Product& product, Scalar scalar, Way way);

@@ -95,6 +95,23 @@ __device__ void find_rows(Call<S>* call) {
   call->first_row = static_cast<int>(before);
 }
 
+// Packs of the weight's rows times those of x that stand at the same place, `from`.
+template <class S, int M, int R, int V>
+__device__ inline void add_products(const float (&w)[R][V], const S* from, int in, int rows,
+                                    float (&sums)[M][R]) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    int row = m < rows ? m : 0;  // a sum that nobody asks for does no harm
+    auto pack = *reinterpret_cast<const Pack16<S>*>(from + row * in);
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      float value = widen(pack.values[e]);
+#pragma unroll
+      for (int r = 0; r < R; ++r) sums[m][r] += w[r][e] * value;
+    }
+  }
+}
+
 // M: at least as many rows as a block has. R: rows of the weight a warp. U: packs of each row that
 // are under way.
 template <class S, int M, int R, int U, Into I, bool is_normed>
@@ -145,17 +162,7 @@ __global__ void __launch_bounds__(threads) multiply(Call<S> call) {
 #pragma unroll
           for (int e = 0; e < V; ++e) w[r][e] = widen(weights[u][r].values[e]);
         load(u, here + U * 32 * V);
-#pragma unroll
-        for (int m = 0; m < M; ++m) {
-          int row = m < call.rows ? m : 0;  // a sum that nobody asks for does no harm
-          auto pack = *reinterpret_cast<const Pack16<S>*>(x + row * call.in + here);
-#pragma unroll
-          for (int e = 0; e < V; ++e) {
-            float value = widen(pack.values[e]);
-#pragma unroll
-            for (int r = 0; r < R; ++r) sums[m][r] += w[r][e] * value;
-          }
-        }
+        add_products(w, x + here, call.in, call.rows, sums);
       }
     }
     k += U * 32 * V;

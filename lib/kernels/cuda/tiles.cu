@@ -1,9 +1,9 @@
-// Products of up to 8 rows with a weight, on tensor cores: bound by reading the weight once. A
-// block takes 16 rows of the weight, or 8 where there are few, and its warps share the sum over
-// `in`. Every lane loads 16 bytes of a row of the weight and of a row of x at the same place of
-// `in`; which of them the hardware multiplies first does not matter, as long as it is the same for
-// both. More rows come in groups of 8, up to 64 a block, which share what is loaded of the weight:
-// each row's sums are those it has alone, bit for bit.
+// Products of rows with a weight, on tensor cores: of few rows bound by reading the weight once. A
+// block takes 8, 16 or 32 rows of the weight, and its warps share the sum over `in`. Every lane
+// loads 16 bytes of a row of the weight and of a row of x at the same place of `in`; which of them
+// the hardware multiplies first does not matter, as long as it is the same for both. Rows of x come
+// in groups of 8, up to 64 a block, which share what is loaded of the weight: each row's sums are
+// those it has alone, bit for bit.
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/tile.h"
 
