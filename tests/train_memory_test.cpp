@@ -1,4 +1,6 @@
 // What a backward was planned to take, held against what libtorch's allocator says.
+#include <ATen/Parallel.h>
+
 #include "base/inside.h"
 #include "counted.h"
 #include "model/parts.h"
@@ -8,7 +10,20 @@
 namespace pensive::testing {
 namespace {
 
+// Few threads, for each has room of its own, which most of so small a model's plan would be for.
+class FewThreads {
+ public:
+  FewThreads() { at::set_num_threads(std::min(before_, 4)); }
+  ~FewThreads() { at::set_num_threads(before_); }
+  FewThreads(const FewThreads&) = delete;
+  FewThreads& operator=(const FewThreads&) = delete;
+
+ private:
+  int before_ = at::get_num_threads();
+};
+
 TEST(TrainMemory, OfABackwardIsPlanned) {
+  const FewThreads few;
   const Counting counting;
   for (const char* name : {"", "models/qwen3_default"})
     for (const Precision precision : {Precision::float32, Precision::bfloat16}) {

@@ -1,4 +1,6 @@
 // What one backward takes, before it is tried.
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 
 #include "kernels/packed.h"
@@ -43,6 +45,11 @@ std::int64_t backward_bytes(const Sizes& sizes, const Load& load) {
                     rows * 4 * own * size
               : tokens * 6 * wide * (inner + width);
   const std::int64_t ends = tokens * 4 * width * wide;
+  // Scores of libtorch's attention on a CPU, 256 by 512 a thread, and what brief types round them
+  // to.
+  const std::int64_t scores =
+      is_cuda ? 0
+              : at::get_num_threads() * std::int64_t{256} * 512 * (wide + (size < 4 ? size : 0));
   const std::int64_t head = std::min(load.logits, tokens * sizes.vocab) * (is_cuda ? 8 : 6 * wide);
   // Padded suffixes have copies of the keys and values before them, and a mask.
   const std::int64_t padding =
@@ -50,7 +57,7 @@ std::int64_t backward_bytes(const Sizes& sizes, const Load& load) {
                      : load.prefix_tokens * sizes.position_bytes() +
                            tokens * (sizes.heads / sizes.kv_heads) * load.longest * size;
   return (load.recomputes ? sizes.layers * tokens * width * wide + layer : sizes.layers * layer) +
-         passing + ends + head + padding;
+         passing + scores + ends + head + padding;
 }
 
 MemoryPlan plan_memory(const std::filesystem::path& directory, const ModelOptions& model,
