@@ -113,7 +113,7 @@ void expect_token_logprobs(std::int64_t vocab, double temperature, at::ScalarTyp
   at::Tensor tokens = at::randint(vocab, {rows}, at::kLong);
   if (vocab > 3) tokens.masked_fill_(tokens == 2, 1);
   const at::Tensor pulls = random({rows}, scalar);
-  const at::Tensor leaf = logits.to(at::kDouble).requires_grad_(true);
+  const at::Tensor leaf = logits.to(at::kDouble, false, /*copy=*/true).requires_grad_(true);
   const at::Tensor all = at::log_softmax(leaf / temperature, -1);
   const at::Tensor expected = all.gather(1, tokens.unsqueeze(1)).squeeze(1);
   const at::Tensor entropy = -(all.exp() * all.masked_fill(all == -INFINITY, 0)).sum(-1);
