@@ -22,13 +22,6 @@ class Decode : public OnCard {
  protected:
   Decode() : OnCard(23) {}
 
-  // Memory full of NaN, where the step's workspace will come to lie.
-  void poison() const {
-    std::vector<at::Tensor> filled;
-    for (int i = 0; i < 4; ++i)
-      filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
-  }
-
   // One row alone both ways that there are.
   void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar) {
     expect_equal(shape, positions, scalar, OneRow::chain);

@@ -15,14 +15,6 @@ class Invariant : public OnCard {
  protected:
   Invariant() : OnCard(31) {}
 
-  // Memory full of NaN, where outputs of a megabyte or more will come to lie; smaller ones come
-  // from elsewhere, and workspaces are zeros at first.
-  void poison() const {
-    std::vector<at::Tensor> filled;
-    for (int i = 0; i < 4; ++i)
-      filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
-  }
-
   // A model on the card, and rows of it at these positions.
   void make(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar) {
     const int pages = pages_for(shape, positions);

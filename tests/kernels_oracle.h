@@ -32,6 +32,13 @@ class OnCard : public testing::Test {
     }
     seed(salt_);
   }
+  // Memory full of NaN, where outputs of a megabyte or more will come to lie; smaller ones come
+  // from elsewhere, and workspaces are zeros at first.
+  void poison() const {
+    std::vector<at::Tensor> filled;
+    for (int i = 0; i < 4; ++i)
+      filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
+  }
 
   at::Device card_ = at::kCPU;
 
