@@ -3,13 +3,11 @@
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -206,138 +204,3 @@ void Bench::train_step(int prompts, int group, Branch branch) {
 }
 
 }  // namespace pensive::bench
-
-int main(int argc, char** argv) try {
-  using namespace pensive;
-  bench::Options options;
-  CLI::App app("pensive's benchmarks: one JSON line a case");
-  app.add_option("-m,--model", options.model, "a checkpoint's folder")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  const std::map<std::string, Precision> precisions = {{"float32", Precision::float32},
-                                                       {"bfloat16", Precision::bfloat16},
-                                                       {"float16", Precision::float16}};
-  app.add_option_function<std::string>(
-         "--precision", [&](const std::string& name) { options.precision = precisions.at(name); },
-         "default: as stored")
-      ->check(CLI::IsMember(precisions));
-  app.add_option("--out", options.out, "a folder for the lines");
-  app.add_option("--repetitions", options.repetitions)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_flag("--single", options.single, "one sequence only: what peers are compared with");
-  app.add_flag("--guides", options.only_guides, "only what guides cost");
-  app.add_flag("--engine", options.only_engine,
-               "only the engine's own part: running ahead or not, all guides together, forks");
-  app.add_option(
-      "--shape", options.shape,
-      "r1-1.5b, llama-1b or smollm2: decode of random weights of that shape, and its share of the "
-      "card's copy bandwidth; --model gives the tokenizer");
-  app.add_flag("--grid", options.grid,
-               "with --shape: single steps of batches 1 to 256 at contexts 512, 8,192 and 32,768");
-  app.add_flag("--profile", options.profile, "with --shape: where the time of a step goes");
-  app.add_flag("--invariant", options.invariant,
-               "with --shape: what row-invariant steps cost; with --profile: the parts of those");
-  std::string folder = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
-  app.add_option("--shapes", folder, "where such checkpoints are written, and kept")
-      ->capture_default_str();
-  app.add_flag("!--no-graphs", options.graphs, "decode without CUDA graphs");
-  app.add_flag("!--no-run-ahead", options.run_ahead, "steps wait for guides");
-  app.add_flag("--training", options.training, "with --shape: prefill and training");
-  int most_samples = 512, new_tokens = 512, prompt_tokens = 2048;
-  app.add_option("--samples", most_samples, "of --training, in groups of 16")
-      ->capture_default_str();
-  app.add_option("--new-tokens", new_tokens, "of a sample")->capture_default_str();
-  app.add_option("--batch-tokens", options.batch_tokens,
-                 "of a backward, several in turns; default: the trainer's");
-  app.add_flag("--grpo", options.only_grpo, "with --training: whole training steps only");
-  app.add_option("--mean-tokens", options.mean_tokens,
-                 "of --training's samples, whose lengths then differ, up to --new-tokens");
-  app.add_flag("--wait", options.waits,
-               "each training step waits for a line of standard input, so that peers can have "
-               "their turns");
-  app.add_flag("--overlap", options.only_overlap,
-               "with --training: only decode steps and backwards at once");
-  app.add_option("--prompt-tokens", prompt_tokens, "of --training's prefill")
-      ->capture_default_str();
-  bool only_memory = false;
-  app.add_flag("--memory", only_memory, "how fast weights load, and what was planned and taken");
-  CLI11_PARSE(app, argc, argv);
-  if (options.invariant) options.arithmetic = Arithmetic::row_invariant;
-  if (options.grid || options.profile || options.invariant) {
-    const bench::Shape& shape = bench::shape_named(options.shape);
-    bench::Bench bench(options);
-    const double copies = bench::copy_bandwidth();
-    if (options.grid) bench.grid(shape, copies);
-    if (options.profile) bench.profile(shape, copies);
-    if (options.invariant && !options.profile) bench.invariant(shape);
-    return 0;
-  }
-  if (!options.shape.empty()) {
-    const std::filesystem::path made = std::filesystem::path(folder) / options.shape;
-    if (!std::filesystem::exists(made / "model.safetensors"))
-      bench::write_checkpoint(bench::shape_named(options.shape), options.model, made);
-    options.model = made.string();
-  }
-  if (only_memory) {
-    bench::memory(options);
-    return 0;
-  }
-  bench::Bench bench(options);
-  if (options.training) {
-    if (options.only_overlap) {
-      for (const int batch : {8, 64}) bench.overlap(bench::shape_named(options.shape), batch);
-      return 0;
-    }
-    if (!options.only_grpo) {
-      const double product = bench.product_rate();
-      for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
-      bench.suffix_share(std::min(most_samples, 32), 512);
-    }
-    bench.grpo(most_samples / 16, 16, new_tokens);
-    return 0;
-  }
-  if (options.only_engine) {
-    const double copies = options.shape.empty() ? 0 : bench::copy_bandwidth();
-    for (const bool run_ahead : {true, false}) {
-      bench.run_ahead(run_ahead);
-      bench.decode_share(1, 64, 512, copies);
-      bench.all_guides(1);
-      for (const int batch : {1, 64}) {
-        bench.host(batch, "no guides", {});
-        bench.host(batch, "guides that only watch", bench.armed_guides(false));
-        bench.host(batch, "and those that steer", bench.armed_guides(true));
-      }
-    }
-    bench.fork(8192);
-    return 0;
-  }
-  if (!options.shape.empty()) {
-    const double copies = bench::copy_bandwidth();
-    bench.decode_share(1, 64, 512, copies);
-    for (const int batch : {2, 4, 8, 16, 32}) bench.decode_share(batch, 512, 64, copies);
-    bench.decode_share(64, 512, 128, copies);
-    bench.decode_share(1, 8192, 64, copies);
-    return 0;
-  }
-  if (options.only_guides) {
-    for (int batch : {1, 64}) bench.guides(batch);
-    return 0;
-  }
-  if (options.single) {
-    bench.decode(1, Arithmetic::fast);
-    bench.prefill(512);
-    return 0;
-  }
-  for (int batch : {1, 8, 64, 192}) bench.decode(batch, Arithmetic::fast);
-  for (int batch : {1, 64}) bench.decode(batch, Arithmetic::row_invariant);
-  bench.prefill(512);
-  for (int batch : {1, 64}) bench.guides(batch);
-  if (std::filesystem::exists(std::filesystem::path(options.model) / "problems")) {
-    for (const Branch branch : {Branch::at_prompt, Branch::at_soft_token})
-      bench.train_step(24, 8, branch);
-  }
-  return 0;
-} catch (const std::exception& error) {
-  fmt::print(stderr, "pensive-bench: {}\n", error.what());
-  return 1;
-}

@@ -17,18 +17,25 @@ struct Options {
   Precision precision = Precision::as_stored;
   std::string out;  // a folder; empty: standard output only
   int repetitions = 5;
-  bool single = false, only_guides = false, only_engine = false;
-  std::string shape;  // a random checkpoint of this shape instead of `model`
+  bool single = false;       // only what peers are compared with
+  bool only_guides = false;  // what each costs
+  bool only_engine = false;  // running ahead or not, all guides together, forks
+  bool only_memory = false;  // loading, and what was planned and taken
   bool graphs = true, run_ahead = true;
-  bool invariant = false;                    // with `shape`: the price of row-invariant steps
+
+  std::string shape;                         // a random checkpoint of this shape instead of `model`
+  std::string shapes;                        // the folder where such are kept
+  bool grid = false, profile = false;        // single steps, and their parts
+  bool invariant = false;                    // the price of row-invariant steps
   Arithmetic arithmetic = Arithmetic::fast;  // of `profile`
-  bool training = false;                     // with a shape: prefill and training, not decode
+  bool training = false;                     // prefill and training, not decode
   bool only_grpo = false;                    // of these, whole training steps
   bool only_overlap = false;                 // of these, decode steps and backwards at once
-  std::vector<int> batch_tokens;             // of a backward, in turns; empty: the default
-  int mean_tokens = 0;                       // of samples whose lengths differ; 0: all are as long
   bool waits = false;                        // each training step for a line of standard input
-  bool grid = false, profile = false;        // of `shape`
+  std::vector<int> batch_tokens;             // of a backward, in turns; empty: the default
+  int samples = 512, new_tokens = 512;       // of a training step, and of each
+  int mean_tokens = 0;                       // of samples whose lengths differ; 0: all are as long
+  int prompt_tokens = 2048;                  // of prefill
 };
 
 struct Shape;
