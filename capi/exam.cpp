@@ -160,6 +160,7 @@ int32_t exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
     to.mean_flops = from.mean_flops;
     to.tokens_low = from.tokens_low;
     to.tokens_high = from.tokens_high;
+    to.sample_error = from.sample_error;
     struct_out(result, to, "pensive_exam_result");
   });
 }

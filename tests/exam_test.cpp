@@ -104,21 +104,53 @@ ExamResult result_of(const std::vector<std::vector<double>>& scores, int tokens 
   return result;
 }
 
-TEST(Summary, ClustersItsErrorByProblem) {
+TEST(Summary, HasAnErrorOverProblemsAndOneOverTheirSamples) {
   const ExamResult result = result_of({{1, 1, 0}, {0, 0, 0}, {1, 1, 1}, {1, 0, 0}});
   EXPECT_NEAR(result.accuracy, 0.5, 1e-12);
-  EXPECT_NEAR(result.standard_error, 0.19135349909568317, 1e-12);
-  EXPECT_NEAR(result.low, 0.12494714177246102, 1e-12);
-  EXPECT_NEAR(result.high, 0.875052858227539, 1e-12);
+  EXPECT_NEAR(result.standard_error, 0.2151657414559676, 1e-12);
+  EXPECT_NEAR(result.sample_error, 0.11785113019775793, 1e-12);
+  EXPECT_NEAR(result.low, wilson(.5, 6.4).low, 1e-12) << "of 5.4 and 1 independent trials";
+  EXPECT_NEAR(result.high, wilson(.5, 6.4).high, 1e-12);
   EXPECT_NEAR(result.mean_tokens, 10, 1e-12);
   EXPECT_NEAR(result.mean_first_answer, 0.5, 1e-12);
   EXPECT_NEAR(result.truncated_share, 0.25, 1e-12);
+}
+
+TEST(Summary, TakesProblemsWithMoreSamplesAsHeavier) {
+  const ExamResult result = result_of({{1, 0}, {1, 1, 1}, {0, 0, 0, 1}, {0, 1}, {0, 1}, {0, 1}});
+  EXPECT_NEAR(result.accuracy, 8. / 15, 1e-12);
+  EXPECT_NEAR(result.standard_error, 0.13190344392213008, 1e-12);
+  EXPECT_NEAR(result.sample_error, 0.14907119849998599, 1e-12);
+}
+
+TEST(Summary, UsesTInTheMiddle) {
+  std::vector<std::vector<double>> scores;
+  for (int i = 0; i < 60; ++i) scores.push_back({i * 7 % 5 < 2 ? 1. : 0, i * 3 % 4 < 2 ? 1. : 0});
+  const ExamResult result = result_of(scores);
+  EXPECT_NEAR(result.accuracy, 0.45, 1e-12);
+  EXPECT_NEAR(result.low, 0.3588224067971592, 1e-9);
+  EXPECT_NEAR(result.high, 0.5411775932028409, 1e-9);
+  const Share pass = pass_at_k(result, 1);
+  EXPECT_NEAR(pass.low, result.low, 1e-12) << "one figure, one interval";
+  EXPECT_NEAR(pass.high, result.high, 1e-12);
+}
+
+TEST(Summary, StaysWithinASharesEnds) {
+  // Two samples of thirty problems; one of them right once.
+  std::vector<std::vector<double>> scores(30, {0, 0});
+  scores.front() = {1, 0};
+  const ExamResult result = result_of(scores);
+  EXPECT_GT(result.low, 0);
+  EXPECT_LT(result.low, result.accuracy);
+  EXPECT_GT(result.high, result.accuracy + 1.96 * result.standard_error);
+  EXPECT_LT(result.high, 0.15);
 }
 
 TEST(Summary, UsesWilsonForOneSampleAProblem) {
   const ExamResult result = result_of({{1}, {1}, {0}, {1}, {1}, {0}, {1}, {1}, {0}, {1}});
   EXPECT_NEAR(result.accuracy, 0.7, 1e-12);
   EXPECT_NEAR(result.standard_error, std::sqrt(0.21 * 10 / 9 / 10), 1e-12);
+  EXPECT_TRUE(std::isnan(result.sample_error)) << "one sample does not tell";
   EXPECT_NEAR(result.low, 0.39677814746114537, 1e-12);
   EXPECT_NEAR(result.high, 0.8922087325936988, 1e-12);
 }
@@ -140,10 +172,26 @@ TEST(Summary, IsDefinedWhereThereIsLittleToGoBy) {
   EXPECT_EQ(all_right.high, 1);
 }
 
-TEST(Summary, KeepsTheNormalIntervalForScoresThatAreNoShares) {
+TEST(Summary, ScoresThatAreNoSharesGoBeyondTheirEnds) {
   const ExamResult result = result_of({{2}, {0}, {1}, {2}});
-  EXPECT_NEAR(result.high - result.low, 2 * 1.96 * result.standard_error, 1e-12);
   EXPECT_NEAR(result.accuracy, 1.25, 1e-12);
+  EXPECT_NEAR(result.low, -0.27348018082881165, 1e-9);
+  EXPECT_NEAR(result.high, 2.7734801808288116, 1e-9);
+}
+
+TEST(Summary, WhatAnythingElseThanItsEndCutIsTruncated) {
+  ExamResult result;
+  result.problems = 6;
+  for (const StopReason stopped :
+       {StopReason::length, StopReason::deadline, StopReason::cancelled, StopReason::end_token,
+        StopReason::guide, StopReason::stop_text}) {
+    ExamSample sample;
+    sample.problem = static_cast<int>(result.samples.size());
+    sample.stopped = stopped;
+    result.samples.push_back(sample);
+  }
+  summarize(result);
+  EXPECT_EQ(result.truncated_share, .5);
 }
 
 TEST(Wilson, EqualsTheRootsOfItsQuadratic) {

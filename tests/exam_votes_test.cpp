@@ -34,9 +34,13 @@ TEST(PassAtK, IsTheUnbiasedChance) {
 }
 
 TEST(PassAtK, HasAnIntervalOverProblems) {
-  const Share share = pass_at_k(votes({"AA", "Ax", "xx", "Ax", "AA", "Ax", "xx", "Ax"}), 1);
+  std::vector<std::string> samples;
+  for (int i = 0; i < 10; ++i) samples.insert(samples.end(), {"AA", "Ax", "xx", "Ax"});
+  const Share share = pass_at_k(votes(samples), 1);
   EXPECT_NEAR(share.value, .5, 1e-12);
-  EXPECT_NEAR(share.high - share.value, t_quantile(7) * std::sqrt(1.0 / 7 / 8), 1e-12);
+  EXPECT_NEAR(share.high - share.value, t_quantile(39) * std::sqrt(5.0 / 39 / 40), 1e-12);
+  const Share few = pass_at_k(votes({"AA", "Ax", "xx", "Ax"}), 1);
+  EXPECT_NEAR(few.high, wilson(.5, 7).high, 1e-12) << "of .25 / (1 / 24) and 1 trials";
   const Share all = pass_at_k(votes({"AA", "AA", "AA"}), 2);
   EXPECT_NEAR(all.low, wilson(1, 3).low, 1e-12) << "no spread is not certainty";
   EXPECT_EQ(all.high, 1);

@@ -61,6 +61,7 @@ void add_results(py::module_& module) {
       .def_readonly("problems", &ExamResult::problems)
       .def_readonly("accuracy", &ExamResult::accuracy)
       .def_readonly("standard_error", &ExamResult::standard_error)
+      .def_readonly("sample_error", &ExamResult::sample_error)
       .def_readonly("low", &ExamResult::low)
       .def_readonly("high", &ExamResult::high)
       .def_readonly("mean_tokens", &ExamResult::mean_tokens)

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
+
 #include "exam_page.h"
 #include "run_folder.h"
 
@@ -41,6 +43,7 @@ void print_json(const ExamResult& result, const Flags& flags) {
                                 {"samples", flags.samples},
                                 {"accuracy", result.accuracy},
                                 {"standard_error", result.standard_error},
+                                {"sample_error", result.sample_error},
                                 {"low", result.low},
                                 {"high", result.high},
                                 {"mean_tokens", result.mean_tokens},
@@ -67,9 +70,12 @@ void print_json(const ExamResult& result, const Flags& flags) {
 
 void print_result(const ExamResult& result, const Flags& flags) {
   if (flags.json) return print_json(result, flags);
-  fmt::print("accuracy      {:.2f}%  (95%: {:.2f} to {:.2f}, standard error {:.2f}, clustered)\n",
-             100 * result.accuracy, 100 * result.low, 100 * result.high,
-             100 * result.standard_error);
+  fmt::print(
+      "accuracy      {:.2f}%  (95%: {:.2f} to {:.2f}; standard error {:.2f} over problems{})\n",
+      100 * result.accuracy, 100 * result.low, 100 * result.high, 100 * result.standard_error,
+      std::isnan(result.sample_error)
+          ? ""
+          : fmt::format(", {:.2f} over samples of these", 100 * result.sample_error));
   fmt::print("strict        {:.2f}%  (95%: {:.2f} to {:.2f}): in \\boxed{{}}, as {:.1f}% are\n",
              100 * result.strict_accuracy, 100 * result.strict_low, 100 * result.strict_high,
              100 * result.boxed_share);

@@ -74,8 +74,10 @@ struct ExamResult {
   std::vector<ExamSample> samples{};  // ordered by problem, then sample
   int problems = 0;
   double accuracy = 0;
-  double standard_error = 0;  // clustered by problem (Miller, arXiv 2411.00640, eq. 4)
-  double low = 0, high = 0;  // 95%: accuracy -/+ 1.96 standard errors; Wilson where n = 1 a problem
+  // What other problems of this kind would change: clustered by problem (Miller, arXiv 2411.00640,
+  // eq. 4). Accuracy is the same as pass_at_k() of 1, and so are low and high, its 95% interval.
+  double standard_error = 0;
+  double low = 0, high = 0;
   double mean_tokens = 0;
   double mean_first_answer = 0;
   double truncated_share = 0;
@@ -87,6 +89,9 @@ struct ExamResult {
   double boxed_share = 0;
   double mean_flops = 0;
   double tokens_low = 0, tokens_high = 0;  // 95% of mean_tokens, over problems, by Student's t
+  // What other samples of these same problems would change. NaN where a problem has one sample,
+  // which does not tell.
+  double sample_error = 0;
 };
 // The rest of a result, from samples: some of another's, such as the long ones. Throws
 // invalid_argument for a sample of a problem that is not below `problems`.
@@ -127,8 +132,9 @@ PENSIVE_EXPORT ExamResult load_exam(const std::filesystem::path& samples_file,
 // Likewise where the problems are not at hand: as many as the largest index says.
 PENSIVE_EXPORT ExamResult load_exam(const std::filesystem::path& samples_file);
 
-// A share with its 95% interval over problems, by Student's t, cut to 0 and 1; Wilson's where every
-// problem has the same value and t says nothing.
+// A share with its 95% interval over problems: by Student's t, cut to 0 and 1. Near 0 and 1, where
+// fewer than ten trials' worth of answers are right or are wrong, Wilson's of as many independent
+// trials as have that standard error; of the problems where all have the same value.
 struct Share {
   double value = 0;
   double low = 0, high = 0;

@@ -42,7 +42,4 @@ std::optional<std::string> steered_by(const Sequence& sequence);
 // Of each token of the trace, how many stood before it when it came.
 std::span<const int> depths_of(const Sequence& sequence);
 
-// The soft rows the sequence started with; null where the engine has none.
-std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence);
-
 }  // namespace pensive

@@ -96,8 +96,4 @@ std::span<const int> depths_of(const Sequence& sequence) {
   return sequence.parts()->record.depths();
 }
 
-std::shared_ptr<const SoftVocab::Rows> rows_of(const Sequence& sequence) {
-  return sequence.parts()->rows;
-}
-
 }  // namespace pensive

@@ -7,57 +7,65 @@
 #include <numbers>
 
 #include "base/inside.h"
+#include "trace/ends.h"
 
 namespace pensive {
 namespace {
 
 constexpr double normal_quantile = 1.959963984540054;
+constexpr double few_events = 10;  // right or wrong answers, of which t would say too much
 
 using Score = double ExamSample::*;
 
+struct Errors {
+  double over_problems = 0, over_samples = 0;
+};
+
+// Of the mean of all samples. Over problems: Miller, arXiv 2411.00640, eq. 4, as that of problems'
+// sums, with n - 1 for the n problems. Over samples: the problems stand, each has its own spread.
+Errors errors_of(const std::vector<Cluster>& all, double mean) {
+  const double n = static_cast<double>(all.size());
+  double samples = 0, between = 0, within = 0;
+  bool is_alone = false;  // some problem's sample, so that nothing tells its spread
+  for (const Cluster& cluster : all) {
+    const double m = cluster.samples, gap = cluster.score - m * mean;
+    samples += m;
+    between += gap * gap;
+    is_alone = is_alone || cluster.samples < 2;
+    within += std::max(0.0, cluster.squares - cluster.score * cluster.score / m) * m / (m - 1);
+  }
+  return {
+      n < 2 ? 0 : std::sqrt(between * n / (n - 1)) / samples,
+      is_alone || n == 0 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(within) / samples};
+}
+
 struct Estimate {
-  double value = 0, error = 0;
+  double value = 0;
+  Errors errors;
   Interval interval;
 };
 
-// Miller, arXiv 2411.00640, eq. 4: the independent error, plus the covariances within a cluster.
-double clustered_error(const ExamResult& result, const std::vector<Cluster>& all, Score score,
-                       double mean) {
-  const double n = static_cast<double>(result.samples.size());
-  if (n < 2) return 0;
-  double squares = 0, cluster_squares = 0;
-  for (const ExamSample& sample : result.samples)
-    squares += (sample.*score - mean) * (sample.*score - mean);
-  for (const Cluster& cluster : all) {
-    const double sum = cluster.score - cluster.samples * mean;
-    cluster_squares += sum * sum;
-  }
-  // The sum over pairs i != j of one cluster is its squared sum less its squares.
-  const double variance = squares / (n - 1) / n + (cluster_squares - squares) / (n * n);
-  return std::sqrt(std::max(0.0, variance));
-}
-
 Estimate estimate(const ExamResult& result, Score score) {
   Estimate found;
-  double sum = 0, least = std::numeric_limits<double>::infinity(), most = -least;
-  bool is_binary = true;
+  double sum = 0;
+  bool is_share = true;
   for (const ExamSample& sample : result.samples) {
     const double one = sample.*score;
     sum += one;
-    least = std::min(least, one);
-    most = std::max(most, one);
-    is_binary = is_binary && (one == 0 || one == 1);
+    is_share = is_share && one >= 0 && one <= 1;
   }
   // One division at the end: all right is then exactly 1.
   found.value = sum / std::max<double>(1, static_cast<double>(result.samples.size()));
   const std::vector<Cluster> all = clusters(result, score);
-  const bool is_share = least >= 0 && most <= 1;
-  const bool says_nothing = all.size() < 2 || least == most;
-  found.error = says_nothing ? 0 : clustered_error(result, all, score, found.value);
-  if ((is_binary && all.size() == result.samples.size()) || (is_share && says_nothing))
-    found.interval = wilson(found.value, static_cast<int>(all.size()));
-  else
-    found.interval = {found.value - 1.96 * found.error, found.value + 1.96 * found.error};
+  const int problems = static_cast<int>(all.size());
+  found.errors = errors_of(all, found.value);
+  if (is_share) {
+    found.interval = share_interval(found.value, found.errors.over_problems, problems);
+  } else {
+    const double half = problems < 2 ? std::numeric_limits<double>::infinity()
+                                     : t_quantile(problems - 1) * found.errors.over_problems;
+    found.interval = {found.value - half, found.value + half};
+  }
   return found;
 }
 
@@ -72,6 +80,7 @@ std::vector<Cluster> clusters(const ExamResult& result, double ExamSample::*scor
     Cluster& cluster = all[sample.problem];
     ++cluster.samples;
     cluster.score += sample.*score;
+    cluster.squares += sample.*score * (sample.*score);
     cluster.tokens += sample.tokens;
   }
   std::erase_if(all, [](const Cluster& cluster) { return cluster.samples == 0; });
@@ -91,15 +100,24 @@ Mean mean_of(const std::vector<double>& values) {
   return mean;
 }
 
-Interval wilson(double share, int n) noexcept {
+Interval wilson(double share, double n) noexcept {
   if (n <= 0) return {0, 1};
   const double z2 = normal_quantile * normal_quantile;
   const double middle = (share + z2 / (2 * n)) / (1 + z2 / n);
   const double half = normal_quantile / (1 + z2 / n) *
-                      std::sqrt(std::max(0.0, share * (1 - share)) / n + z2 / (4.0 * n * n));
+                      std::sqrt(std::max(0.0, share * (1 - share)) / n + z2 / (4 * n * n));
   // At the ends exactly: rounding would leave 1e-19 there.
   return {share > 0 ? std::max(0.0, middle - half) : 0,
           share < 1 ? std::min(1.0, middle + half) : 1};
+}
+
+Interval share_interval(double share, double error, int problems) noexcept {
+  if (problems < 2 || !(error > 0)) return wilson(share, problems);
+  // Of a share seen in so many independent trials the error would be the same.
+  const double trials = share * (1 - share) / (error * error) + 1;
+  if (trials * std::min(share, 1 - share) < few_events) return wilson(share, trials);
+  const double half = t_quantile(problems - 1) * error;
+  return {std::max(0.0, share - half), std::min(1.0, share + half)};
 }
 
 namespace {
@@ -156,8 +174,7 @@ void summarize(ExamResult& result) {
   result.mean_first_correct = mean([](const ExamSample& one) { return one.first_correct; });
   result.mean_flops = mean([](const ExamSample& one) { return one.flops; });
   result.boxed_share = mean([](const ExamSample& one) { return one.is_boxed; });
-  result.truncated_share =
-      mean([](const ExamSample& one) { return one.stopped == StopReason::length; });
+  result.truncated_share = mean([](const ExamSample& one) { return is_truncated(one.stopped); });
 
   std::vector<double> seconds;
   for (const ExamSample& sample : result.samples) seconds.push_back(sample.seconds);
@@ -166,7 +183,8 @@ void summarize(ExamResult& result) {
 
   const Estimate lenient = estimate(result, &ExamSample::score);
   result.accuracy = lenient.value;
-  result.standard_error = lenient.error;
+  result.standard_error = lenient.errors.over_problems;
+  result.sample_error = lenient.errors.over_samples;
   result.low = lenient.interval.low;
   result.high = lenient.interval.high;
   const Estimate strict = estimate(result, &ExamSample::strict_score);

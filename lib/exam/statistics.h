@@ -12,8 +12,13 @@ struct Interval {
   double high = 0;
 };
 
-// Wilson's 95% interval of a share seen in `n` independent trials; 0 to 1 for none.
-Interval wilson(double share, int n) noexcept;
+// Wilson's 95% interval of a share seen in `n` independent trials, which need not be whole; 0 to 1
+// for none.
+Interval wilson(double share, double n) noexcept;
+// 95% of a share that is a mean over problems with that standard error: Student's t. Where it would
+// say too much (fewer than ten trials' worth of right or of wrong answers), Wilson's of as many
+// independent trials as have that error; of the problems where nothing is told apart.
+Interval share_interval(double share, double error, int problems) noexcept;
 // The two-sided quantile of Student's t: at 95%, 12.706 for one degree of freedom, falling
 // to 1.960.
 double t_quantile(int degrees, double confidence = 0.95) noexcept;
@@ -23,7 +28,7 @@ double nearest_rank(std::vector<double> values, double share) noexcept;
 // Sums over one problem's samples.
 struct Cluster {
   int samples = 0;
-  double score = 0;
+  double score = 0, squares = 0;  // of scores
   double tokens = 0;
 };
 
@@ -43,11 +48,8 @@ double mcnemar(int improved, int worsened) noexcept;
 // Paired::p_value of problems' differences.
 double sign_flips(const std::vector<double>& differences);
 
-// Fills everything but `samples` and `problems` from `samples`.
-//
-// The interval is Wilson's where every score is 0 or 1 and there is one sample a problem, or where
-// the clustered error says nothing: fewer than two problems, or every score the same. Samples of
-// one problem then count as one trial. Scores outside 0 to 1 keep the normal interval.
+// Fills everything but `samples` and `problems` from `samples`. Scores outside 0 to 1 have the
+// plain interval by t.
 void summarize(ExamResult& result);
 
 }  // namespace pensive

@@ -31,15 +31,8 @@ std::vector<std::vector<const ExamSample*>> by_problem(const ExamResult& result,
 
 Share share_of(const std::vector<double>& values) {
   const Mean mean = mean_of(values);
-  const int n = static_cast<int>(values.size());
-  const bool is_constant =
-      std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) == values.end();
-  if (n < 2 || is_constant) {
-    const Interval interval = wilson(mean.value, n);
-    return {mean.value, interval.low, interval.high};
-  }
-  const double half = t_quantile(n - 1) * mean.error;
-  return {mean.value, std::max(0.0, mean.value - half), std::min(1.0, mean.value + half)};
+  const Interval interval = share_interval(mean.value, mean.error, static_cast<int>(values.size()));
+  return {mean.value, interval.low, interval.high};
 }
 
 // One problem's samples as votes: to which answer each goes, and how right that answer is.

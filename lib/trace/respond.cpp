@@ -6,6 +6,7 @@
 #include "base/inside.h"
 #include "pensive/trace.h"
 #include "trace/columns.h"
+#include "trace/ends.h"
 
 namespace pensive {
 namespace {
@@ -131,9 +132,7 @@ Response respond(const Trace& trace, const Tokenizer& tokenizer) {
   response.answer = joined(response.segments, false);
   response.think_tokens = trace.count(Segment::think);
   response.answer_tokens = trace.count(Segment::answer);
-  response.is_truncated = trace.stopped != StopReason::end_token &&
-                          trace.stopped != StopReason::guide &&
-                          trace.stopped != StopReason::stop_text;
+  response.is_truncated = is_truncated(trace.stopped);
   return response;
 }
 

@@ -99,6 +99,7 @@ class ExamResult:
     problems: int
     accuracy: float
     standard_error: float
+    sample_error: float
     low: float
     high: float
     mean_tokens: float

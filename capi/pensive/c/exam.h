@@ -92,7 +92,7 @@ typedef struct pensive_exam_result {
   int32_t samples; /* in all */
   int32_t reserved;
   double accuracy;
-  double standard_error; /* clustered by problem */
+  double standard_error; /* what other problems would change: clustered by problem */
   double low, high;      /* 95% */
   double mean_tokens;
   double mean_first_answer; /* where the first answer opens, share of the response */
@@ -107,11 +107,12 @@ typedef struct pensive_exam_result {
   double boxed_share;
   double mean_flops;              /* of all that was decoded after the prompt, probes included */
   double tokens_low, tokens_high; /* 95% of mean_tokens, over problems */
+  double sample_error; /* what other samples would change; NaN where a problem has one alone */
 } pensive_exam_result;
 #define PENSIVE_EXAM_RESULT_INIT                                                                   \
   {                                                                                                \
     sizeof(pensive_exam_result), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-        0, 0                                                                                       \
+        0, 0, 0                                                                                    \
   }
 PENSIVE_API int32_t pensive_exam_get_result(const pensive_exam* exam, pensive_exam_result* result,
                                             pensive_error** error);
