@@ -52,7 +52,7 @@ def goal_of(line):
         if "guides" in line["case"] and shape.startswith("batch 1;") and line.get("unit") == "tokens/s over none":
             return "P6"
         return "P7" if line["case"] == "fork" else None
-    if line.get("case") != "decode share" or not line.get("graphs", True) or not shape.startswith("r1"):
+    if line.get("case") != "decode share" or not line.get("graphs", True) or not shape.startswith(("r1", "llama")):
         return None
     if "batch 1, context 64 " in shape:
         return "P1"
@@ -167,6 +167,29 @@ def decode(lines):
                   for shape in shapes])
 
 
+def grid(lines):
+    """Single steps: tokens/s, and the share of what the card's memory allows."""
+    cells, contexts, rows = {}, [], []
+    for line in lines:
+        if line.get("case") not in ("step", "step by one kernel") or not line["file"].endswith("-grid-cuda"):
+            continue
+        row = line["shape"], line["batch"]
+        if row not in rows:
+            rows.append(row)
+        if line["context"] not in contexts:
+            contexts.append(line["context"])
+        text = "does not fit"
+        if line.get("fits", True):
+            text = f"{line['tokens_per_s']:,} ({100 * line['share']:.0f}%)"
+        if line["case"] == "step by one kernel":
+            text += " by one kernel"
+        cells.setdefault((*row, line["context"]), []).append(text)
+    rows.sort(key=lambda row: (["r1-1.5b", "llama-1b", "smollm2"].index(row[0]), row[1]))
+    return table(["shape", "batch"] + [f"context {context:,}" for context in contexts],
+                 [[shape, str(batch)] + ["; ".join(cells.get((shape, batch, context), [])) for context in contexts]
+                  for shape, batch in rows])
+
+
 def peers(lines):
     """Beside other programs, in turns."""
     rows = [[line["model"], line["case"], line["precision"], number(line["median"]), number(line["peer"]),
@@ -205,7 +228,7 @@ def load(lines):
     return table(["case", "figure", "where"], rows)
 
 
-TABLES = {function.__name__: function for function in (goals, targets, decode, peers, training, memory, load)}
+TABLES = {function.__name__: function for function in (goals, targets, decode, grid, peers, training, memory, load)}
 BLOCK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 

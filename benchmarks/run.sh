@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # run.sh BUILD PEERS [ARGUMENTS of pensive-bench]: every benchmark, into benchmarks/results; then the tables of
 # docs/performance.md. On a card (--device cuda) the goals P1 to P7 and P9, on shapes of random weights, written to the
-# temporary folder the first time (6 GB). PEERS = 1: the other programs, in the same run as ours (P5 on a card, P8).
+# temporary folder the first time (6 GB). PEERS = 1: the other programs, in the same run as ours (P1 to P3 and P5 on a
+# card, P8).
 set -euo pipefail
 build=$1
 peers=$2
@@ -19,8 +20,10 @@ if [[ $peers == 1 ]]; then
   "$python" -c 'import llama_cpp' 2>/dev/null || .setup/peers/bin/pip install --quiet llama-cpp-python  # builds: minutes
   [[ -f .setup/gguf/bfloat16.gguf ]] || "$python" benchmarks/peers.py --make-gguf .setup/gguf
   "$python" benchmarks/peers.py "$bench" .setup/smollm2 --gguf .setup/gguf --out "$out/smollm2-peers.jsonl" "$@"
-  ! on_card "$@" || "$python" benchmarks/peers_backward.py "$bench" examples/reasoner \
-    --out "$out/r1-1.5b-peers-training.jsonl" "$@"
+  if on_card "$@"; then
+    "$python" benchmarks/peers_decode.py "$bench" examples/reasoner --out "$out/peers-decode.jsonl" "$@"
+    "$python" benchmarks/peers_backward.py "$bench" examples/reasoner --out "$out/r1-1.5b-peers-training.jsonl" "$@"
+  fi
 else
   "$bench" --out "$out" "$@"
   if on_card "$@"; then

@@ -261,6 +261,23 @@ TEST(Record, HalfAMarkerIsTextAgain) {
   EXPECT_EQ(stage.streamed(), "[think 0]w20 w11 w22");
 }
 
+// Tokens that are bytes have no text before their run ends, however long it is.
+TEST(Record, TakingBackWithinARunOfBytesKeepsItsText) {
+  const auto tokenizer = Tokenizer::load(data("text/byte_fallback"));
+  const auto id = [&](std::string_view token) { return tokenizer->find(token).value(); };
+  Record record({id("a")}, Segments(), tokenizer);
+  std::string expected;
+  for (int i = 0; i < 6; ++i) {
+    expected += "\xf0\x9f\x98\x80";
+    for (const char* byte : {"<0xF0>", "<0x9F>", "<0x98>", "<0x80>"})
+      record.push(id(byte), Origin::sampled, Stats{});
+  }
+  record.take_back(1);
+  record.push(id("<0x80>"), Origin::forced, Stats{});
+  record.push(id("a"), Origin::sampled, Stats{});
+  EXPECT_EQ(record.text(), expected + "a");
+}
+
 TEST(Record, AnIdTheTokenizerDoesNotKnowHasNoText) {
   Stage stage;
   const std::vector<TokenId> row{soft};

@@ -1,5 +1,6 @@
 // The lives of sequences: cancelled, dropped, forked, fed, outliving their engine; and probes.
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <stdexcept>
 #include <thread>
@@ -65,6 +66,29 @@ TEST(EngineLife, SequencesMayBeDroppedOnOtherThreads) {
     for (const Sequence& sequence : kept) EXPECT_EQ(sequence.trace().stopped, StopReason::length);
   }
   expect_no_leak(engine);
+}
+
+TEST(EngineLife, CountersMayBeReadFromAnyThread) {
+  Engine engine(tiny_model());
+  const auto pages = engine.counters().pages;
+  std::atomic<bool> is_over = false;
+  std::thread reader([&] {
+    while (!is_over) {
+      const EngineCounters now = engine.counters();
+      EXPECT_EQ(now.pages, pages);
+      EXPECT_LE(now.live + now.waiting, 8);
+      EXPECT_LE(now.free_pages, pages);
+    }
+  });
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Sequence> sequences;
+    for (int i = 0; i < 8; ++i) sequences.push_back(engine.start(plain_request(ids(i, 9), 1, 12)));
+    EXPECT_EQ(engine.counters().live + engine.counters().waiting, 8);
+    engine.finish(sequences);
+    EXPECT_EQ(engine.counters().live, 0);
+  }
+  is_over = true;
+  reader.join();
 }
 
 TEST(EngineLife, ASequenceOutlivesItsEngine) {

@@ -33,6 +33,26 @@ float logprob(const std::vector<double>& logits, TokenId token) {
   return static_cast<float>(logits[static_cast<std::size_t>(token)] - std::log(sum));
 }
 
+TEST(Sampling, SaysWhoLeftNothingToDrawFrom) {
+  Engine engine(tiny_model());
+  Request request = plain_request(ids(1, 9));
+  request.sampling.banned_tokens = {9};
+  request.guides = {scripted([](const Moment&) -> Action { return Allow{{1u << 9}}; })};
+  Sequence sequence = engine.start(request);
+  engine.finish(sequence);
+  EXPECT_EQ(sequence.trace().stopped, StopReason::error);
+  EXPECT_THAT(sequence.trace().error,
+              ::testing::HasSubstr("that masks and biases leave, with a finite logit; found none "
+                                   "(Sampling, guide scripted)"));
+  request.guides = {};
+  request.sampling.banned_tokens = {};
+  for (TokenId id = 0; id < tiny_vocab; ++id)
+    request.sampling.logit_bias.push_back({id, -std::numeric_limits<float>::infinity()});
+  Sequence other = engine.start(request);
+  engine.finish(other);
+  EXPECT_THAT(other.trace().error, ::testing::HasSubstr("found none (Sampling)"));
+}
+
 TEST(Sampling, UnsetNumbersComeFromTheCheckpoint) {
   const TempDir folder;
   for (const auto& file : std::filesystem::directory_iterator(data("models/plain")))

@@ -187,6 +187,25 @@ TEST(Serve, TellsListenersUnderNoLock) {
   EXPECT_EQ(second, 1);
 }
 
+TEST(Serve, AListenerMayLetGoOfServerAndEngine) {
+  auto engine = std::make_unique<Engine>(tiny_model());
+  auto server = serve(*engine);
+  std::promise<void> begun;
+  Job other = server->submit(plain_request(ids(2, 9), 1, 100000));
+  Job job = server->submit(plain_request(ids(1, 9), 1, 100000),
+                           [&](Job&, std::span<const TextEvent>, bool is_finished) {
+                             if (is_finished || !server) return;
+                             server.reset();
+                             engine.reset();
+                             begun.set_value();
+                           });
+  begun.get_future().wait();
+  job.wait();
+  other.wait();
+  EXPECT_EQ(job.trace().stopped, StopReason::cancelled);
+  EXPECT_EQ(other.trace().stopped, StopReason::cancelled);
+}
+
 TEST(Serve, RefusesWhatItCannotHold) {
   EngineOptions options;
   options.max_live_sequences = 2;

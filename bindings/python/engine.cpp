@@ -16,7 +16,7 @@ using pensive::Trace;
 class SequenceHandle {
  public:
   SequenceHandle(pensive::Sequence sequence, const pensive::Engine& engine)
-      : SequenceHandle(std::move(sequence), engine.model()) {}
+      : SequenceHandle(std::move(sequence), engine.model(), engine.parts()) {}
   SequenceHandle(const SequenceHandle&) = delete;
   SequenceHandle& operator=(const SequenceHandle&) = delete;
   ~SequenceHandle() {
@@ -28,15 +28,25 @@ class SequenceHandle {
   const std::shared_ptr<const pensive::Model>& model() const { return model_; }
 
   std::shared_ptr<SequenceHandle> fork(pensive::Draws draws) const {
-    return std::shared_ptr<SequenceHandle>(new SequenceHandle(sequence_->fork(draws), model_));
+    return std::shared_ptr<SequenceHandle>(
+        new SequenceHandle(sequence_->fork(draws), model_, engine_));
+  }
+  // Another engine would step for ever without it.
+  void check_is_of(const pensive::Engine& engine, const char* where) const {
+    if (engine_ != engine.parts()) refuse("a sequence of this engine", "one of another", where);
   }
 
  private:
-  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model)
-      : sequence_(new pensive::Sequence(std::move(sequence))), model_(std::move(model)) {}
+  using EngineParts = std::shared_ptr<pensive::Engine::Parts>;
+  SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model,
+                 EngineParts engine)
+      : sequence_(new pensive::Sequence(std::move(sequence))),
+        model_(std::move(model)),
+        engine_(std::move(engine)) {}
 
   std::unique_ptr<pensive::Sequence> sequence_;
   std::shared_ptr<const pensive::Model> model_;
+  EngineParts engine_;
 };
 
 int step(pensive::Engine& engine) {
@@ -51,6 +61,9 @@ void check_signals() {
 void finish(pensive::Engine& engine, const std::vector<SequenceHandle*>& sequences) {
   for (SequenceHandle* sequence : sequences) {
     if (!sequence) refuse("a sequence", "None", "finish");
+    sequence->check_is_of(engine, "finish");
+  }
+  for (SequenceHandle* sequence : sequences) {
     while (!(*sequence)->finished()) {
       step(engine);
       check_signals();
@@ -103,7 +116,8 @@ void add_sequence(py::module_& module) {
       .def_property_readonly("finished", [](const Handle& self) { return self->finished(); })
       .def_property_readonly(
           "trace", [](const Handle& self) -> const Trace& { return self->trace(); },
-          py::return_value_policy::reference_internal, "What happened, in columns; a live view.")
+          py::return_value_policy::reference_internal,
+          "What happened, in columns; a live view, not to be read while another thread steps.")
       .def_property_readonly(
           "response",
           [](const Handle& self) {
@@ -112,7 +126,7 @@ void add_sequence(py::module_& module) {
           "The texts as a judge sees them.")
       .def(
           "take_events", [](Handle& self) { return self->take_events(); },
-          "Text since the last call, as a list of TextEvent.")
+          "Text since the last call, as a list of TextEvent; not while another thread steps.")
       .def(
           "fork",
           [](const Handle& self, const std::string& draws) { return self.fork(draws_of(draws)); },
@@ -299,6 +313,7 @@ void add_engine(py::module_& module) {
       .def(
           "stream",
           [](std::shared_ptr<Handle> self, std::shared_ptr<SequenceHandle> sequence) {
+            sequence->check_is_of(*self, "stream");
             return Stream{std::move(self), std::move(sequence)};
           },
           py::arg("sequence").none(false),

@@ -163,6 +163,32 @@ class Engine(unittest.TestCase):
         self.assertTrue("".join(text for text, _ in told))
         engine.step()  # free again
 
+    def test_sequences_of_another_engine(self):
+        one, other = self.make(), self.make()
+        sequence = other.start(prompt=self.prompt, max_new_tokens=4)
+        for call in (one.finish, one.stream, lambda it: one.finish([it.fork(), it])):
+            with self.assertRaisesRegex(pensive.Error, "of this engine"):
+                call(sequence)
+
+    def test_counters_while_another_thread_steps(self):
+        engine = self.make()
+        sequences = [engine.start(prompt=self.prompt, seed=i, max_new_tokens=24) for i in range(16)]
+        thread = threading.Thread(target=engine.finish, args=[sequences])
+        thread.start()
+        while thread.is_alive():
+            self.assertLessEqual(engine.counters.live, 16)
+        self.assertEqual(engine.counters.live, 0)
+
+    def test_a_listener_lets_go_of_its_server(self):
+        kept = [pensive.Server(self.make())]
+
+        def listener(job, events, is_finished):
+            kept.clear()
+
+        job = kept[0].submit(prompt=self.prompt, listener=listener, max_new_tokens=400, ignore_end_tokens=True)
+        self.assertTrue(job.wait())
+        self.assertEqual(job.trace.stopped, "cancelled")
+
     def test_submit_from_another_thread(self):
         engine = self.make()
         expected = self.finish(engine).trace.kept()

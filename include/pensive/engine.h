@@ -251,6 +251,7 @@ class PENSIVE_EXPORT Engine {
 
   std::shared_ptr<const Model> model() const noexcept;
   const EngineOptions& options() const noexcept;
+  // From any thread: as they were when the last call ended that changed something.
   EngineCounters counters() const noexcept;
   // Forgets every prefix that no live sequence uses.
   void clear_prefixes();

@@ -18,7 +18,9 @@ Engine::Parts::Parts(std::shared_ptr<const Model> given_model, const EngineOptio
       scheduler(PagePool(pages, options.page_tokens, model->vocab_size()),
                 {options.max_live_sequences, options.max_tokens_per_step, options.reuse_prefixes}),
       runner(model, options, pages),
-      tokenizer_(model->tokenizer()) {}
+      tokenizer_(model->tokenizer()) {
+  tell_counts();
+}
 
 std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
   const std::lock_guard lock(mutex_);
@@ -29,7 +31,7 @@ std::shared_ptr<const Tokenizer> Engine::Parts::tokenizer() {
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
-  const Gate::Visit visit(gate, "start");
+  const Call call(*this, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
   take_in(sequence);
@@ -58,7 +60,7 @@ void Engine::Parts::take_in(const std::shared_ptr<Sequence::Parts>& sequence) {
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
   require(is_open, ErrorCode::invalid_argument, "an engine that still exists", "none", "fork");
-  const Gate::Visit visit(gate, "fork");
+  const Call call(*this, "fork");
   sweep();
   auto sequence = std::make_shared<Sequence::Parts>(parent);
   if (draws == Draws::fresh) sequence->branch(++parent.forks);
@@ -72,7 +74,7 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Dr
 void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tokens) {
   constexpr auto bad = ErrorCode::invalid_argument;
   require(is_open, bad, "an engine that still exists", "none", "feed");
-  const Gate::Visit visit(gate, "feed");
+  const Call call(*this, "feed");
   open_mail();  // it may have been submitted only
   require(!sequence.record.is_sealed(), bad, "a sequence that is not finished",
           to_string(sequence.record.trace.stopped), "feed");
@@ -85,7 +87,7 @@ void Engine::Parts::feed(Sequence::Parts& sequence, std::span<const TokenId> tok
 }
 
 int Engine::Parts::step() {
-  const Gate::Visit visit(gate, "step");
+  const Call call(*this, "step");
   sweep();
   const Plan& plan = scheduler.plan();
   for (Lane* lane : plan.cut) {
@@ -143,6 +145,16 @@ void Engine::Parts::compute(const Plan& plan) {
   hand_out(plan, outcome.drawn);
 }
 
+std::string Sequence::Parts::nothing_to_draw() const {
+  const bool is_steered = !guidance.mask().empty() || !guidance.biases().empty() ||
+                          (steering && (!steering->mask.empty() || !steering->biases.empty()));
+  if (!is_steered) return "expected finite logits; found NaN or infinity (model)";
+  const Guide* guide = guidance.wisher();
+  return fmt::format(
+      "expected a token that masks and biases leave, with a finite logit; found none (Sampling{})",
+      guide ? fmt::format(", guide {}", guide->name()) : "");
+}
+
 void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
   std::size_t next = 0;
   for (const Chunk& chunk : plan.chunks) {
@@ -154,8 +166,7 @@ void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>
                         one.top_logprob, one.watched,       one.listed_tokens, one.listed_logprobs};
       sequence.guidance.sampled(sequence.record, one.token, stats);
     } else {
-      sequence.record.seal(StopReason::error,
-                           "expected finite logits; found NaN or infinity (model)");
+      sequence.record.seal(StopReason::error, sequence.nothing_to_draw());
     }
     attend(sequence);
   }
@@ -220,7 +231,7 @@ void Engine::Parts::sweep() {
 }
 
 void Engine::Parts::fail_all(std::string_view error) {
-  const Gate::Visit visit(gate, "fail_all");
+  const Call call(*this, "fail_all");
   sweep();
   for (const auto& sequence : sequences_) {
     if (sequence->record.is_sealed()) continue;
@@ -229,7 +240,7 @@ void Engine::Parts::fail_all(std::string_view error) {
   }
 }
 
-EngineCounters Engine::Parts::count() const {
+void Engine::Parts::tell_counts() noexcept {
   EngineCounters now = counters_;
   now.reused_tokens = scheduler.reused_tokens();
   now.preemptions = scheduler.preemptions();
@@ -237,20 +248,28 @@ EngineCounters Engine::Parts::count() const {
   now.waiting = scheduler.waiting();
   now.pages = scheduler.pool().size();
   now.free_pages = scheduler.pool().free();
-  return now;
+  const std::lock_guard lock(mutex_);
+  told_ = now;
+}
+
+EngineCounters Engine::Parts::count() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return told_;
 }
 
 void Engine::Parts::clear_prefixes() {
-  const Gate::Visit visit(gate, "clear_prefixes");
+  const Call call(*this, "clear_prefixes");
   sweep();
   scheduler.pool().forget_unused();
 }
 
 void Engine::Parts::close() {
   is_open = false;
-  sequences_.clear();
+  if (gate.is_held()) return;
+  std::vector<std::shared_ptr<Sequence::Parts>> sequences, mail;  // let go of without the lock
   const std::lock_guard lock(mutex_);
-  mail_.clear();
+  sequences.swap(sequences_);
+  mail.swap(mail_);
 }
 
 Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options) {

@@ -24,6 +24,9 @@ class Gate {
     if (--depth_ == 0) owner_.store({});
   }
 
+  // By anybody.
+  bool is_held() const noexcept { return owner_.load() != std::thread::id{}; }
+
   // Held, and refused to the guides that the call asks.
   class Visit {
    public:

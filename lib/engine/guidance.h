@@ -68,6 +68,10 @@ class Guidance {
     const Wishes& before = *past_.back().second;
     return wishes_.biases == before.biases && wishes_.mask == before.mask;
   }
+  // The first guide that wants a bias or a mask of the next draw; null where there is none.
+  const Guide* wisher() const noexcept {
+    return wishes_.guide < guides_.size() ? guides_[wishes_.guide].get() : nullptr;
+  }
   // The first guide whose bias or mask a token was drawn under; null where there was none.
   const Guide* steerer() const noexcept {
     return steerer_ < guides_.size() ? guides_[steerer_].get() : nullptr;

@@ -33,6 +33,8 @@ struct Sequence::Parts {
   Parts(const Parts& other);
   // Draws of its own from here on.
   void branch(std::uint32_t number);
+  // Why a draw gave no token.
+  std::string nothing_to_draw() const;
 
   std::shared_ptr<Engine::Parts> engine;
   std::shared_ptr<const Beginning> beginning;  // null for a probe
@@ -72,8 +74,10 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   std::vector<float> score(std::span<const TokenId> prompt, std::span<const TokenId> continuation);
   // Ends every sequence with StopReason::error.
   void fail_all(std::string_view error);
-  EngineCounters count() const;
+  // From any thread: as it was when the last call ended.
+  EngineCounters count() const noexcept;
   void clear_prefixes();
+  // Lets go of all sequences; while a server's loop is at work, leaves that to its end.
   void close();
   // The tokenizer that knows the soft rows by name.
   std::shared_ptr<const Tokenizer> tokenizer();
@@ -86,7 +90,21 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   std::atomic<int> calls = 0;  // sequences submitted, dropped or cancelled since the last look
   std::atomic<bool> is_open = true;  // false once the Engine is gone
 
+  // A call that changes something: nobody else's turn, and counted when it ends.
+  class Call {
+   public:
+    Call(Parts& parts, std::string_view where) : parts_(parts), visit_(parts.gate, where) {}
+    ~Call() { parts_.tell_counts(); }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Parts& parts_;
+    Gate::Visit visit_;
+  };
+
  private:
+  void tell_counts() noexcept;
   void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
   void open_mail();
   void sweep();
@@ -104,8 +122,9 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   void attend_probe(Sequence::Parts& probe);
 
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
-  std::mutex mutex_;  // for the next two, and the tokenizer
+  mutable std::mutex mutex_;  // for the next two, and the tokenizer
   std::vector<std::shared_ptr<Sequence::Parts>> mail_;
+  EngineCounters told_;  // what other threads see of counters_
   std::chrono::steady_clock::time_point next_deadline_ =
       std::chrono::steady_clock::time_point::max();
   Wishes wishes_;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::size_t tail_bytes = 64;
 // Enough tokens to decode the next one as the whole text would: a character has four bytes at most.
-constexpr std::ptrdiff_t stream_context = 16;
+constexpr int stream_context = 16;
 
 std::string_view tail_of(std::string_view text) {
   if (text.size() <= tail_bytes) return text;
@@ -210,7 +210,9 @@ int Record::take_back_halves() {
 void Record::rewind_stream() {
   if (!stream_) return;
   stream_.emplace(tokenizer_);
-  const auto back = std::min<std::ptrdiff_t>(new_tokens(), stream_context);
+  int back = std::min(new_tokens(), stream_context);
+  // A run of tokens that are bytes has no text before its end, and is told from its beginning.
+  while (back < new_tokens() && text_at(new_tokens() - back).empty()) ++back;
   for (auto id = lane.tokens.end() - back; id != lane.tokens.end(); ++id) text_of(*id);
 }
 

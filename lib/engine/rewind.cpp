@@ -39,7 +39,7 @@ void check_same(const Record& found, const Record& expected, int kept, int rows)
 
 void Engine::Parts::rewind(Sequence::Parts& sequence, int count, Draws draws) {
   require(is_open, bad, "an engine that still exists", "none", "rewind");
-  const Gate::Visit visit(gate, "rewind");
+  const Call call(*this, "rewind");
   sweep();
   check(sequence, count);
   if (count == 0) return;

@@ -88,6 +88,7 @@ void Server::Parts::run(std::promise<void>& started) {
   started.set_value();
   serve();
   engine->gate.let_go();
+  if (!engine->is_open) engine->close();
 }
 
 void Server::Parts::serve() {

@@ -10,7 +10,8 @@ extern "C" {
 #endif
 
 /* Advances every live sequence together. One thread at a time: a second one that meanwhile steps,
- * starts, forks, feeds, rewinds, trains or clears, and a callback that does, gets PENSIVE_BUSY. */
+ * starts, forks, feeds, rewinds, trains or clears, and a callback that does, gets PENSIVE_BUSY.
+ * Any thread may submit, and read the counters. */
 typedef struct pensive_engine pensive_engine;
 
 /* One live path through the cache. pensive_sequence_cancel() and pensive_sequence_free() may be
