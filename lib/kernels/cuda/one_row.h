@@ -1,8 +1,23 @@
 // A step of one row by the kernel that stays: whether there can be one, and its launch.
 #pragma once
+#include <limits>
+
 #include "kernels/cuda/step.h"
 
 namespace pensive::kernels {
+
+// Where it was seen to be faster than the chain (docs/one_row.md): with less to read in a layer
+// its meetings take longer than the starts of kernels, and the chain's attention walks over long
+// rows faster.
+constexpr std::int64_t least_layer_bytes = std::int64_t{48} << 20;
+constexpr int most_positions = 8192;
+
+inline std::int64_t layer_bytes(const CudaModel& model) {
+  const std::int64_t own = std::int64_t{model.heads} * model.head_dim;
+  const std::int64_t keys_and_values = std::int64_t{2} * model.kv_heads * model.head_dim;
+  return size_of(model.scalar) * model.width *
+         (2 * own + keys_and_values + std::int64_t{3} * model.inner);
+}
 
 class StayingRow {
  public:
@@ -14,7 +29,10 @@ class StayingRow {
   StayingRow& operator=(const StayingRow&) = delete;
 
   int plan(const CudaModel& model, int capability, int device) {
+    const bool is_asked = model.one_row == OneRow::stays;
     if (model.one_row == OneRow::chain) return cudaSuccess;
+    if (!is_asked && layer_bytes(model) < least_layer_bytes) return cudaSuccess;
+    if (!is_asked) longest_ = most_positions;
     int cores = 0, shared = 0, can_meet = 0;
     if (int error = cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, device))
       return error;
@@ -29,7 +47,7 @@ class StayingRow {
     step_.layers = static_cast<const CudaLayer*>(layers_);
     return cudaMemcpy(layers_, model.host_layers, bytes, cudaMemcpyHostToDevice);
   }
-  bool is_there() const { return layers_ != nullptr; }
+  bool takes(int rows, int longest) const { return layers_ && rows == 1 && longest <= longest_; }
 
   // attention: as the chain would launch it.
   int launch(const DecodeAttention& attention, const Step& step, Scalar scalar) const {
@@ -50,7 +68,8 @@ class StayingRow {
 
  private:
   PersistentStep step_{};
-  void* layers_ = nullptr;  // on the card
+  void* layers_ = nullptr;                         // on the card
+  int longest_ = std::numeric_limits<int>::max();  // row it takes
 };
 
 }  // namespace pensive::kernels
