@@ -15,7 +15,8 @@ struct Places {
   CudaLayer* layers;       // [2]: this and the next
   DecodeAttention* calls;  // [2]: likewise
   Mine* mine;
-  float* own;  // this block's values of the row that layers add up
+  float* angles;  // [2, head_dim / 2]: cosines and sines of the row's position
+  float* own;     // this block's values of the row that layers add up
   __device__ Places(const PersistentStep& step, unsigned char* base) {
     slots = base;
     near = slots + static_cast<std::int64_t>(step.slots) * step.slot_bytes;
@@ -26,7 +27,8 @@ struct Places {
     calls = reinterpret_cast<DecodeAttention*>(layers + 2);
     mine = reinterpret_cast<Mine*>(calls + 2);
     static_assert(sizeof(Mine) <= stretch_bytes, "as planned");
-    own = reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(mine) + stretch_bytes);
+    angles = reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(mine) + stretch_bytes);
+    own = angles + step.attention.head_dim;
   }
 };
 
@@ -43,7 +45,8 @@ struct NormWeights {
   }
 };
 
-// One block's way through the step.
+// One block's way through the step: the same code for every lot, since what runs once in a layer
+// comes from afar each time. A lot's turn: x is made, its products taken, shown, and awaited.
 template <class S, int sets>
 class Block {
  public:
@@ -53,62 +56,113 @@ class Block {
         x_(reinterpret_cast<S*>(places.near)),
         taker_(ring),
         meeting_(step.counter),
-        mine_(*places.mine),
-        angles_(step.attention, step.step[0].position) {}
+        mine_(*places.mine) {}
 
   __device__ void run() {
-    const CudaRow row = step_.step[0];
-    embedding_ = static_cast<const S*>(row.embedding);
-    if (row.drawn >= 0)
-      embedding_ += static_cast<std::int64_t>(step_.draw->tokens[row.drawn]) * step_.width;
-    if (threadIdx.x == 0) {
-      *places_.mine = find_stretch(step_.attention);
-      places_.calls[0] = places_.calls[1] = step_.attention;
-    }
-    meet_in_block();
-    fetch_layer(0);
-    keep_own();
-    weights_.load(places_.layers[0].attention_norm, step_.width);
-    for (int i = 0; i < step_.layer_count; ++i) {
-      const CudaLayer& layer = places_.layers[i % 2];
-      attend(layer, places_.calls[i % 2], i > 0);
+    begin();
+    constexpr int in_layer = static_cast<int>(LotKind::head);
+    const int turns = step_.layer_count * in_layer;
+#pragma unroll 1
+    for (int turn = 0; turn <= turns; ++turn) {
+      const int layer = turn / in_layer;
+      const auto kind = turn == turns ? LotKind::head : static_cast<LotKind>(turn % in_layer);
+      make_x(kind);
       embedding_ = nullptr;
-      add<LotKind::output>(layer.output_bias);
-      weights_.load(layer.mlp_norm, step_.width);
-      if (i + 1 < step_.layer_count) fetch_layer(i + 1);
+      finish(kind, bias_of(kind, places_.layers[layer % 2]));
+      if (kind == LotKind::head) break;
+      prepare(kind, layer);
       meet();
-      norm();
-      gate(layer.gate_up_bias);
-      meet();
-      fetch_x(step_.gated, step_.inner);
-      add<LotKind::down>(layer.down_bias);
-      const bool is_last = i + 1 == step_.layer_count;
-      weights_.load(is_last ? step_.final_norm : places_.layers[(i + 1) % 2].attention_norm,
-                    step_.width);
+      if (kind == LotKind::qkv) attend(places_.calls[layer % 2]);
     }
-    meet();
-    norm();
-    finish<LotKind::head>(step_threads, false, nullptr,
-                          [&](int first, int second, float a, float b) {
-                            step_.logits[first] = a;
-                            step_.logits[second] = b;
-                          });
     if (blockIdx.x == 0 && threadIdx.x == 0) meeting_.leave();
   }
 
  private:
-  // This block's products of a lot with x and biases, to put(first row, second row, sum, sum). By
-  // one warp where the others are to see it: whose first lane then says so.
-  template <LotKind kind, class Put>
-  __device__ void finish(int threads, bool is_shown, const void* bias, Put put) {
-    const Lot& lot = step_.lots[static_cast<int>(kind)];
+  __device__ void begin() {
+    const CudaRow row = step_.step[0];
+    embedding_ = static_cast<const S*>(row.embedding);
+    if (row.drawn >= 0)
+      embedding_ += static_cast<std::int64_t>(step_.draw->tokens[row.drawn]) * step_.width;
+    const int half = step_.attention.head_dim / 2;
+    if (threadIdx.x == 0) {
+      *places_.mine = find_stretch(step_.attention);
+      places_.calls[0] = step_.attention;
+      places_.calls[0].cosines = places_.angles;
+      places_.calls[0].sines = places_.angles + half;
+      places_.calls[1] = places_.calls[0];
+    }
+    for (int i = threadIdx.x; i < half; i += step_threads) {
+      const std::int64_t at = static_cast<std::int64_t>(row.position) * half + i;
+      places_.angles[i] = step_.attention.cosines[at];
+      places_.angles[half + i] = step_.attention.sines[at];
+    }
+    keep_own();
+    meet_in_block();
+    fetch_layer(0);
+    meet_in_block();
+    weights_.load(places_.layers[0].attention_norm, step_.width);
+    ask_for_keys(places_.calls[0]);
+  }
+
+  __device__ void keep_own() {
+    const Lot& of = lot(LotKind::output);
+    const OwnPairs own(of);
+    for (int i = threadIdx.x; i < own.count; i += step_threads) {
+      places_.own[2 * i] = widen(embedding_[first_row(of, own.first + i)]);
+      places_.own[2 * i + 1] = widen(embedding_[second_row(of, own.first + i)]);
+    }
+  }
+
+  __device__ const Lot& lot(LotKind kind) const { return step_.lots[static_cast<int>(kind)]; }
+  __device__ static const void* bias_of(LotKind kind, const CudaLayer& layer) {
+    switch (kind) {
+      case LotKind::qkv:
+        return layer.qkv_bias;
+      case LotKind::output:
+        return layer.output_bias;
+      case LotKind::gate_up:
+        return layer.gate_up_bias;
+      case LotKind::down:
+        return layer.down_bias;
+      case LotKind::head:
+        break;
+    }
+    return nullptr;
+  }
+
+  __device__ void make_x(LotKind kind) {
+    if (kind == LotKind::output) return join(step_.attention);
+    if (kind == LotKind::down) return fetch_x(step_.gated, step_.inner);
+    norm();
+  }
+
+  // Loads what the next turns begin with, before the wait.
+  __device__ void prepare(LotKind kind, int layer) {
+    const CudaLayer& here = places_.layers[layer % 2];
+    const CudaLayer& next = places_.layers[(layer + 1) % 2];
+    const bool is_last = layer + 1 == step_.layer_count;
+    if (kind == LotKind::output) {
+      weights_.load(here.mlp_norm, step_.width);
+      if (!is_last) fetch_layer(layer + 1);
+    }
+    if (kind == LotKind::down) {
+      weights_.load(is_last ? step_.final_norm : next.attention_norm, step_.width);
+      if (!is_last) ask_for_keys(places_.calls[(layer + 1) % 2]);
+    }
+  }
+
+  // This block's products of a lot with x, and biases, to where they belong. Where the others are
+  // to see them, by one warp: whose first lane then says so.
+  __device__ void finish(LotKind kind, const void* bias) {
+    const Lot& lot = this->lot(kind);
     const OwnPairs own(lot);
-    const int mine = threadIdx.x;
+    const int mine = threadIdx.x, threads = kind == LotKind::head ? step_threads : 32;
     float early[2] = {};  // biases of this thread's first pair
     if (mine < threads && mine < own.count) add_biases(lot, own.first + mine, bias, early);
-    taker_.take(lot, own, x_, places_.parts);
+    taker_.take(lot, own.count, x_, places_.parts);
     meet_in_block();
     if (mine >= threads) return;
+#pragma unroll 1
     for (int i = mine; i < own.count; i += threads) {
       float sums[2] = {};
       for (int piece = 0; piece < lot.pieces; ++piece) {
@@ -122,9 +176,9 @@ class Block {
       } else {
         add_biases(lot, own.first + i, bias, sums);
       }
-      put(first_row(lot, own.first + i), second_row(lot, own.first + i), sums[0], sums[1]);
+      put(kind, i, first_row(lot, own.first + i), second_row(lot, own.first + i), sums);
     }
-    if (!is_shown) return;
+    if (kind == LotKind::head) return;
     __syncwarp();
     if (mine == 0) meeting_.arrive();
   }
@@ -132,6 +186,24 @@ class Block {
     if (!bias) return;
     to[0] += widen(static_cast<const S*>(bias)[first_row(lot, pair)]);
     to[1] += widen(static_cast<const S*>(bias)[second_row(lot, pair)]);
+  }
+
+  // i: of this block's pairs.
+  __device__ void put(LotKind kind, int i, int first, int second, const float (&sums)[2]) {
+    if (kind == LotKind::head) {
+      step_.logits[first] = sums[0];
+      step_.logits[second] = sums[1];
+    } else if (kind == LotKind::qkv) {
+      narrow(sums[0], static_cast<S*>(step_.qkv) + first);
+      narrow(sums[1], static_cast<S*>(step_.qkv) + second);
+    } else if (kind == LotKind::gate_up) {
+      const float gate = rounded<S>(sums[0]), up = rounded<S>(sums[1]);
+      narrow(gate / (1 + expf(-gate)) * up, static_cast<S*>(step_.gated) + first);
+    } else {  // the row that layers add up
+      float* own = places_.own + 2 * i;
+      step_.x[first] = own[0] += sums[0];
+      if (second != first) step_.x[second] = own[1] += sums[1];
+    }
   }
 
   __device__ void meet() {
@@ -157,16 +229,17 @@ class Block {
   // x = rms_norm(row), rounded.
   __device__ void norm() {
     const int width = step_.width, lane = threadIdx.x % 32;
+    float values[norm_packs][8];
     float squares = 0;
 #pragma unroll
     for (int i = 0; i < norm_packs; ++i) {
       const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
       if (k >= width) continue;
-      float values[8];
-      load_row(k, values);
+      load_row(k, values[i]);
 #pragma unroll
-      for (int e = 0; e < 8; ++e) squares += values[e] * values[e];
+      for (int e = 0; e < 8; ++e) squares += values[i][e] * values[i][e];
     }
+#pragma unroll
     for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(~0u, squares, step);
     if (lane == 0) places_.scratch[threadIdx.x / 32] = squares;
     meet_in_block();
@@ -178,12 +251,11 @@ class Block {
     for (int i = 0; i < norm_packs; ++i) {
       const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
       if (k >= width) continue;
-      float values[8], weights[8];
-      load_row(k, values);
+      float weights[8];
       widen_pack<S>(weights_.packs[i], weights);
       Pack16<S> made;
 #pragma unroll
-      for (int e = 0; e < 8; ++e) narrow(values[e] * scale * weights[e], &made.values[e]);
+      for (int e = 0; e < 8; ++e) narrow(values[i][e] * scale * weights[e], &made.values[e]);
       *reinterpret_cast<Pack16<S>*>(x_ + k) = made;
     }
     meet_in_block();
@@ -196,38 +268,6 @@ class Block {
     close_group();
     wait_for_group<0>();
     meet_in_block();
-  }
-
-  __device__ void keep_own() {
-    const Lot& lot = step_.lots[static_cast<int>(LotKind::output)];
-    const OwnPairs own(lot);
-    for (int i = threadIdx.x; i < own.count; i += step_threads) {
-      places_.own[2 * i] = widen(embedding_[first_row(lot, own.first + i)]);
-      places_.own[2 * i + 1] = widen(embedding_[second_row(lot, own.first + i)]);
-    }
-    meet_in_block();
-  }
-
-  // The row += the product with x.
-  template <LotKind kind>
-  __device__ void add(const void* bias) {
-    const int base = 2 * OwnPairs(step_.lots[static_cast<int>(kind)]).first;
-    finish<kind>(32, true, bias, [&](int first, int second, float a, float b) {
-      add_one(first, base, a);
-      if (second != first) add_one(second, base, b);
-    });
-  }
-  __device__ void add_one(int row, int base, float sum) {
-    float& own = places_.own[row - base];
-    own += sum;
-    step_.x[row] = own;
-  }
-
-  __device__ void gate(const void* bias) {
-    finish<LotKind::gate_up>(32, true, bias, [&](int first, int, float a, float b) {
-      const float gate = rounded<S>(a), up = rounded<S>(b);
-      narrow(gate / (1 + expf(-gate)) * up, static_cast<S*>(step_.gated) + first);
-    });
   }
 
   // What is known of a layer, near: its pointers would be waited for.
@@ -247,28 +287,28 @@ class Block {
     call.value_pages = layer.value_pages;
   }
 
-  // x = attention of the normed row, which others have still to bring together.
-  __device__ void attend(const CudaLayer& layer, const DecodeAttention& call, bool is_awaited) {
-    const int behind = (step_.width * static_cast<int>(sizeof(S)) + 127) / 128 * 128;
-    attend_stretch<S, sets>(call, mine_, angles_, places_.near + behind, [&] {
-      if (is_awaited) meet();
-      norm();
-      finish<LotKind::qkv>(32, true, layer.qkv_bias, [&](int first, int second, float a, float b) {
-        narrow(a, static_cast<S*>(step_.qkv) + first);
-        narrow(b, static_cast<S*>(step_.qkv) + second);
-      });
-      meet();
-    });
+  // Attention's place, behind the normed row that is read meanwhile.
+  __device__ unsigned char* behind_x() const {
+    return places_.near + (step_.width * static_cast<int>(sizeof(S)) + 127) / 128 * 128;
+  }
+  __device__ void ask_for_keys(const DecodeAttention& call) {
+    Stretch<S, sets>(call, mine_, behind_x()).ask();
+  }
+  __device__ void attend(const DecodeAttention& call) {
+    if (mine_.begin < mine_.end) Stretch<S, sets>(call, mine_, behind_x()).run();
     show_and_meet();
-    const int own_width = call.heads * call.head_dim;
-    if (mine_.splits == 1) return fetch_x(step_.attention.out, own_width);
-    if (mine_.splits <= few_stretches) {
+  }
+  // x = what the stretches become.
+  __device__ void join(const DecodeAttention& call) {
+    if (mine_.splits > 1 && mine_.splits <= few_stretches) {
       join_few(call, mine_.splits, x_);
       return meet_in_block();
     }
-    join_many<S>(call, mine_.splits);
-    show_and_meet();
-    fetch_x(step_.attention.out, own_width);
+    if (mine_.splits > 1) {
+      join_many<S>(call, mine_.splits);
+      show_and_meet();
+    }
+    fetch_x(call.out, call.heads * call.head_dim);
   }
 
   const PersistentStep& step_;
@@ -278,7 +318,6 @@ class Block {
   Taker<S> taker_;
   Meeting meeting_;
   const Mine& mine_;
-  Angles angles_;
   NormWeights<S> weights_;
 };
 
@@ -294,16 +333,7 @@ __global__ void __launch_bounds__(step_threads + step_askers * 32, 1)
   if (threadIdx.x == 0) ring.open();
   __syncthreads();
   if (threadIdx.x < step_threads) return Block<S, sets>(step, ring, places).run();
-  if (threadIdx.x % 32 != 0) return;
-  Asker asker(ring, threadIdx.x / 32 - step_warps, step.under_way);
-  for (int i = 0; i < step.layer_count; ++i) {
-    const CudaLayer& layer = step.layers[i];
-    asker.ask(step.lots[static_cast<int>(LotKind::qkv)], layer.qkv);
-    asker.ask(step.lots[static_cast<int>(LotKind::output)], layer.output);
-    asker.ask(step.lots[static_cast<int>(LotKind::gate_up)], layer.gate_up);
-    asker.ask(step.lots[static_cast<int>(LotKind::down)], layer.down);
-  }
-  asker.ask(step.lots[static_cast<int>(LotKind::head)], step.head);
+  if (threadIdx.x % 32 == 0) Asker(step, ring, threadIdx.x / 32 - step_warps).run();
 #endif
 }
 

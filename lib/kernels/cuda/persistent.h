@@ -30,8 +30,9 @@ struct PersistentStep {
   float* logits;
   std::uint32_t* counter;  // [2], zero at first
   Lot lots[lot_kinds];
-  std::int32_t slots, slot_bytes, under_way;  // of the ring; pieces of each thread that asks
-  std::int32_t near_bytes, parts;             // of x and attention; sums of a block's pieces
+  std::int32_t slots, slot_bytes;  // of the ring
+  std::int32_t most_ahead, pace;   // pieces that a thread reads ahead, clocks between them
+  std::int32_t near_bytes, parts;  // of x and attention; sums of a block's pieces
   std::int32_t blocks;
   std::int64_t shared_bytes;
 };

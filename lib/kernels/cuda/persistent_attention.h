@@ -53,58 +53,74 @@ __device__ inline Mine find_stretch(const DecodeAttention& call) {
   return mine;
 }
 
-// The sums of a warp that walked, to shared memory.
+// This block's way over its stretch, if it has one, in the place where `near` points.
 template <class S, int sets>
-__device__ void put_sums(const Walk<S, sets>& walk, int dim, float* sums, float2* marks) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int set = 0; set < sets; ++set)
-#pragma unroll
-    for (int j = 0; j < 8; ++j)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int d = set * 64 + (2 * t + i) * 8 + j;
-        if (d < dim) sums[g * dim + d] = walk.sums[set][j][i];
-      }
-  if (t == 0) marks[g] = make_float2(walk.most, walk.sum);
-}
+class Stretch {
+ public:
+  __device__ Stretch(const DecodeAttention& call, const Mine& mine, unsigned char* near)
+      : call_(call),
+        mine_(mine),
+        room_(*reinterpret_cast<AttentionRoom<S>*>(near)),
+        chunks_(near + sizeof(AttentionRoom<S>)),
+        walker_(static_cast<int>(threadIdx.x / 32) - (step_warps - walk_warps)),
+        warp_bytes_(call.stages * stage_bytes(call.head_dim)) {}
 
-// Asks for keys and values, long before the projected row is there, which `project` gives: of the
-// step's positions only the newest is in no page yet.
-template <class S, int sets, class Project>
-__device__ void attend_stretch(const DecodeAttention& call, const Mine& mine, const Angles& angles,
-                               unsigned char* near, Project project) {
-  const int dim = call.head_dim, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  auto& room = *reinterpret_cast<AttentionRoom<S>*>(near);
-  unsigned char* chunks = near + sizeof(AttentionRoom<S>);
-  const int warp_bytes = call.stages * stage_bytes(dim);
-  unsigned char* own = chunks + warp * warp_bytes;
-  Mine walker = mine;
-  if (warp >= walk_warps) walker.end = walker.begin;
-  Walk<S, sets> walk(call, walker, own, warp);
-  for (int i = mine.heads * dim + threadIdx.x; i < walk_heads * dim; i += step_threads)
-    narrow(0.0f, room.queries + i);
-  project();
-  if (mine.begin >= mine.end) return;
-  turn_heads<S, walk_heads, step_warps>(
-      call, mine, angles, room.newest,
-      [&](int g, int d, float value) { narrow(value, room.queries + g * dim + d); });
-  meet_in_block();
-  if (warp < walk_warps) {
-    walk.run(room.queries, room.newest);
-    __syncwarp();  // the chunks were read
-    put_sums(walk, dim, reinterpret_cast<float*>(own), room.marks[warp]);
+  // For the first keys and values, long before queries are known: of the step's positions only the
+  // newest is in no page yet.
+  __device__ void ask() const {
+    for (int i = mine_.heads * call_.head_dim + threadIdx.x; i < walk_heads * call_.head_dim;
+         i += step_threads)
+      narrow(0.0f, room_.queries + i);
+    if (walker_ >= 0)
+      const Walk<S, sets> walk(call_, mine_, chunks_ + walker_ * warp_bytes_, walker_);
   }
-  meet_in_block();
-  for (int g = warp; g < mine.heads; g += step_warps) {
-    const Joint<walk_warps> joint(&room.marks[0][g], walk_heads, walk_warps);
-    if (mine.splits > 1 && lane == 0) tell(call, mine, joint, g);
-    if (lane >= dim / 4) continue;
-    const float* from = reinterpret_cast<const float*>(chunks) + g * dim + lane * 4;
-    const int stride = warp_bytes / static_cast<int>(sizeof(float));
-    hand_on<S>(call, mine, joint, g, lane * 4, joint.add(from, stride, walk_warps));
+
+  // After ask(), and once the projected row is there.
+  __device__ void run() const {
+    const int dim = call_.head_dim, lane = threadIdx.x % 32;
+    turn_heads<S, walk_heads, step_warps>(
+        call_, mine_, Angles(call_, 0), room_.newest,
+        [&](int g, int d, float value) { narrow(value, room_.queries + g * dim + d); });
+    meet_in_block();
+    if (walker_ >= 0) {
+      unsigned char* own = chunks_ + walker_ * warp_bytes_;
+      Walk<S, sets> walk(call_, mine_, own, walker_, Asked::yes);
+      walk.run(room_.queries, room_.newest);
+      __syncwarp();  // the chunks were read
+      put_sums(walk, reinterpret_cast<float*>(own));
+    }
+    meet_in_block();
+    for (int g = threadIdx.x / 32; g < mine_.heads; g += step_warps) {
+      const Joint<walk_warps> joint(&room_.marks[0][g], walk_heads, walk_warps);
+      if (mine_.splits > 1 && lane == 0) tell(call_, mine_, joint, g);
+      if (lane >= dim / 4) continue;
+      const float* from = reinterpret_cast<const float*>(chunks_) + g * dim + lane * 4;
+      const int stride = warp_bytes_ / static_cast<int>(sizeof(float));
+      hand_on<S>(call_, mine_, joint, g, lane * 4, joint.add(from, stride, walk_warps));
+    }
   }
-}
+
+ private:
+  __device__ void put_sums(const Walk<S, sets>& walk, float* sums) const {
+    const int dim = call_.head_dim, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int set = 0; set < sets; ++set)
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int d = set * 64 + (2 * t + i) * 8 + j;
+          if (d < dim) sums[g * dim + d] = walk.sums[set][j][i];
+        }
+    if (t == 0) room_.marks[walker_][g] = make_float2(walk.most, walk.sum);
+  }
+
+  const DecodeAttention& call_;  // cosines and sines: of the row's position alone
+  const Mine& mine_;
+  AttentionRoom<S>& room_;
+  unsigned char* chunks_;
+  int walker_, warp_bytes_;  // walkers: the last warps, so that the first has time to wait
+};
 
 // What few stretches become, in every block for itself. All of a thread's loads are under way
 // together.

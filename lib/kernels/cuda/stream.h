@@ -55,6 +55,28 @@ __device__ inline void wait_at_gate(std::uint64_t* gate, unsigned parity) {
       : "memory");
 #endif
 }
+// Whether it has.
+__device__ inline bool is_past_gate(std::uint64_t* gate, unsigned parity) {
+  unsigned done = 1;
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, done;\n"
+      "}\n"
+      : "=r"(done)
+      : "r"(near_address(gate)), "r"(parity)
+      : "memory");
+#endif
+  return done != 0;
+}
+// To the second cache; bytes and address are multiples of 16.
+__device__ inline void bring_closer(const void* from, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#endif
+}
 // `bytes`, and both addresses, are multiples of 16. The bytes are used once.
 __device__ inline void stream_bytes(void* to, const void* from, int bytes, std::uint64_t* gate,
                                     std::uint64_t policy) {

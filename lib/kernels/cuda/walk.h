@@ -60,6 +60,9 @@ __device__ void wait_for_group() {
 #endif
 }
 
+// Whether a walk's first chunks are under way already.
+enum class Asked : bool { no, yes };
+
 // Gives unnormed sums of 8 heads: lane (g, t) holds dimensions set * 64 + {2 t, 2 t + 1} * 8 + j of
 // head g in sums[set][j]. sets: of 64 dimensions.
 template <class S, int sets>
@@ -77,13 +80,15 @@ struct Walk {
   float sums[sets][8][4] = {};
   float most = -INFINITY, sum = 0;
 
-  __device__ Walk(const DecodeAttention& call, const Mine& mine, unsigned char* room, int warp)
+  __device__ Walk(const DecodeAttention& call, const Mine& mine, unsigned char* room, int warp,
+                  Asked asked = Asked::no)
       : call(call),
         mine(mine),
         room(room),
         first(mine.begin + (mine.rank * walk_warps + warp) * walk_chunk),
         stride(max(call.team, 1) * walk_warps * walk_chunk),
         scale(1 / sqrtf(static_cast<float>(call.head_dim))) {
+    if (asked == Asked::yes) return;
     for (int round = 0; round < call.stages; ++round) fetch(round);
   }
 
