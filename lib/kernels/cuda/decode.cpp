@@ -45,7 +45,9 @@ class Decoder {
     if (model_.is_invariant) return cudaSuccess;
     if (cublasCreate(&cublas_) != CUBLAS_STATUS_SUCCESS) return cudaErrorInitializationError;
     cublasSetMathMode(cublas_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-    return staying_.plan(model_, capability_, device_);
+    if (int error = staying_.plan(model_, capability_, device_)) return error;
+    if (!staying_.is_there()) model_.one_row = OneRow::chain;
+    return cudaSuccess;
   }
 
   const CudaModel& model() const { return model_; }

@@ -6,10 +6,9 @@
 
 namespace pensive::kernels {
 
-// Where it was seen to be faster than the chain (docs/one_row.md): with less to read in a layer
-// its meetings take longer than the starts of kernels, and the chain's attention walks over long
-// rows faster.
-constexpr std::int64_t least_layer_bytes = std::int64_t{48} << 20;
+// Where it was seen to be faster than the chain (docs/one_row.md): nothing with less to read in a
+// layer was timed, and over longer rows the chain's attention walks faster.
+constexpr std::int64_t least_layer_bytes = std::int64_t{6} << 20;
 constexpr int most_positions = 8192;
 
 inline std::int64_t layer_bytes(const CudaModel& model) {
@@ -47,7 +46,8 @@ class StayingRow {
     step_.layers = static_cast<const CudaLayer*>(layers_);
     return cudaMemcpy(layers_, model.host_layers, bytes, cudaMemcpyHostToDevice);
   }
-  bool takes(int rows, int longest) const { return layers_ && rows == 1 && longest <= longest_; }
+  bool is_there() const { return layers_ != nullptr; }
+  bool takes(int rows, int longest) const { return is_there() && rows == 1 && longest <= longest_; }
 
   // attention: as the chain would launch it.
   int launch(const DecodeAttention& attention, const Step& step, Scalar scalar) const {
@@ -58,11 +58,8 @@ class StayingRow {
     made.attention.splits = step_.attention.splits;
     made.attention.team = step_.attention.team;
     made.attention.stages = step_.attention.stages;
-    made.x = step.room.x;
-    made.qkv = step.room.qkv;
-    made.gated = step.room.inner;
+    made.packets = step.room.packets;
     made.logits = step.room.logits;
-    made.counter = step.room.counter;
     return launch_persistent(made, scalar, step.way.stream);
   }
 

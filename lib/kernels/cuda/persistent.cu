@@ -2,60 +2,23 @@
 // on each core. Memory never waits for arithmetic: weights stream into each block's ring in the
 // order of their use, over layers and over the meetings at which blocks wait for one another; when
 // one is over, what comes next is already near. The chain of kernels (decode.cpp) is its twin.
-#include "kernels/cuda/persistent_attention.h"
+#include "kernels/cuda/persistent_places.h"
 
 namespace pensive::kernels {
 namespace {
-
-// Where things stand in a block's shared memory. First what copies write.
-struct Places {
-  unsigned char *slots, *near;  // near: x, and behind it what attention needs
-  std::uint64_t* gates;
-  float *parts, *scratch;
-  CudaLayer* layers;       // [2]: this and the next
-  DecodeAttention* calls;  // [2]: likewise
-  Mine* mine;
-  float* angles;  // [2, head_dim / 2]: cosines and sines of the row's position
-  float* own;     // this block's values of the row that layers add up
-  __device__ Places(const PersistentStep& step, unsigned char* base) {
-    slots = base;
-    near = slots + static_cast<std::int64_t>(step.slots) * step.slot_bytes;
-    gates = reinterpret_cast<std::uint64_t*>(near + step.near_bytes);
-    parts = reinterpret_cast<float*>(gates + 2 * step.slots);
-    scratch = parts + step.parts;
-    layers = reinterpret_cast<CudaLayer*>(scratch + 32);
-    calls = reinterpret_cast<DecodeAttention*>(layers + 2);
-    mine = reinterpret_cast<Mine*>(calls + 2);
-    static_assert(sizeof(Mine) <= stretch_bytes, "as planned");
-    angles = reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(mine) + stretch_bytes);
-    own = angles + step.attention.head_dim;
-  }
-};
-
-// Values that a norm weighs with, loaded before the row is there.
-template <class S>
-struct NormWeights {
-  uint4 packs[norm_packs];
-  __device__ void load(const void* weight, int width) {
-#pragma unroll
-    for (int i = 0; i < norm_packs; ++i) {
-      const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
-      if (k < width) packs[i] = *reinterpret_cast<const uint4*>(static_cast<const S*>(weight) + k);
-    }
-  }
-};
 
 // One block's way through the step: the same code for every lot, since what runs once in a layer
 // comes from afar each time. A lot's turn: x is made, its products taken, shown, and awaited.
 template <class S, int sets>
 class Block {
  public:
-  __device__ Block(const PersistentStep& step, const Ring& ring, const Places& places)
+  __device__ Block(const PersistentStep& step, const Ring& ring, const NearPlaces& places)
       : step_(step),
         places_(places),
         x_(reinterpret_cast<S*>(places.near)),
         taker_(ring),
-        meeting_(step.counter),
+        meeting_(step.packets.counters),
+        turn_(step.packets.counters[2]),
         mine_(*places.mine) {}
 
   __device__ void run() {
@@ -66,15 +29,24 @@ class Block {
     for (int turn = 0; turn <= turns; ++turn) {
       const int layer = turn / in_layer;
       const auto kind = turn == turns ? LotKind::head : static_cast<LotKind>(turn % in_layer);
-      make_x(kind);
+      const CudaLayer& here = places_.layers[layer % 2];
+      make_x(kind, here);
       embedding_ = nullptr;
-      finish(kind, bias_of(kind, places_.layers[layer % 2]));
+      if (kind == LotKind::qkv) ++turn_;
+      finish(kind, bias_of(kind, here));
       if (kind == LotKind::head) break;
       prepare(kind, layer);
-      meet();
-      if (kind == LotKind::qkv) attend(places_.calls[layer % 2]);
+      if (kind == LotKind::qkv) {
+        attend(places_.calls[layer % 2]);
+      } else {
+        meet();
+      }
     }
-    if (blockIdx.x == 0 && threadIdx.x == 0) meeting_.leave();
+    // All others have read what they were, or this block could not be here.
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+      meeting_.leave();
+      step_.packets.counters[2] = turn_;
+    }
   }
 
  private:
@@ -100,13 +72,12 @@ class Block {
     meet_in_block();
     fetch_layer(0);
     meet_in_block();
-    weights_.load(places_.layers[0].attention_norm, step_.width);
     ask_for_keys(places_.calls[0]);
   }
 
   __device__ void keep_own() {
     const Lot& of = lot(LotKind::output);
-    const OwnPairs own(of);
+    const OwnPairs own = places_.pairs[static_cast<int>(LotKind::output)];
     for (int i = threadIdx.x; i < own.count; i += step_threads) {
       places_.own[2 * i] = widen(embedding_[first_row(of, own.first + i)]);
       places_.own[2 * i + 1] = widen(embedding_[second_row(of, own.first + i)]);
@@ -130,40 +101,41 @@ class Block {
     return nullptr;
   }
 
-  __device__ void make_x(LotKind kind) {
-    if (kind == LotKind::output) return join(step_.attention);
-    if (kind == LotKind::down) return fetch_x(step_.gated, step_.inner);
-    norm();
+  __device__ void make_x(LotKind kind, const CudaLayer& layer) {
+    if (kind == LotKind::output)
+      return hear_x(step_.packets.mixed, step_.attention.heads * step_.attention.head_dim);
+    if (kind == LotKind::down) return hear_x(step_.packets.gated, step_.inner);
+    norm(step_.packets.rows[kind == LotKind::gate_up ? 0 : 1],
+         kind == LotKind::gate_up ? layer.mlp_norm
+         : kind == LotKind::head  ? step_.final_norm
+                                  : layer.attention_norm);
   }
 
-  // Loads what the next turns begin with, before the wait.
+  // Asks for what the next turns begin with.
   __device__ void prepare(LotKind kind, int layer) {
-    const CudaLayer& here = places_.layers[layer % 2];
+    if (layer + 1 == step_.layer_count) return;
+    const DecodeAttention& call = places_.calls[(layer + 1) % 2];
+    if (kind == LotKind::output) fetch_layer(layer + 1);
+    if (kind == LotKind::down) ask_for_keys(call);
+    if (kind != LotKind::gate_up) return;
+    ask_for_cache<S, step_threads>(call, mine_);
+    if (threadIdx.x > 0 || blockIdx.x > 1) return;
     const CudaLayer& next = places_.layers[(layer + 1) % 2];
-    const bool is_last = layer + 1 == step_.layer_count;
-    if (kind == LotKind::output) {
-      weights_.load(here.mlp_norm, step_.width);
-      if (!is_last) fetch_layer(layer + 1);
-    }
-    if (kind == LotKind::down) {
-      weights_.load(is_last ? step_.final_norm : next.attention_norm, step_.width);
-      if (!is_last) ask_for_keys(places_.calls[(layer + 1) % 2]);
-    }
+    bring_closer(blockIdx.x == 0 ? next.attention_norm : next.mlp_norm,
+                 step_.width * static_cast<int>(sizeof(S)));
   }
 
-  // This block's products of a lot with x, and biases, to where they belong. Where the others are
-  // to see them, by one warp: whose first lane then says so.
+  // This block's products of a lot with x, and biases, to where they belong; tells the others.
   __device__ void finish(LotKind kind, const void* bias) {
     const Lot& lot = this->lot(kind);
-    const OwnPairs own(lot);
-    const int mine = threadIdx.x, threads = kind == LotKind::head ? step_threads : 32;
+    const OwnPairs own = places_.pairs[static_cast<int>(kind)];
+    const int mine = threadIdx.x;
     float early[2] = {};  // biases of this thread's first pair
-    if (mine < threads && mine < own.count) add_biases(lot, own.first + mine, bias, early);
+    if (mine < own.count) add_biases(lot, own.first + mine, bias, early);
     taker_.take(lot, own.count, x_, places_.parts);
     meet_in_block();
-    if (mine >= threads) return;
 #pragma unroll 1
-    for (int i = mine; i < own.count; i += threads) {
+    for (int i = mine; i < own.count; i += step_threads) {
       float sums[2] = {};
       for (int piece = 0; piece < lot.pieces; ++piece) {
         const float* parts = places_.parts + 2 * (i * lot.pieces + piece);
@@ -179,7 +151,7 @@ class Block {
       put(kind, i, first_row(lot, own.first + i), second_row(lot, own.first + i), sums);
     }
     if (kind == LotKind::head) return;
-    __syncwarp();
+    meet_in_block();
     if (mine == 0) meeting_.arrive();
   }
   __device__ static void add_biases(const Lot& lot, int pair, const void* bias, float (&to)[2]) {
@@ -194,16 +166,45 @@ class Block {
       step_.logits[first] = sums[0];
       step_.logits[second] = sums[1];
     } else if (kind == LotKind::qkv) {
-      narrow(sums[0], static_cast<S*>(step_.qkv) + first);
-      narrow(sums[1], static_cast<S*>(step_.qkv) + second);
+      tell_brief(step_.packets.qkv + first, sums[0]);
+      tell_brief(step_.packets.qkv + second, sums[1]);
     } else if (kind == LotKind::gate_up) {
       const float gate = rounded<S>(sums[0]), up = rounded<S>(sums[1]);
-      narrow(gate / (1 + expf(-gate)) * up, static_cast<S*>(step_.gated) + first);
+      tell_brief(step_.packets.gated + first, gate / (1 + expf(-gate)) * up);
     } else {  // the row that layers add up
       float* own = places_.own + 2 * i;
-      step_.x[first] = own[0] += sums[0];
-      if (second != first) step_.x[second] = own[1] += sums[1];
+      std::uint64_t* row = step_.packets.rows[kind == LotKind::output ? 0 : 1];
+      own[0] += sums[0];
+      own[1] += sums[1];
+      tell(row + place_in_row(first), wide_packet(own[0], turn_));
+      if (second != first) tell(row + place_in_row(second), wide_packet(own[1], turn_));
     }
+  }
+  __device__ void tell_brief(std::uint32_t* to, float value) const {
+    S rounded;
+    narrow(value, &rounded);
+    tell(to, brief_packet(rounded, turn_));
+  }
+  // Of a packet: every thread that norms has eight values, two of which it reads at a time, beside
+  // those of its neighbours.
+  __device__ int place_in_row(int i) const {
+    return (i % 8 / 2 * (step_.width / 8) + i / 8) * 2 + i % 2;
+  }
+  // Eight values of the row that layers add up, once they are there.
+  __device__ void hear_row(const std::uint64_t* row, int k, float (&to)[8]) const {
+    if (embedding_) return widen_pack<S>(*reinterpret_cast<const uint4*>(embedding_ + k), to);
+    Packets16 packets[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) packets[i] = look_at_row(row, k, i);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      while (!packets[i].fit_wide(turn_)) packets[i] = look_at_row(row, k, i);
+      to[2 * i] = wide_value(packets[i].a);
+      to[2 * i + 1] = wide_value(packets[i].b);
+    }
+  }
+  __device__ Packets16 look_at_row(const std::uint64_t* row, int k, int i) const {
+    return look(static_cast<const void*>(row + 2 * (i * (step_.width / 8) + k / 8)));
   }
 
   __device__ void meet() {
@@ -211,31 +212,23 @@ class Block {
     if (threadIdx.x == 0) meeting_.wait();
     meet_in_block();
   }
-  __device__ void show_and_meet() {
-    meet_in_block();
-    if (threadIdx.x == 0) meeting_.arrive();
-    meet();
-  }
-
-  // Eight values of the row that layers add up.
-  __device__ void load_row(int k, float (&to)[8]) const {
-    if (embedding_) return widen_pack<S>(*reinterpret_cast<const uint4*>(embedding_ + k), to);
-    const auto* from = reinterpret_cast<const float4*>(step_.x + k);
-    const float4 low = from[0], high = from[1];
-    memcpy(to, &low, 16);
-    memcpy(to + 4, &high, 16);
-  }
 
   // x = rms_norm(row), rounded.
-  __device__ void norm() {
+  __device__ void norm(const std::uint64_t* row, const void* weight) {
     const int width = step_.width, lane = threadIdx.x % 32;
+    uint4 packs[norm_packs];  // of the weight, asked for together with the row
+#pragma unroll
+    for (int i = 0; i < norm_packs; ++i) {
+      const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
+      if (k < width) packs[i] = *reinterpret_cast<const uint4*>(static_cast<const S*>(weight) + k);
+    }
     float values[norm_packs][8];
     float squares = 0;
 #pragma unroll
     for (int i = 0; i < norm_packs; ++i) {
       const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
       if (k >= width) continue;
-      load_row(k, values[i]);
+      hear_row(row, k, values[i]);
 #pragma unroll
       for (int e = 0; e < 8; ++e) squares += values[i][e] * values[i][e];
     }
@@ -252,7 +245,7 @@ class Block {
       const int k = (i * step_threads + static_cast<int>(threadIdx.x)) * 8;
       if (k >= width) continue;
       float weights[8];
-      widen_pack<S>(weights_.packs[i], weights);
+      widen_pack<S>(packs[i], weights);
       Pack16<S> made;
 #pragma unroll
       for (int e = 0; e < 8; ++e) narrow(values[i][e] * scale * weights[e], &made.values[e]);
@@ -261,12 +254,27 @@ class Block {
     meet_in_block();
   }
 
-  // x = what is there.
-  __device__ void fetch_x(const void* from, int values) {
-    for (int k = threadIdx.x * 8; k < values; k += step_threads * 8)
-      bring(x_ + k, static_cast<const S*>(from) + k, true);
-    close_group();
-    wait_for_group<0>();
+  // x = what blocks tell. Most of a thread's loads are under way together.
+  __device__ void hear_x(const std::uint32_t* from, int values) {
+    constexpr int at_once = 10;
+    for (int first = threadIdx.x * 4; first < values; first += at_once * step_threads * 4) {
+      Packets16 packets[at_once];
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) {
+        const int k = first + u * step_threads * 4;
+        if (k < values) packets[u] = look(static_cast<const void*>(from + k));
+      }
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) {
+        const int k = first + u * step_threads * 4;
+        if (k >= values) continue;
+        while (!packets[u].fit_brief(turn_)) packets[u] = look(static_cast<const void*>(from + k));
+        const auto low = [](std::uint64_t two) {
+          return __byte_perm(static_cast<unsigned>(two), static_cast<unsigned>(two >> 32), 0x5410);
+        };
+        *reinterpret_cast<uint2*>(x_ + k) = make_uint2(low(packets[u].a), low(packets[u].b));
+      }
+    }
     meet_in_block();
   }
 
@@ -295,30 +303,24 @@ class Block {
     Stretch<S, sets>(call, mine_, behind_x()).ask();
   }
   __device__ void attend(const DecodeAttention& call) {
-    if (mine_.begin < mine_.end) Stretch<S, sets>(call, mine_, behind_x()).run();
-    show_and_meet();
-  }
-  // x = what the stretches become.
-  __device__ void join(const DecodeAttention& call) {
-    if (mine_.splits > 1 && mine_.splits <= few_stretches) {
-      join_few(call, mine_.splits, x_);
-      return meet_in_block();
+    meeting_.next();
+    if (mine_.begin < mine_.end) {
+      if (threadIdx.x == 0) meeting_.wait();
+      meet_in_block();
+      Stretch<S, sets>(call, mine_, behind_x()).run(step_.packets, turn_);
     }
-    if (mine_.splits > 1) {
-      join_many<S>(call, mine_.splits);
-      show_and_meet();
-    }
-    fetch_x(call.out, call.heads * call.head_dim);
+    if (threadIdx.x == 0) meeting_.arrive();
+    meet();
   }
 
   const PersistentStep& step_;
-  const Places& places_;
+  const NearPlaces& places_;
   S* x_;
   const S* embedding_ = nullptr;  // until something was added to it
   Taker<S> taker_;
   Meeting meeting_;
+  unsigned turn_;  // of the layer: the number of what is told; at first of the last one before
   const Mine& mine_;
-  NormWeights<S> weights_;
 };
 
 template <class S, int sets>
@@ -326,14 +328,15 @@ __global__ void __launch_bounds__(step_threads + step_askers * 32, 1)
     stay(const __grid_constant__ PersistentStep step) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) unsigned char base[];
-  const Places places(step, base);
+  const NearPlaces places(step, base);
   const Ring ring{places.slots, places.gates, places.gates + step.slots, step.slots,
                   step.slot_bytes};
   if (step.step[0].position < 0) return;
   if (threadIdx.x == 0) ring.open();
+  if (threadIdx.x < lot_kinds) places.pairs[threadIdx.x] = own_pairs(step.lots[threadIdx.x]);
   __syncthreads();
   if (threadIdx.x < step_threads) return Block<S, sets>(step, ring, places).run();
-  if (threadIdx.x % 32 == 0) Asker(step, ring, threadIdx.x / 32 - step_warps).run();
+  if (threadIdx.x % 32 == 0) Asker(step, ring, places.pairs, threadIdx.x / 32 - step_warps).run();
 #endif
 }
 

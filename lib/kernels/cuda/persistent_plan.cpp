@@ -61,7 +61,7 @@ std::int64_t plan_ring(const CudaModel& model, std::int64_t most_shared, int lon
       (step.lots[static_cast<int>(LotKind::output)].pairs + step.blocks - 1) / step.blocks;
   const std::int64_t rest = step.near_bytes + 4 * std::int64_t{step.parts} + 128 +
                             2 * sizeof(CudaLayer) + 2 * sizeof(DecodeAttention) + stretch_bytes +
-                            4 * std::int64_t{model.head_dim} + 8 * own_pairs;
+                            pairs_bytes + 4 * std::int64_t{model.head_dim} + 8 * own_pairs;
   constexpr int gate_bytes = 16, most_slots = 64;
   const std::int64_t room = (most_shared - rest) / (step.slot_bytes + gate_bytes);
   step.slots = static_cast<std::int32_t>(std::min<std::int64_t>(room, most_slots));
@@ -73,6 +73,31 @@ std::int64_t plan_ring(const CudaModel& model, std::int64_t most_shared, int lon
 }
 
 }  // namespace
+
+Packets packets_at(const CudaModel& model, void* base, std::int64_t* bytes) {
+  const std::int64_t dim = model.head_dim, own = model.heads * dim;
+  DecodeAttention call{};
+  call.heads = model.heads;
+  call.kv_heads = model.kv_heads;
+  const std::int64_t stretches =
+      std::int64_t{model.heads} * std::max(1, most_cores / (model.kv_heads * head_parts(call)));
+  *bytes = 0;
+  const auto take = [&](std::int64_t count) -> void* {
+    void* at = static_cast<char*>(base) + *bytes;
+    *bytes += (count + 255) / 256 * 256;
+    return at;
+  };
+  Packets packets{};
+  packets.counters = static_cast<std::uint32_t*>(take(3 * 4));
+  for (std::uint64_t*& row : packets.rows)
+    row = static_cast<std::uint64_t*>(take(8 * std::int64_t{model.width}));
+  packets.qkv = static_cast<std::uint32_t*>(take(4 * (own + 2 * model.kv_heads * dim)));
+  packets.mixed = static_cast<std::uint32_t*>(take(4 * own));
+  packets.gated = static_cast<std::uint32_t*>(take(4 * std::int64_t{model.inner}));
+  packets.marks = static_cast<std::uint64_t*>(take(16 * stretches));
+  packets.partials = static_cast<std::uint64_t*>(take(8 * stretches * dim));
+  return packets;
+}
 
 bool plan_persistent(const CudaModel& model, int capability, int cores, std::int64_t most_shared,
                      PersistentStep& step) {
