@@ -134,6 +134,13 @@ TEST_F(Decode, EqualsForEveryHeadAndGroup) {
                      {0, 77, 128, 700 + 100 * group}, scalar);
 }
 
+TEST_F(Decode, OneRowEqualsInBrief) {
+  // Few cases, for tools under which each takes long: a stretch alone, few, and many.
+  expect_equal({.heads = 2, .head_dim = 64}, {30}, at::kBFloat16);
+  expect_equal({.heads = 12, .head_dim = 128, .has_biases = true}, {300}, at::kBFloat16);
+  expect_equal({.heads = 4, .head_dim = 64, .has_norms = true}, {2100}, at::kHalf);
+}
+
 TEST_F(Decode, OneRowEqualsForEveryHeadGroupAndLength) {
   // A stretch alone, a few that every block joins, and many.
   for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {

@@ -76,9 +76,9 @@ struct CudaLayer {
 };
 
 // How a step of one row is computed: by the chain of kernels that larger steps take, or by one
-// kernel that stays, where the card (9.0) and the model allow it. Nobody asks for that but the
-// benchmark and tests: as it stands it has not run on a card (docs/one_row.md).
-enum class OneRow : std::int32_t { chain, stays };
+// kernel that stays, where the card (9.0) and the model allow it. automatic: by the one that was
+// seen to be faster (kernels/cuda/one_row.h). The others are for the benchmark and for tests.
+enum class OneRow : std::int32_t { automatic, chain, stays };
 
 // A model and its cache, for decode steps.
 struct CudaModel {

@@ -34,7 +34,7 @@ struct DecodeModel {
   at::Tensor final_norm;      // [width]
   at::Tensor head;            // [vocab, width]
   std::vector<DecodeLayer> layers;
-  OneRow one_row = OneRow::chain;
+  OneRow one_row = OneRow::automatic;
 };
 
 // One row of a step: the newest token of a sequence whose pages reach at least as far.

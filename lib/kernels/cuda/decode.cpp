@@ -45,12 +45,19 @@ class Decoder {
     if (model_.is_invariant) return cudaSuccess;
     if (cublasCreate(&cublas_) != CUBLAS_STATUS_SUCCESS) return cudaErrorInitializationError;
     cublasSetMathMode(cublas_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-    return staying_.plan(model_, capability_, device_);
+    if (int error = staying_.plan(model_, capability_, device_)) return error;
+    if (!staying_.is_there()) model_.one_row = OneRow::chain;
+    return cudaSuccess;
   }
 
   const CudaModel& model() const { return model_; }
 
   Size size_for(int rows, int longest) const {
+    if (staying_.takes(rows, longest))
+      return {.rows = 1, .splits = 1, .team = 1, .stages = 1, .is_short = true, .stays = true};
+    return chain_size(rows, longest);
+  }
+  Size chain_size(int rows, int longest) const {
     const int pairs = pairs_for(rows), team = team_for(rows, longest);
     const auto each = [&](int length) {
       if (team == 0) return split_positions(length, model_.is_invariant ? few_rows + 1 : rows);
@@ -59,7 +66,7 @@ class Decoder {
     };
     const bool is_short = longest <= short_positions,
                is_one_chunk = longest <= team * block_positions;
-    return {rows, splits_until(longest, each), team, is_one_chunk ? 1 : 2, is_short};
+    return {rows, splits_until(longest, each), team, is_one_chunk ? 1 : 2, is_short, false};
   }
 
   int run(const CudaDecodeCall& call, cudaStream_t stream, bool* captured) {
@@ -108,10 +115,11 @@ class Decoder {
     return errors.first;
   }
 
+  // Of the chain's kernels: one that stays has no parts that could be timed alone.
   int profile(const CudaDecodeCall& call, cudaStream_t stream, float* us) {
-    const Size size = size_for(call.rows, call.longest);
+    const Size size = chain_size(call.rows, call.longest);
     const Room room(model_, size, call.workspace);
-    int error = cudaSuccess;
+    int error = room.bytes > call.workspace_bytes ? cudaErrorInvalidValue : cudaSuccess;
     for (int part = 0; part < step_parts && error == cudaSuccess; ++part) {
       cudaGraphExec_t graph = nullptr;
       only_ = part;
@@ -200,13 +208,12 @@ class Decoder {
                   size.team > 0 && capability_ >= 90 ? size.near_percent() : -1};
     const Step step{size, places_, room, way, false};
     Errors errors;
-    const bool stays = staying_.is_there() && size.rows == 1 && only_ == everything;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
-    if (!stays && wants(StepPart::embed)) {
+    if (!size.stays && wants(StepPart::embed)) {
       errors += launch_embed(places_.rows, places_.draw, room.x, size.rows, model_.width,
                              model_.scalar, {stream, 0});
     }
-    if (stays) {
+    if (size.stays) {
       errors += staying_.launch(attention(step, layers_.front(), nullptr), step, model_.scalar);
     } else if (model_.is_invariant || is_few(size.rows, way)) {
       launch_layers(step, errors);

@@ -163,9 +163,10 @@ __device__ void turn_newest(const DecodeAttention& call, const Head& head, bool 
 // The block's heads, turned: queries to put(g, d, value); where the block's split has the newest
 // position, its key and value to `newest` [2, head_dim], if there is one, and from one block of the
 // team to their page. What a warp has to do is loaded before the first of it is done.
-template <class S, int most_heads, int warps, class Put>
+// load(head): a head as it was projected.
+template <class S, int most_heads, int warps, class Load, class Put>
 __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
-                           S* newest, Put put) {
+                           S* newest, Load load, Put put) {
   constexpr int each = (most_heads + 2 + warps - 1) / warps;
   int warp = threadIdx.x / 32, tasks = mine.heads + (mine.has_newest() ? 2 : 0);
   Head loaded[each];
@@ -175,7 +176,7 @@ __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const 
     int head = task < mine.heads    ? mine.first_head + task
                : task == mine.heads ? call.heads + mine.kv_head
                                     : call.heads + call.kv_heads + mine.kv_head;
-    if (task < tasks) loaded[i] = load_head<S>(call, mine.row, head);
+    if (task < tasks) loaded[i] = load(head);
   }
 #pragma unroll
   for (int i = 0; i < each; ++i) {
@@ -196,6 +197,14 @@ __device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const 
     };
     turn_newest<S>(call, loaded[i], is_key, angles, keep);
   }
+}
+
+template <class S, int most_heads, int warps, class Put>
+__device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
+                           S* newest, Put put) {
+  turn_heads<S, most_heads, warps>(
+      call, mine, angles, newest, [&](int head) { return load_head<S>(call, mine.row, head); },
+      put);
 }
 
 // Asks for the keys and values of a block, as far as the second cache is the place for them. No

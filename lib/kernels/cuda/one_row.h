@@ -1,8 +1,22 @@
 // A step of one row by the kernel that stays: whether there can be one, and its launch.
 #pragma once
+#include <limits>
+
 #include "kernels/cuda/step.h"
 
 namespace pensive::kernels {
+
+// Where it was seen to be faster than the chain (docs/one_row.md): nothing with less to read in a
+// layer was timed, and over longer rows the chain's attention walks faster.
+constexpr std::int64_t least_layer_bytes = std::int64_t{6} << 20;
+constexpr int most_positions = 8192;
+
+inline std::int64_t layer_bytes(const CudaModel& model) {
+  const std::int64_t own = std::int64_t{model.heads} * model.head_dim;
+  const std::int64_t keys_and_values = std::int64_t{2} * model.kv_heads * model.head_dim;
+  return size_of(model.scalar) * model.width *
+         (2 * own + keys_and_values + std::int64_t{3} * model.inner);
+}
 
 class StayingRow {
  public:
@@ -14,7 +28,10 @@ class StayingRow {
   StayingRow& operator=(const StayingRow&) = delete;
 
   int plan(const CudaModel& model, int capability, int device) {
+    const bool is_asked = model.one_row == OneRow::stays;
     if (model.one_row == OneRow::chain) return cudaSuccess;
+    if (!is_asked && layer_bytes(model) < least_layer_bytes) return cudaSuccess;
+    if (!is_asked) longest_ = most_positions;
     int cores = 0, shared = 0, can_meet = 0;
     if (int error = cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, device))
       return error;
@@ -30,6 +47,7 @@ class StayingRow {
     return cudaMemcpy(layers_, model.host_layers, bytes, cudaMemcpyHostToDevice);
   }
   bool is_there() const { return layers_ != nullptr; }
+  bool takes(int rows, int longest) const { return is_there() && rows == 1 && longest <= longest_; }
 
   // attention: as the chain would launch it.
   int launch(const DecodeAttention& attention, const Step& step, Scalar scalar) const {
@@ -40,17 +58,15 @@ class StayingRow {
     made.attention.splits = step_.attention.splits;
     made.attention.team = step_.attention.team;
     made.attention.stages = step_.attention.stages;
-    made.x = step.room.x;
-    made.qkv = step.room.qkv;
-    made.gated = step.room.inner;
+    made.packets = step.room.packets;
     made.logits = step.room.logits;
-    made.counter = step.room.counter;
     return launch_persistent(made, scalar, step.way.stream);
   }
 
  private:
   PersistentStep step_{};
-  void* layers_ = nullptr;  // on the card
+  void* layers_ = nullptr;                         // on the card
+  int longest_ = std::numeric_limits<int>::max();  // row it takes
 };
 
 }  // namespace pensive::kernels

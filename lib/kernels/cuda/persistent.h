@@ -17,7 +17,21 @@ struct Lot {
 enum class LotKind : std::int32_t { qkv, output, gate_up, down, head };
 constexpr int lot_kinds = 5;
 
+// Where blocks tell one another what they have (stream.h). Zero at first, and nothing else is ever
+// written there.
+struct Packets {
+  // [3]: arrivals at meetings ever, and before this launch; layers before it, which number turns.
+  std::uint32_t* counters;
+  std::uint64_t* rows[2];  // [width]: what layers add up, after attention and at the end
+  std::uint32_t *qkv, *mixed,
+      *gated;  // [(heads + 2 kv_heads) * head_dim], [heads * head_dim], [inner]
+  std::uint64_t *marks, *partials;  // [heads, splits, 2], [heads, splits, head_dim]
+};
+// At `base`, whose bytes are told too.
+Packets packets_at(const CudaModel& model, void* base, std::int64_t* bytes);
+
 struct PersistentStep {
+  Packets packets;
   const CudaLayer* layers;  // on the card
   std::int32_t layer_count, width, inner;
   float epsilon;
@@ -25,13 +39,11 @@ struct PersistentStep {
   const CudaRow* step;
   const CudaDraw* draw;
   DecodeAttention attention;  // but for what differs from layer to layer
-  float* x;                   // what layers add up
-  void *qkv, *gated;
   float* logits;
-  std::uint32_t* counter;  // [2], zero at first
   Lot lots[lot_kinds];
-  std::int32_t slots, slot_bytes, under_way;  // of the ring; pieces of each thread that asks
-  std::int32_t near_bytes, parts;             // of x and attention; sums of a block's pieces
+  std::int32_t slots, slot_bytes;  // of the ring
+  std::int32_t most_ahead, pace;   // pieces that a thread reads ahead, clocks between them
+  std::int32_t near_bytes, parts;  // of x and attention; sums of a block's pieces
   std::int32_t blocks;
   std::int64_t shared_bytes;
 };

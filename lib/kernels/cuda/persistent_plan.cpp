@@ -7,7 +7,12 @@ namespace pensive::kernels {
 namespace {
 
 constexpr int pass_bytes = 512;  // of a row, that a warp takes at a time
-constexpr int under_way = 1;     // copies of each thread that asks
+// How far all threads that ask read ahead, and at which pace, as seen to be fastest on a card of
+// 132 cores (docs/one_row.md): a little slower than the memory could, so that blocks do not wait
+// long for one another; and not so far that the second cache (50 MB) would lose what is not used
+// yet.
+constexpr std::int64_t ahead_bytes = std::int64_t{28} << 20;
+constexpr int clocks_a_kilobyte = 420;  // of a thread's pieces
 
 Lot lot_of(std::int64_t rows, std::int64_t in, bool is_gated, int longest) {
   Lot lot{};
@@ -56,16 +61,43 @@ std::int64_t plan_ring(const CudaModel& model, std::int64_t most_shared, int lon
       (step.lots[static_cast<int>(LotKind::output)].pairs + step.blocks - 1) / step.blocks;
   const std::int64_t rest = step.near_bytes + 4 * std::int64_t{step.parts} + 128 +
                             2 * sizeof(CudaLayer) + 2 * sizeof(DecodeAttention) + stretch_bytes +
-                            8 * own_pairs;
+                            pairs_bytes + 4 * std::int64_t{model.head_dim} + 8 * own_pairs;
   constexpr int gate_bytes = 16, most_slots = 64;
   const std::int64_t room = (most_shared - rest) / (step.slot_bytes + gate_bytes);
   step.slots = static_cast<std::int32_t>(std::min<std::int64_t>(room, most_slots));
-  step.under_way = under_way;
+  step.most_ahead = static_cast<std::int32_t>(
+      ahead_bytes / (std::int64_t{step.blocks} * step_askers * step.slot_bytes));
+  step.pace = clocks_a_kilobyte * step.slot_bytes / 1024;
   step.shared_bytes = rest + std::int64_t{step.slots} * (step.slot_bytes + gate_bytes);
   return step.slots >= step_warps ? step.slots * bytes / pieces : 0;
 }
 
 }  // namespace
+
+Packets packets_at(const CudaModel& model, void* base, std::int64_t* bytes) {
+  const std::int64_t dim = model.head_dim, own = model.heads * dim;
+  DecodeAttention call{};
+  call.heads = model.heads;
+  call.kv_heads = model.kv_heads;
+  const std::int64_t stretches =
+      std::int64_t{model.heads} * std::max(1, most_cores / (model.kv_heads * head_parts(call)));
+  *bytes = 0;
+  const auto take = [&](std::int64_t count) -> void* {
+    void* at = static_cast<char*>(base) + *bytes;
+    *bytes += (count + 255) / 256 * 256;
+    return at;
+  };
+  Packets packets{};
+  packets.counters = static_cast<std::uint32_t*>(take(3 * 4));
+  for (std::uint64_t*& row : packets.rows)
+    row = static_cast<std::uint64_t*>(take(8 * std::int64_t{model.width}));
+  packets.qkv = static_cast<std::uint32_t*>(take(4 * (own + 2 * model.kv_heads * dim)));
+  packets.mixed = static_cast<std::uint32_t*>(take(4 * own));
+  packets.gated = static_cast<std::uint32_t*>(take(4 * std::int64_t{model.inner}));
+  packets.marks = static_cast<std::uint64_t*>(take(16 * stretches));
+  packets.partials = static_cast<std::uint64_t*>(take(8 * stretches * dim));
+  return packets;
+}
 
 bool plan_persistent(const CudaModel& model, int capability, int cores, std::int64_t most_shared,
                      PersistentStep& step) {
@@ -78,6 +110,8 @@ bool plan_persistent(const CudaModel& model, int capability, int cores, std::int
   step.attention.heads = model.heads;
   step.attention.kv_heads = model.kv_heads;
   step.attention.head_dim = model.head_dim;
+  constexpr int most_rows = 1 << 24;  // so that 32 bits are enough to share them out
+  if (model.vocab > most_rows || model.inner > most_rows) return false;
   const int owners = model.kv_heads * head_parts(step.attention);
   if (owners > step.blocks) return false;
   step.attention.splits = step.blocks / owners;

@@ -16,12 +16,14 @@ inline std::int64_t size_of(Scalar scalar) { return scalar == Scalar::float32 ? 
 struct Size {
   int rows, splits, team, stages;
   bool is_short;  // no row is longer than short_positions
+  bool stays;     // one row, by the kernel that stays
   // As seen on a card: with more, products have less of the first cache than they need; with less,
   // attention of several chunks a warp does not find room for a second block.
   int near_percent() const { return stages == 1 || rows <= few_rows ? 44 : -1; }
   bool operator<(const Size& other) const {
-    return std::tie(rows, splits, team, stages, is_short) <
-           std::tie(other.rows, other.splits, other.team, other.stages, other.is_short);
+    return std::tie(rows, splits, team, stages, is_short, stays) <
+           std::tie(other.rows, other.splits, other.team, other.stages, other.is_short,
+                    other.stays);
   }
 };
 
@@ -57,7 +59,7 @@ struct Room {
   float *logits, *scratch, *partials;
   float2* marks;
   int* arrivals;
-  std::uint32_t* counter;
+  Packets packets{};
   std::int64_t bytes = 0;
 
   // has_draws: whether there are logits to draw from.
@@ -71,7 +73,11 @@ struct Room {
     };
     // First and always as long, so that it stays zero whatever the sizes of steps.
     arrivals = static_cast<int*>(take(model.most_rows * heads * 8 * 4));
-    counter = static_cast<std::uint32_t*>(take(2 * 4));  // likewise
+    if (model.one_row != OneRow::chain && !model.is_invariant) {  // likewise
+      std::int64_t count = 0;
+      packets_at(model, nullptr, &count);
+      packets = packets_at(model, take(count), &count);
+    }
     x = static_cast<float*>(take(rows * model.width * 4));
     normed = take(rows * model.width * size);
     qkv = take(rows * (heads + 2 * model.kv_heads) * dim * size);
@@ -83,8 +89,6 @@ struct Room {
     cublas = take(model.is_invariant ? 0 : cublas_bytes);
     scratch = static_cast<float*>(take(drawn * draw_stride(model.vocab) * 4));
     std::int64_t shares = splits > 1 ? rows * heads * splits : 0;
-    if (rows == 1 && model.one_row == OneRow::stays)
-      shares = std::max(shares, heads * most_cores);  // a stretch of each block
     partials = static_cast<float*>(take(shares * dim * 4));
     marks = static_cast<float2*>(take(shares * 8));
   }

@@ -60,9 +60,13 @@ __device__ void wait_for_group() {
 #endif
 }
 
+// Whether a walk's first chunks are under way already.
+enum class Asked : bool { no, yes };
+
 // Gives unnormed sums of 8 heads: lane (g, t) holds dimensions set * 64 + {2 t, 2 t + 1} * 8 + j of
-// head g in sums[set][j]. sets: of 64 dimensions.
-template <class S, int sets>
+// head g in sums[set][j]. sets: of 64 dimensions. kept: 4 of a tile, or 2 where registers are few:
+// the others, of rows that are not there, stay zero.
+template <class S, int sets, int kept = 4>
 struct Walk {
   static constexpr int packs = sets * 2;          // of 32 dimensions
   static constexpr int row_lanes = sets * 8;      // that bring one row
@@ -74,16 +78,18 @@ struct Walk {
   int first, stride;    // of this warp's chunks
   float scale;
   uint4 queries[packs];
-  float sums[sets][8][4] = {};
+  float sums[sets][8][kept] = {};
   float most = -INFINITY, sum = 0;
 
-  __device__ Walk(const DecodeAttention& call, const Mine& mine, unsigned char* room, int warp)
+  __device__ Walk(const DecodeAttention& call, const Mine& mine, unsigned char* room, int warp,
+                  Asked asked = Asked::no)
       : call(call),
         mine(mine),
         room(room),
         first(mine.begin + (mine.rank * walk_warps + warp) * walk_chunk),
         stride(max(call.team, 1) * walk_warps * walk_chunk),
         scale(1 / sqrtf(static_cast<float>(call.head_dim))) {
+    if (asked == Asked::yes) return;
     for (int round = 0; round < call.stages; ++round) fetch(round);
   }
 
@@ -230,10 +236,16 @@ struct Walk {
   // Two neighbouring dimensions of each lane's eight; a, b, c, d: of four positions.
   __device__ void weigh(int set, int j, const unsigned (&weights)[2], unsigned a, unsigned b,
                         unsigned c, unsigned d) {
-    join_tile<S>(sums[set][j], weights[0], 0, weights[1], 0, __byte_perm(a, b, 0x5410),
-                 __byte_perm(c, d, 0x5410));
-    join_tile<S>(sums[set][j + 1], weights[0], 0, weights[1], 0, __byte_perm(a, b, 0x7632),
-                 __byte_perm(c, d, 0x7632));
+    add(sums[set][j], weights, __byte_perm(a, b, 0x5410), __byte_perm(c, d, 0x5410));
+    add(sums[set][j + 1], weights, __byte_perm(a, b, 0x7632), __byte_perm(c, d, 0x7632));
+  }
+  __device__ static void add(float (&to)[kept], const unsigned (&weights)[2], unsigned low,
+                             unsigned high) {
+    float tile[4] = {to[0], to[1]};
+    if constexpr (kept == 4) memcpy(tile, to, sizeof(to));
+    join_tile<S>(tile, weights[0], 0, weights[1], 0, low, high);
+#pragma unroll
+    for (int i = 0; i < kept; ++i) to[i] = tile[i];
   }
 };
 
