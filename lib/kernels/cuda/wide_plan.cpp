@@ -7,7 +7,8 @@ namespace pensive::kernels {
 namespace {
 
 constexpr int lot = 64;  // values of `in`, 128 bytes
-constexpr int most_height = most_groups * group_rows;
+constexpr int least_height = group_rows, most_height = most_groups * group_rows;
+constexpr int long_in = 4096;
 
 constexpr int rounded_up(int count, int unit) { return (count + unit - 1) / unit * unit; }
 constexpr int parts_of(int count, int part) { return (count + part - 1) / part; }
@@ -18,20 +19,22 @@ WidePlan plan_wide(const Product& product, const WideRoom& room) {
   const bool is_gated = product.into == Into::gated;
   const int columns = is_gated ? 2 * product.out_width : product.out_width;
   const int lots = parts_of(product.in, lot);
-  // Few tiles: clusters share the sum over `in`, so that each tile is large beside what it needs of
-  // x and still all of the card has one.
-  for (int splits = 4; splits > 1 && !is_gated; splits /= 2) {
+  // Too few tiles for the card: clusters share the sum over `in`. The more blocks share it, the
+  // more sums they send each other, so two do, and four only where it is long.
+  for (int splits = product.in > long_in ? 4 : 2; splits > 1; splits /= 2) {
+    if (is_gated || columns >= least_height * room.blocks || splits > lots) continue;
     const int clusters = splits == 4 ? room.fours : room.twos;
-    const int height = std::max(64, rounded_up(parts_of(columns, clusters), 16));
-    if (splits <= lots && height <= most_height) return {height, splits};
+    const int height = std::max(least_height, rounded_up(parts_of(columns, clusters), 16));
+    if (height <= most_height) return {height, splits};
   }
-  // Else as even a share for every core as there is; large tiles need x less often.
+  // Else as even a share for every core as there is.
   WidePlan plan{16, 1};
-  int least = columns;
-  for (int height = 64; height <= (product.rows <= 64 ? most_height : 128); height += 16) {
+  int least = columns + 1;
+  for (int height = least_height; height <= most_height; height += 16) {
     const int longest = parts_of(parts_of(columns, height), room.blocks) * height;
-    if (longest <= least) plan.height = height;
-    least = std::min(least, longest);
+    if (longest >= least) continue;
+    least = longest;
+    plan.height = height;
   }
   return plan;
 }
