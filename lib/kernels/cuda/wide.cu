@@ -1,11 +1,11 @@
 // Products of many rows with a weight, which streams through shared memory once. A block takes a
 // tile of the weight's rows: one thread asks for it and for x, 64 values of `in` at a time, as long
 // as the ring has room; every group of four warps multiplies 64 rows of the weight with all rows of
-// x on the tensor blocks. Where there are too few tiles for the card, the blocks of a cluster share
-// the sum over `in` and send each other their sums, which are added in order.
+// x on the tensor cores. Where there are too few tiles for the card, the blocks of a cluster share
+// the sum over `in` and read each other's sums, which are added in order.
 //
 // The weight is asked for before the kernel before has ended. Bits of a row do not depend on how
-// many there are: its sums see neither the others nor how many the tensor blocks take at once.
+// many there are: its sums see neither the others nor how many the tensor cores take at once.
 #include "kernels/cuda/wide_end.h"
 
 namespace pensive::kernels {
@@ -146,6 +146,7 @@ __device__ void multiply(const WideCall& call, const Near<N>& near) {
       }
     }
     wait_for_products<0>();
+    // Nobody else tells the compiler that the sums have come.
 #pragma unroll
     for (int p = 0; p < pieces; ++p)
 #pragma unroll
@@ -170,7 +171,7 @@ __global__ void __launch_bounds__(most_threads, 1)
   const Near<N> near(raw, call);
   if (threadIdx.x == 0) {
     for (int i = 0; i < call.slots; ++i) {
-      make_gate(near.full + i, 1);
+      make_gate(near.full + i, 1);  // and bytes
       make_gate(near.empty + i, call.groups * 4);
     }
     show_gates();
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(most_threads, 1)
     if (threadIdx.x % 32 == 0) ask<N>(call, near, weight_map, x_map);
     __syncwarp();
     if (call.splits == 1) return;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i) {  // as join_tile_sums() does
       arrive_at_cluster();
       wait_for_cluster();
     }

@@ -9,17 +9,10 @@ namespace pensive::kernels {
 
 constexpr int most_wide_rows = 128;  // of one launch
 
-// How a weight is shared out over the card: tiles of `height` of its rows, each summed up over `in`
-// by `splits` blocks, a cluster. The splits follow from the weight's shape and the card alone, so
-// that a row's bits do not depend on how many there are; the height changes no bits.
-struct WidePlan {
-  std::int32_t height, splits;
-};
 // What finds room on the card at once: blocks, and clusters of two and of four of them.
 struct WideRoom {
   std::int32_t blocks, twos, fours;
 };
-WidePlan plan_wide(const Product& product, const WideRoom& room);
 
 class WideProducts {
  public:
@@ -31,9 +24,8 @@ class WideProducts {
   // Of the two brief types, without norm; a row of `in` values is whole packs of 16 bytes. Says the
   // same for any number of rows.
   bool takes(const Product& product, Scalar scalar) const;
-  // Any number of rows, 128 at a time.
+  // Any number of rows, 128 at a time. A row's bits do not depend on how many there are.
   int launch(const Product& product, Scalar scalar, Way way) const;
-  int launch(const Product& product, Scalar scalar, Way way, WidePlan plan) const;
   // What these do not take, too (launch_invariant): a row's bits never depend on how many there
   // are.
   int launch_alike(const Product& product, Scalar scalar, Way way) const {
@@ -46,6 +38,7 @@ class WideProducts {
                               const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
                               const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
                               CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  int launch_some(const Product& product, Scalar scalar, Way way) const;
   // The weight, and x, as tensors whose boxes are what is copied at once.
   bool describe(const Product& product, Scalar scalar, int height, CUtensorMap* weight_map,
                 CUtensorMap* x_map) const;

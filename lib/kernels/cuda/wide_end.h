@@ -102,8 +102,8 @@ __device__ inline void add_to(float4& sum, float4 more) {
   sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }
 
-// Adds up the splits' sums in their order and gives them to `out`. What a thread loads for several
-// fours is under way together.
+// Adds up the splits' sums in their order and gives them to `out`. What a thread loads for two
+// fours is under way together; for more there are not enough registers.
 template <class S, bool is_gated>
 __device__ void give_piece(const WideCall& call, float* near, const Piece& piece) {
   constexpr int together = 2;

@@ -13,7 +13,12 @@ constexpr int long_in = 4096;
 constexpr int rounded_up(int count, int unit) { return (count + unit - 1) / unit * unit; }
 constexpr int parts_of(int count, int part) { return (count + part - 1) / part; }
 
-}  // namespace
+// How a weight is shared out over the card: tiles of `height` of its rows, each summed up over `in`
+// by `splits` blocks, a cluster. The splits follow from the weight's shape and the card alone, so
+// that a row's bits do not depend on how many there are; the height changes no bits.
+struct WidePlan {
+  std::int32_t height, splits;
+};
 
 WidePlan plan_wide(const Product& product, const WideRoom& room) {
   const bool is_gated = product.into == Into::gated;
@@ -38,6 +43,8 @@ WidePlan plan_wide(const Product& product, const WideRoom& room) {
   }
   return plan;
 }
+
+}  // namespace
 
 int WideProducts::open(int device) {
   int major = 0, minor = 0, cores = 0;
@@ -64,8 +71,8 @@ bool WideProducts::takes(const Product& product, Scalar scalar) const {
 }
 
 int WideProducts::launch(const Product& product, Scalar scalar, Way way) const {
-  if (product.rows <= most_wide_rows)
-    return launch(product, scalar, way, plan_wide(product, room_));
+  if (!takes(product, scalar)) return cudaErrorInvalidValue;
+  if (product.rows <= most_wide_rows) return launch_some(product, scalar, way);
   const bool is_brief = product.into == Into::plain || product.into == Into::gated;
   for (int first = 0; first < product.rows; first += most_wide_rows) {
     Product some = product;
@@ -73,7 +80,7 @@ int WideProducts::launch(const Product& product, Scalar scalar, Way way) const {
     some.x = static_cast<const char*>(product.x) + std::int64_t{first} * product.in * 2;
     some.out = static_cast<char*>(product.out) +
                std::int64_t{first} * product.out_width * (is_brief ? 2 : 4);
-    if (int error = launch(some, scalar, way)) return error;
+    if (int error = launch_some(some, scalar, way)) return error;
   }
   return cudaSuccess;
 }
@@ -107,8 +114,8 @@ bool WideProducts::describe(const Product& product, Scalar scalar, int height,
          encode(x_map, 2, product.x, x_sizes, strides[0], x_box);
 }
 
-int WideProducts::launch(const Product& product, Scalar scalar, Way way, WidePlan plan) const {
-  if (!takes(product, scalar)) return cudaErrorInvalidValue;
+int WideProducts::launch_some(const Product& product, Scalar scalar, Way way) const {
+  const WidePlan plan = plan_wide(product, room_);
   const bool is_gated = product.into == Into::gated;
   const int columns = is_gated ? 2 * product.out_width : product.out_width;
   WideCall call{};
