@@ -91,7 +91,7 @@ std::vector<int> positions_of(int rows) {
 
 TEST_F(Decode, EqualsSingleOperationsForEveryNumberOfRows) {
   for (const at::ScalarType scalar : scalars)
-    for (const int rows : {1, 2, 3, 5, 8, 9, 16, 17, 40})
+    for (const int rows : {1, 2, 3, 5, 8, 9, 16, 17, 40, 64, 65, 128, 129, 256})
       expect_equal({}, positions_of(rows), scalar);
 }
 

@@ -189,6 +189,44 @@ TEST_F(Invariant, PromptsHaveTheBitsOfDecodeSteps) {
   }
 }
 
+// A product alone, of shapes that no tile fits, with and without a bias.
+TEST_F(Invariant, ProductsHaveTheSameBitsForEveryNumberOfRows) {
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {
+    for (const auto& [in, out] : {std::pair{8, 1},
+                                  {64, 64},
+                                  {72, 3},
+                                  {200, 331},
+                                  {264, 2050},
+                                  {1544, 4099},
+                                  {4104, 520},
+                                  {8960, 1536},
+                                  {520, 20000}}) {
+      const at::Tensor weight = (random({out, in}, at::kDouble) / std::sqrt(in)).to(scalar);
+      const at::Tensor bias = random({out}, scalar), x = random({300, in}, scalar);
+      const at::Tensor wide = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+      const at::Tensor there = x.to(card_), weights = weight.to(card_), biases = bias.to(card_);
+      poison();
+      const auto plain = [&](const at::Tensor& rows) {
+        return linear(rows, weights, biases, Arithmetic::row_invariant);
+      };
+      const auto in_float = [&](const at::Tensor& rows) {
+        return linear_wide(rows, weights, Arithmetic::row_invariant);
+      };
+      const at::Tensor all = plain(there), all_wide = in_float(there);
+      EXPECT_LT(error(all_wide, wide), 1e-5) << in << " x " << out << ", " << scalar;
+      EXPECT_LT(error(all, wide + bias.to(at::kDouble)), scalar == at::kHalf ? 1e-3 : 5e-3)
+          << in << " x " << out << ", " << scalar;
+      for (const int rows : {1, 2, 8, 15, 16, 17, 32, 33, 64, 65, 127, 128, 129, 257}) {
+        const at::Tensor some = there.narrow(0, 300 - rows, rows).contiguous();
+        EXPECT_TRUE(same_bits(plain(some), all.narrow(0, 300 - rows, rows)))
+            << rows << " rows, " << in << " x " << out << ", " << scalar;
+        EXPECT_TRUE(same_bits(in_float(some), all_wide.narrow(0, 300 - rows, rows)))
+            << rows << " rows, " << in << " x " << out << ", " << scalar;
+      }
+    }
+  }
+}
+
 TEST_F(Invariant, ForwardRefusesOtherModels) {
   DecodeModel model = random_model({}, 4, at::kFloat);
   EXPECT_THROW(RowForward::make(model), Error);  // fast

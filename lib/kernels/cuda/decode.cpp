@@ -2,21 +2,17 @@
 #include "kernels/cuda/step.h"
 
 #include <c10/cuda/CUDAGuard.h>
-#include <cublas_v2.h>
 
 #include <vector>
 
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/graphs.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/one_row.h"
+#include "kernels/cuda/wide.h"
 
 namespace pensive::kernels {
 namespace {
-
-cudaDataType_t cublas_type(Scalar scalar) {
-  if (scalar == Scalar::float32) return CUDA_R_32F;
-  return scalar == Scalar::bfloat16 ? CUDA_R_16BF : CUDA_R_16F;
-}
 
 class Decoder {
  public:
@@ -42,6 +38,7 @@ class Decoder {
     if (int error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_))
       return error;
     capability_ = major * 10 + minor;
+    if (int error = wide_.open(device_)) return error;
     if (model_.is_invariant) return cudaSuccess;
     if (cublasCreate(&cublas_) != CUBLAS_STATUS_SUCCESS) return cudaErrorInitializationError;
     cublasSetMathMode(cublas_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
@@ -134,18 +131,6 @@ class Decoder {
   }
 
  private:
-  // out = x W^T, or in float32, or out += x W^T in float32.
-  int multiply(Into into, const void* x, const void* weight, void* out, int rows, int in,
-               int width) const {
-    const float one = 1, before = into == Into::added ? 1 : 0;
-    const cudaDataType_t type = cublas_type(model_.scalar),
-                         of_out = into == Into::plain ? type : CUDA_R_32F;
-    const cublasStatus_t status = cublasGemmEx(
-        cublas_, CUBLAS_OP_T, CUBLAS_OP_N, width, rows, in, &one, weight, type, in, x, type, in,
-        &before, out, of_out, width, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    return status == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorLaunchFailure;
-  }
-
   // A step's rows times their blocks of heads, on tensor cores.
   int pairs_for(int rows) const {
     const int group = model_.heads / model_.kv_heads;
@@ -203,9 +188,16 @@ class Decoder {
                : launch_decode_attention(call, model_.scalar, way);
   }
 
+  // As seen on a card: with 16 rows' teams in pairs on a core, attention takes 12 us, else 18.
+  int near_percent(Size size) const {
+    const bool is_pairs = !model_.is_invariant && wide_.is_there() && size.rows > before_wide &&
+                          size.rows <= few_tile_rows;
+    return is_pairs ? 100 : size.near_percent();
+  }
+
   int launch(Size size, const Room& room, cudaStream_t stream) const {
     const Way way{stream, capability_,
-                  size.team > 0 && capability_ >= 90 ? size.near_percent() : -1};
+                  size.team > 0 && capability_ >= 90 ? near_percent(size) : -1};
     const Step step{size, places_, room, way, false};
     Errors errors;
     // Comes after a copy, of which waiting for the kernel before would know nothing.
@@ -241,12 +233,19 @@ class Decoder {
   int own_width() const { return model_.heads * model_.head_dim; }
   int qkv_width() const { return (model_.heads + 2 * model_.kv_heads) * model_.head_dim; }
 
-  // Whether our own products are the fastest, which read each weight once.
-  static constexpr int few_tile_rows = 16;
+  // Whether our own products of few rows are the fastest, which read each weight once.
+  static constexpr int few_tile_rows = 16, before_wide = 8;
   bool is_few(int rows, Way way) const {
     return takes_tiles(model_.width, model_.scalar, way)
-               ? rows <= few_tile_rows
+               ? rows <= (wide_.is_there() ? before_wide : few_tile_rows)
                : takes_product(rows, model_.width, model_.scalar);
+  }
+
+  // Whether our own product of many rows is the fastest. Beyond 64 of them cuBLAS is, where the
+  // weight is small or much is written.
+  bool is_wide(const Product& product) const {
+    if (product.rows > most_wide_rows || !wide_.takes(product, model_.scalar)) return false;
+    return product.rows <= 64 || product.into == Into::gated || product.in > product.out_width;
   }
 
   // Tensor cores for the products that take long; norms for themselves before them, since too many
@@ -274,8 +273,9 @@ class Decoder {
       made.x = step.room.normed;
       made.norm = nullptr;
     }
-    errors += is_plain ? launch_product(made, model_.scalar, step.way)
-                       : launch_invariant(made, model_.scalar, step.way);
+    errors += is_plain              ? launch_product(made, model_.scalar, step.way)
+              : model_.is_invariant ? wide_.launch_alike(made, model_.scalar, step.way)
+                                    : launch_invariant(made, model_.scalar, step.way);
   }
 
   // All layers with our own products.
@@ -295,7 +295,7 @@ class Decoder {
     }
   }
 
-  // cuBLAS for the products, one kernel between two of them.
+  // Products of many rows, ours or cuBLAS's, one kernel between two of them.
   void launch_many(const Step& step, Errors& errors) const {
     const Room& room = step.room;
     const int rows = step.size.rows, width = model_.width, inner = model_.inner;
@@ -305,28 +305,41 @@ class Decoder {
       errors += launch_add_norm(room.x, bias, weight, room.normed, rows, width, model_.epsilon,
                                 model_.scalar, step.way);
     };
-    const auto product = [&](StepPart part, Into into, const void* x, const void* weight, void* out,
-                             int in, int out_width) {
-      if (wants(part)) errors += multiply(into, x, weight, out, rows, in, out_width);
+    const auto of = [&](Into into, const void* x, const void* weight, void* out, int in,
+                        int width) {
+      return Product{into, x, nullptr, 0, weight, nullptr, out, rows, in, width};
+    };
+    const auto product = [&](StepPart part, const Product& made) {
+      if (wants(part))
+        errors += is_wide(made) ? wide_.launch(made, model_.scalar, step.way)
+                                : multiply(cublas_, made, model_.scalar);
     };
     for (const CudaLayer& layer : layers_) {
       norm(layer.attention_norm);
-      product(StepPart::qkv, Into::plain, room.normed, layer.qkv, room.qkv, width, qkv_width());
+      product(StepPart::qkv, of(Into::plain, room.normed, layer.qkv, room.qkv, width, qkv_width()));
       if (wants(StepPart::attention))
         errors += attend(attention(step, layer, layer.qkv_bias), step.way);
-      product(StepPart::output, Into::added, room.mixed, layer.output, room.x, own_width(), width);
+      product(StepPart::output,
+              of(Into::added, room.mixed, layer.output, room.x, own_width(), width));
       bias = layer.output_bias;
       norm(layer.mlp_norm);
-      product(StepPart::gate_up, Into::plain, room.normed, layer.gate_up, room.gate_up, width,
-              2 * inner);
-      if (wants(StepPart::gate))
-        errors += launch_gate(room.gate_up, layer.gate_up_bias, room.inner, rows, inner,
-                              model_.scalar, step.way);
-      product(StepPart::down, Into::added, room.inner, layer.down, room.x, inner, width);
+      Product gated = of(Into::gated, room.normed, layer.gate_up, room.inner, width, inner);
+      gated.bias = layer.gate_up_bias;
+      if (is_wide(gated)) {
+        product(StepPart::gate_up, gated);
+      } else {
+        product(StepPart::gate_up,
+                of(Into::plain, room.normed, layer.gate_up, room.gate_up, width, 2 * inner));
+        if (wants(StepPart::gate))
+          errors += launch_gate(room.gate_up, layer.gate_up_bias, room.inner, rows, inner,
+                                model_.scalar, step.way);
+      }
+      product(StepPart::down, of(Into::added, room.inner, layer.down, room.x, inner, width));
       bias = layer.down_bias;
     }
     norm(model_.final_norm);
-    product(StepPart::head, Into::wide, room.normed, model_.head, room.logits, width, model_.vocab);
+    product(StepPart::head,
+            of(Into::wide, room.normed, model_.head, room.logits, width, model_.vocab));
   }
 
   CudaModel model_;
@@ -336,6 +349,7 @@ class Decoder {
   cublasHandle_t cublas_ = nullptr;
   int capability_ = 0;
   StayingRow staying_;
+  WideProducts wide_;
   Graphs graphs_;
   static constexpr int everything = -1;
   int only_ = everything;     // the part that is launched,
@@ -371,14 +385,6 @@ std::int64_t forward_bytes(const void* decoder, std::int32_t rows, std::int32_t 
 
 int forward(void* decoder, const CudaForward& call, void* stream) {
   return static_cast<const Decoder*>(decoder)->forward(call, static_cast<cudaStream_t>(stream));
-}
-
-int launch_multiply(const CudaProduct& product, int capability, void* stream) {
-  const Way way{static_cast<cudaStream_t>(stream), capability, -1, true};
-  return launch_invariant(
-      {product.is_wide ? Into::wide : Into::plain, product.x, nullptr, 0, product.weight,
-       product.bias, product.out, product.rows, product.in, product.out_width},
-      product.scalar, way);
 }
 
 int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host_us) {

@@ -1,0 +1,153 @@
+// How a weight is shared out over the card's cores, and described to it.
+#include <algorithm>
+
+#include "kernels/cuda/wide_end.h"
+
+namespace pensive::kernels {
+namespace {
+
+constexpr int lot = 64;  // values of `in`, 128 bytes
+constexpr int least_height = group_rows, most_height = most_groups * group_rows;
+constexpr int long_in = 4096;
+
+constexpr int rounded_up(int count, int unit) { return (count + unit - 1) / unit * unit; }
+constexpr int parts_of(int count, int part) { return (count + part - 1) / part; }
+
+// How a weight is shared out over the card: tiles of `height` of its rows, each summed up over `in`
+// by `splits` blocks, a cluster. The splits follow from the weight's shape and the card alone, so
+// that a row's bits do not depend on how many there are; the height changes no bits.
+struct WidePlan {
+  std::int32_t height, splits;
+};
+
+WidePlan plan_wide(const Product& product, const WideRoom& room) {
+  const bool is_gated = product.into == Into::gated;
+  const int columns = is_gated ? 2 * product.out_width : product.out_width;
+  const int lots = parts_of(product.in, lot);
+  // Too few tiles for the card: clusters share the sum over `in`. The more blocks share it, the
+  // more sums they send each other, so two do, and four only where it is long.
+  for (int splits = product.in > long_in ? 4 : 2; splits > 1; splits /= 2) {
+    if (is_gated || columns >= least_height * room.blocks || splits > lots) continue;
+    const int clusters = splits == 4 ? room.fours : room.twos;
+    const int height = std::max(least_height, rounded_up(parts_of(columns, clusters), 16));
+    if (height <= most_height) return {height, splits};
+  }
+  // Else as even a share for every core as there is.
+  WidePlan plan{16, 1};
+  int least = columns + 1;
+  for (int height = least_height; height <= most_height; height += 16) {
+    const int longest = parts_of(parts_of(columns, height), room.blocks) * height;
+    if (longest >= least) continue;
+    least = longest;
+    plan.height = height;
+  }
+  return plan;
+}
+
+}  // namespace
+
+int WideProducts::open(int device) {
+  int major = 0, minor = 0, cores = 0;
+  if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device))
+    return error;
+  if (int error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device))
+    return error;
+  if (int error = cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, device))
+    return error;
+  if (major != 9 || minor != 0 || !find_wide_room(cores, room_)) return cudaSuccess;
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  const int error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
+                                                     cudaEnableDefault, &result);
+  if (error == cudaSuccess && result == cudaDriverEntryPointSuccess)
+    encode_ = reinterpret_cast<Encode>(found);
+  cudaGetLastError();  // leaves no error behind for the host's next check
+  return cudaSuccess;
+}
+
+bool WideProducts::takes(const Product& product, Scalar scalar) const {
+  return encode_ && (scalar == Scalar::bfloat16 || scalar == Scalar::float16) && !product.norm &&
+         product.in % 8 == 0 && (product.into != Into::gated || product.out_width % 8 == 0);
+}
+
+int WideProducts::launch(const Product& product, Scalar scalar, Way way) const {
+  if (!takes(product, scalar)) return cudaErrorInvalidValue;
+  if (product.rows <= most_wide_rows) return launch_some(product, scalar, way);
+  const bool is_brief = product.into == Into::plain || product.into == Into::gated;
+  for (int first = 0; first < product.rows; first += most_wide_rows) {
+    Product some = product;
+    some.rows = std::min(most_wide_rows, product.rows - first);
+    some.x = static_cast<const char*>(product.x) + std::int64_t{first} * product.in * 2;
+    some.out = static_cast<char*>(product.out) +
+               std::int64_t{first} * product.out_width * (is_brief ? 2 : 4);
+    if (int error = launch_some(some, scalar, way)) return error;
+  }
+  return cudaSuccess;
+}
+
+bool WideProducts::describe(const Product& product, Scalar scalar, int height,
+                            CUtensorMap* weight_map, CUtensorMap* x_map) const {
+  const bool is_gated = product.into == Into::gated;
+  const auto type = scalar == Scalar::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                               : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const auto encode = [&](CUtensorMap* map, cuuint32_t rank, const void* at,
+                          const cuuint64_t* sizes, const cuuint64_t* strides,
+                          const cuuint32_t* box) {
+    const cuuint32_t steps[4] = {1, 1, 1, 1};
+    return encode_(map, type, rank, const_cast<void*>(at), sizes, strides, box, steps,
+                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  };
+  const auto in = static_cast<cuuint64_t>(product.in), rows = static_cast<cuuint64_t>(product.rows);
+  const auto out = static_cast<cuuint64_t>(is_gated ? 2 * product.out_width : product.out_width);
+  const auto tile = static_cast<cuuint32_t>(height);
+  // Gated: eight rows of gate, then eight of up, so that a block has both sums of a column.
+  const cuuint64_t sizes[2][4] = {{in, out, 1, 1}, {in, 8, 2, out / 16}};
+  const cuuint64_t strides[2][3] = {{in * 2, in * 2, in * 2}, {in * 2, out * in, in * 16}};
+  const cuuint32_t boxes[2][4] = {{lot, tile, 1, 1}, {lot, 8, 2, tile / 16}};
+  const cuuint64_t x_sizes[2] = {in, rows};
+  cuuint32_t x_box[2] = {lot, 16};
+  while (x_box[1] < rows) x_box[1] *= 2;
+  return encode(weight_map, 4, product.weight, sizes[is_gated], strides[is_gated],
+                boxes[is_gated]) &&
+         encode(x_map, 2, product.x, x_sizes, strides[0], x_box);
+}
+
+int WideProducts::launch_some(const Product& product, Scalar scalar, Way way) const {
+  const WidePlan plan = plan_wide(product, room_);
+  const bool is_gated = product.into == Into::gated;
+  const int columns = is_gated ? 2 * product.out_width : product.out_width;
+  WideCall call{};
+  call.bias = product.bias;
+  call.out = product.out;
+  call.into = product.into;
+  call.rows = product.rows;
+  call.out_width = product.out_width;
+  call.height = plan.height;
+  call.tiles = parts_of(columns, plan.height);
+  call.lots = parts_of(product.in, lot);
+  call.splits = plan.splits;
+  call.per = rounded_up(parts_of(plan.height, plan.splits), is_gated ? 16 : 4);
+  call.groups = parts_of(plan.height, group_rows);
+  call.stride = rounded_up(plan.height, 16) + 4;
+  call.has_fours =
+      product.out_width % 4 == 0 && reinterpret_cast<std::uintptr_t>(product.out) % 16 == 0;
+
+  CUtensorMap weight_map, x_map;
+  if (!describe(product, scalar, plan.height, &weight_map, &x_map)) return cudaErrorInvalidValue;
+  return start_wide(weight_map, x_map, call, scalar, room_.blocks, way);
+}
+
+int launch_multiply(const CudaProduct& product, int capability, void* stream) {
+  int device = 0;
+  WideProducts wide;
+  if (int error = cudaGetDevice(&device)) return error;
+  if (int error = wide.open(device)) return error;
+  return wide.launch_alike(
+      {product.is_wide ? Into::wide : Into::plain, product.x, nullptr, 0, product.weight,
+       product.bias, product.out, product.rows, product.in, product.out_width},
+      product.scalar, {static_cast<cudaStream_t>(stream), capability, -1, true});
+}
+
+}  // namespace pensive::kernels
