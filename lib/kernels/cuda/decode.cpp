@@ -9,6 +9,7 @@
 #include "kernels/cuda/graphs.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/one_row.h"
+#include "kernels/cuda/step_attention.h"
 #include "kernels/cuda/wide.h"
 
 namespace pensive::kernels {
@@ -144,48 +145,8 @@ class Decoder {
     return model_.is_invariant ? own_team : team_blocks(longest, pairs_for(rows));
   }
 
-  DecodeAttention attention(const Step& step, const CudaLayer& layer, const void* bias) const {
-    const Size size = step.size;
-    const Room& room = step.room;
-    DecodeAttention attention{};
-    attention.step = step.places.rows;
-    attention.tables = step.places.tables;
-    attention.qkv = room.qkv;
-    attention.qkv_bias = bias;
-    attention.query_norm = layer.query_norm;
-    attention.key_norm = layer.key_norm;
-    attention.epsilon = model_.epsilon;
-    attention.cosines = model_.cosines;
-    attention.sines = model_.sines;
-    attention.key_pages = layer.key_pages;
-    attention.value_pages = layer.value_pages;
-    attention.out = room.mixed;
-    attention.partials = room.partials;
-    attention.marks = room.marks;
-    attention.arrivals = room.arrivals;
-    attention.rows = size.rows;
-    attention.heads = model_.heads;
-    attention.kv_heads = model_.kv_heads;
-    attention.head_dim = model_.head_dim;
-    attention.page_tokens = model_.page_tokens;
-    attention.splits = size.splits;
-    attention.team = size.team;
-    attention.stages = size.stages;
-    attention.longest = size.is_short ? short_positions : short_positions + 1;
-    attention.is_invariant = model_.is_invariant;
-    attention.is_written = step.is_prompt;
-    attention.page_shift = -1;
-    for (int shift = 0; shift < 16; ++shift)
-      if (1 << shift == model_.page_tokens) attention.page_shift = shift;
-    return attention;
-  }
-
-  int attend(const DecodeAttention& call, Way way) const {
-    int error = call.is_written ? launch_own_positions(call, model_.scalar, way) : cudaSuccess;
-    if (error != cudaSuccess) return error;
-    return takes_attention_tiles(model_.head_dim, model_.scalar, way)
-               ? launch_attention_tiles(call, model_.scalar, way)
-               : launch_decode_attention(call, model_.scalar, way);
+  int attend(const Step& step, const CudaLayer& layer, const void* bias) const {
+    return launch_attention(attention_of(model_, step, layer, bias), model_.scalar, step.way);
   }
 
   // As seen on a card: with 16 rows' teams in pairs on a core, attention takes 12 us, else 18.
@@ -206,7 +167,8 @@ class Decoder {
                              model_.scalar, {stream, 0});
     }
     if (size.stays) {
-      errors += staying_.launch(attention(step, layers_.front(), nullptr), step, model_.scalar);
+      errors += staying_.launch(attention_of(model_, step, layers_.front(), nullptr), step,
+                                model_.scalar);
     } else if (model_.is_invariant || is_few(size.rows, way)) {
       launch_layers(step, errors);
       product(step, errors, StepPart::head, Into::wide, room.x, model_.final_norm, model_.head,
@@ -285,7 +247,7 @@ class Decoder {
     for (const CudaLayer& layer : layers_) {
       product(step, errors, StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv,
               layer.qkv_bias, room.qkv, width, qkv_width());
-      if (wants(StepPart::attention)) errors += attend(attention(step, layer, nullptr), step.way);
+      if (wants(StepPart::attention)) errors += attend(step, layer, nullptr);
       product(step, errors, StepPart::output, Into::added, room.mixed, nullptr, layer.output,
               layer.output_bias, room.x, own_width(), width);
       product(step, errors, StepPart::gate_up, Into::gated, room.x, layer.mlp_norm, layer.gate_up,
@@ -317,8 +279,7 @@ class Decoder {
     for (const CudaLayer& layer : layers_) {
       norm(layer.attention_norm);
       product(StepPart::qkv, of(Into::plain, room.normed, layer.qkv, room.qkv, width, qkv_width()));
-      if (wants(StepPart::attention))
-        errors += attend(attention(step, layer, layer.qkv_bias), step.way);
+      if (wants(StepPart::attention)) errors += attend(step, layer, layer.qkv_bias);
       product(StepPart::output,
               of(Into::added, room.mixed, layer.output, room.x, own_width(), width));
       bias = layer.output_bias;
