@@ -189,6 +189,25 @@ class Exam(ShellTest):
         self.page(pages / "runs.html", "learned x1", "best phrase x3", 'class="ring"')
         self.assertEqual((pages / "thinking.html").read_text().count("<article>"), 3)
 
+    def test_demo_ends_well_where_nothing_is_learned(self):
+        model, prompts = self.path / "model", 8
+        (model / "problems").mkdir(parents=True)
+        for file in MODEL.iterdir():
+            if file.is_file():
+                (model / file.name).symlink_to(file)
+        easy = sorted(map(json.loads, (MODEL / "problems" / "train.jsonl").read_text().splitlines()),
+                      key=lambda one: len(one["question"]))[:997]
+        # The seed, 1, says that it begins with number 997, which is 0 here: after four steps nobody can be right.
+        lines = [one if i < 4 * prompts else {**one, "answer": "nothing"} for i, one in enumerate(easy)]
+        (model / "problems" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (model / "problems" / "test.jsonl").symlink_to(TEST)
+        few = ["demo", "-m", model, "--device", "cpu", "--precision", "float32", "--problems", 2, "--side-problems", 2,
+               "--prompts", prompts, "--group", 4]
+        done = run(*few, "--steps", 12)
+        self.assertIn("the reward had fallen", done.stderr)
+        self.assertIn("learned x2", done.stdout)
+        self.refuses(*few, "--steps", 1, "--out", "/dev/full", saying="/dev/full")
+
 
 if __name__ == "__main__":
     main()
