@@ -96,9 +96,11 @@ int32_t exam_run(pensive_engine* engine, const pensive_problems* problems,
     if (given.progress)
       wanted.progress = [&given](int done, int of) { given.progress(given.user, done, of); };
     wanted.samples_file = text_or(given.samples_file, "");
-    check_zero(given.reserved, "pensive_exam_options.reserved");
-    if (flag_in(given.resume, "pensive_exam_options.resume"))
-      wanted.if_begun = pensive::IfBegun::resume;
+    const bool resume = flag_in(given.resume, "pensive_exam_options.resume");
+    const bool overwrite = flag_in(given.overwrite, "pensive_exam_options.overwrite");
+    if (resume && overwrite) refuse("resume or overwrite", "both", "pensive_exam_options");
+    if (resume) wanted.if_begun = pensive::IfBegun::resume;
+    if (overwrite) wanted.if_begun = pensive::IfBegun::restart;
     const auto asked = problems_in(problems);
     const pensive::Turn turn(*value, pensive::Turn::Nested::refused);
     slot = new pensive_exam{pensive::examine(*value, asked, *need(judge, "judge").value, wanted)};

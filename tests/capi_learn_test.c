@@ -152,7 +152,16 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   options.samples_file = samples_file;
   pensive_exam *whole = NULL, *again = NULL, *loaded = NULL;
   CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &whole, &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "samples.jsonl",
+              pensive_exam_run(world->engine, problems, judge, &options, &again, &error));
+  options.resume = options.overwrite = 1;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "both",
+              pensive_exam_run(world->engine, problems, judge, &options, &again, &error));
+  options.resume = 0;
+  CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &again, &error));
+  pensive_exam_free(again);
   options.resume = 1;
+  options.overwrite = 0;
   done = 0;
   CHECK_OK(pensive_exam_run(world->engine, problems, judge, &options, &again, &error));
   CHECK_OK(pensive_exam_load(samples_file, &loaded, &error));

@@ -91,8 +91,18 @@ TEST_F(Export, LeavesNothingBehindWhereItFails) {
   testing::write_file(copy / "generation_config.json", "{ broken");
   EXPECT_ERROR(export_token(*rows, id, folder / "out"), ErrorCode::corrupt_file,
                "generation_config.json");
-  EXPECT_FALSE(std::filesystem::exists(folder / "out"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "out.part"));
+  const std::filesystem::directory_iterator left(folder / "");
+  EXPECT_EQ(std::distance(begin(left), end(left)), 1) << "the checkpoint alone";
+}
+
+TEST_F(Export, LeavesOthersAlone) {
+  std::filesystem::create_directories(folder / "out.part");
+  testing::write_file(folder / "out.part/work", "of somebody");
+  export_token(*soft, row, folder / "out/");
+  EXPECT_TRUE(std::filesystem::exists(folder / "out/model.safetensors"));
+  EXPECT_EQ(testing::read_file(folder / "out.part/work"), "of somebody");
+  EXPECT_ERROR(export_token(*soft, row, folder / "out/."), ErrorCode::invalid_argument, "exist");
+  EXPECT_ERROR(export_token(*soft, row, ""), ErrorCode::invalid_argument, "exist");
 }
 
 }  // namespace

@@ -114,6 +114,9 @@ TEST(Examine, WritesEverySampleAsALineAndTellsProgress) {
   ASSERT_EQ(told.size(), 6u);
   EXPECT_EQ(told.front(), std::pair(1, 6));
   EXPECT_EQ(told.back(), std::pair(6, 6));
+  EXPECT_ERROR(examine(engine, problems(2), EvenLength(), options), ErrorCode::invalid_argument,
+               "samples.jsonl");
+  options.if_begun = IfBegun::restart;
   examine(engine, problems(2), EvenLength(), options);
 
   const std::string text = testing::read_file(options.samples_file);
@@ -183,6 +186,29 @@ TEST(Examine, RefusesToGoOnWithAnotherExam) {
   EXPECT_EQ(testing::read_file(options.samples_file), "{}\n" + text) << "nothing is lost";
   options.samples_file.clear();
   refuses(options, 3, 0, "a samples_file");
+  options.if_begun = IfBegun::restart;
+  refuses(options, 3, 0, "a samples_file");
+}
+
+// Whatever is wrong is found before anything that was there is lost.
+TEST(Examine, LosesNothingBeforeTheFirstSample) {
+  const testing::TempDir folder;
+  Engine engine(tiny_model(), exact());
+  ExamOptions options = options_of(2);
+  options.samples_file = folder / "samples.jsonl";
+  testing::write_file(options.samples_file, "a day's work\n");
+  options.if_begun = IfBegun::restart;
+  ExamOptions wrong = options;
+  wrong.request.max_new_tokens = -1;
+  EXPECT_ERROR(examine(engine, problems(2), EvenLength(), wrong), ErrorCode::invalid_argument,
+               "max_new_tokens");
+  EXPECT_THROW(examine(engine, problems(1, 3), Broken(), options), std::runtime_error);
+  EXPECT_EQ(testing::read_file(options.samples_file), "a day's work\n");
+  examine(engine, {}, EvenLength(), options);
+  EXPECT_EQ(testing::read_file(options.samples_file), "") << "it was restarted all the same";
+  options.if_begun = IfBegun::refuse;
+  examine(engine, problems(2), EvenLength(), options);
+  EXPECT_EQ(load_exam(options.samples_file, problems(2)).samples.size(), 4u);
 }
 
 // Opens with four forced tokens and then a closer: the answer begins at a known place.

@@ -61,6 +61,14 @@ class ContinueToken(unittest.TestCase):
             self.assertNotIn("== " + str(out / "math500-16" / "none"), run().stdout, "done is done")
             self.assertEqual({file: file.read_bytes() for file in before}, before)
 
+            env.update(GRADER=str(folder / "model"), FILES="gsm8k_platinum:1", BUDGETS="16", TIMES="1", WORDS="Wait")
+            done = subprocess.run([RECIPES / "continue_token.sh", folder / "graded"], env=env, capture_output=True,
+                                  text=True, timeout=600)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for arm in ("none", "Wait-x1", "learned-x1"):
+                found = json.loads((folder / "graded" / "gsm8k_platinum-16" / arm / "run.json").read_text())
+                self.assertEqual(found["grader"], found["model"])
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])

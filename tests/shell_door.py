@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,24 @@ def answer(*arguments):
     done = run("generate", "-m", MODEL, "--chat", QUESTION, "--device", "cpu", "--seed", 7,
                "--temp", 0, "--json", *arguments)
     return json.loads(done.stdout)
+
+
+def always_true(folder):
+    """A checkpoint of zeros: every logit is 0, and the first token, "True ", wins."""
+    shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("problems", "*.py"))
+    weights = bytearray((MODEL / "model.safetensors").read_bytes())
+    begin = 8 + int.from_bytes(weights[:8], "little")
+    weights[begin:] = bytes(len(weights) - begin)
+    (folder / "model.safetensors").write_bytes(weights)
+    tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [one for one in tokenizer["added_tokens"] if one["id"] != 0]
+    tokenizer["model"]["vocab"] = {"True " if id == 0 else word: id
+                                   for word, id in tokenizer["model"]["vocab"].items()}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = (MODEL / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(
+        config.replace("<pad>", "True ").replace("'<think>'", "''"))
+    return folder
 
 
 class ShellTest(unittest.TestCase):

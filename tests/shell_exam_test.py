@@ -2,7 +2,7 @@
 import json
 import re
 
-from shell_door import MODEL, ShellTest, limit_files, main, run
+from shell_door import MODEL, ShellTest, always_true, limit_files, main, run
 
 TEST = MODEL / "problems" / "test.jsonl"
 
@@ -72,6 +72,34 @@ class Exam(ShellTest):
         self.assertEqual(file.read_text(), "a day's work\n")
         run(*self.exam(TEST, "--limit", 2, "--out", file, "--overwrite"))
         self.assertEqual(file.read_text().count("\n"), 2)
+        before = file.read_text()
+        nowhere = ["exam", "-m", self.path / "no model", TEST]  # all this is said before one is looked for
+        self.refuses(*nowhere, "--html", file, saying="--overwrite")
+        self.refuses(*nowhere, "--html", self.path / "no" / "page.html", saying="page.html")
+        self.refuses(*nowhere, "--html", self.path, saying="can be written")
+        self.refuses(*nowhere, "--overwrite", saying="--overwrite")
+        self.refuses("compare", self.path, self.path, "--html", file, saying="--overwrite")
+        self.refuses("tune", *nowhere[1:], "--tokens", 9, "--html", file, saying="--overwrite")
+        self.refuses(*self.exam(TEST, "--out", file, "--overwrite", "-n", 1 << 40), saying="--max-tokens")
+        self.refuses(*self.exam(TEST, "--out", file, "--overwrite", "--temp", -1), saying="temperature")
+        self.assertEqual(file.read_text(), before)
+
+    def test_what_cannot_be_is_said_before_the_work(self):
+        nowhere = ["exam", "-m", self.path / "no model", TEST]
+        self.refuses(*nowhere, "--samples", 2, "--pass", 1, 8, saying="8 samples a problem for pass@8")
+        self.refuses(*nowhere, "--samples", 2, "--majority", 3, saying="majority@3")
+        self.refuses(*nowhere, "--times", 3, saying="--continue")
+        self.refuses(*nowhere, "--limit", -3, saying="--limit")
+
+    def test_a_model_grades_what_has_no_box(self):
+        plain = json.loads(run(*self.exam(TEST, "--limit", 4)).stdout)
+        self.assertEqual(plain["strict"]["accuracy"], 0, "this model knows no box: the grader is asked always")
+        for grader, accuracy in ((MODEL, 0), (always_true(self.path / "grader"), 1)):
+            folder = self.path / f"run{accuracy}"
+            out = json.loads(run(*self.exam(TEST, "--limit", 4, "--grader", grader, "--run", folder)).stdout)
+            self.assertEqual(out["accuracy"], accuracy)
+            self.assertRegex(json.loads((folder / "run.json").read_text())["grader"], "^[0-9a-f]{16}$")
+        self.refuses(*self.exam(TEST, "--limit", 4, "--run", folder), saying="another grader")
 
     def test_a_full_disk_is_said_and_what_was_sat_is_kept(self):
         few = self.exam(TEST, "--limit", 2)
@@ -115,7 +143,7 @@ class Exam(ShellTest):
         for limit in (16, 32, 200):
             folders.append(self.path / f"at<{limit}>")
             run(*self.exam(TEST, "--limit", 40, "--think-max", limit, "--run", folders[-1],
-                           "--html", self.path / "one.html"))
+                           "--html", self.path / "one.html", "--overwrite"))
         self.page(self.path / "one.html", "all samples", " tokens</td>", "40 problems x 1", "class=\"minor\"")
         page = self.path / "page.html"
         out = json.loads(run("compare", *folders, "--json", "--html", page).stdout)
@@ -132,7 +160,7 @@ class Exam(ShellTest):
             self.assertIn(part, text)
         two = json.loads(run("compare", *folders[:2], "--json").stdout)
         self.assertAlmostEqual(two["difference"], two["accuracy"][1] - two["accuracy"][0])
-        self.assertAlmostEqual(two["detectable"] > abs(two["high"] - two["low"]) / 2, True)
+        self.assertGreater(two["detectable"], abs(two["high"] - two["low"]) / 2)
         self.refuses("compare", folders[0], saying="runs")
 
     def test_arms_are_equal_up_to_the_first_closer(self):
@@ -160,6 +188,25 @@ class Exam(ShellTest):
         self.assertIn("learned x2", out)
         self.page(pages / "runs.html", "learned x1", "best phrase x3", 'class="ring"')
         self.assertEqual((pages / "thinking.html").read_text().count("<article>"), 3)
+
+    def test_demo_ends_well_where_nothing_is_learned(self):
+        model, prompts = self.path / "model", 8
+        (model / "problems").mkdir(parents=True)
+        for file in MODEL.iterdir():
+            if file.is_file():
+                (model / file.name).symlink_to(file)
+        easy = sorted(map(json.loads, (MODEL / "problems" / "train.jsonl").read_text().splitlines()),
+                      key=lambda one: len(one["question"]))[:997]
+        # The seed, 1, says that it begins with number 997, which is 0 here: after four steps nobody can be right.
+        lines = [one if i < 4 * prompts else {**one, "answer": "nothing"} for i, one in enumerate(easy)]
+        (model / "problems" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (model / "problems" / "test.jsonl").symlink_to(TEST)
+        few = ["demo", "-m", model, "--device", "cpu", "--precision", "float32", "--problems", 2, "--side-problems", 2,
+               "--prompts", prompts, "--group", 4]
+        done = run(*few, "--steps", 12)
+        self.assertIn("the reward had fallen", done.stderr)
+        self.assertIn("learned x2", done.stdout)
+        self.refuses(*few, "--steps", 1, "--out", "/dev/full", saying="/dev/full")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 
-from shell_door import COMMAND, MODEL, ShellTest, limit_files, main
+from shell_door import COMMAND, MODEL, ShellTest, always_true, limit_files, main
 
 STEPS = 5
 
@@ -160,27 +160,9 @@ class Train(ShellTest):
         self.assertAlmostEqual(most, price)
         self.assertAlmostEqual(both, right)
 
-    def always_true(self):
-        """A checkpoint of zeros: every logit is 0, and the first token, "True ", wins."""
-        folder = self.path / "grader"
-        shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("problems", "*.py"))
-        weights = bytearray((MODEL / "model.safetensors").read_bytes())
-        begin = 8 + int.from_bytes(weights[:8], "little")
-        weights[begin:] = bytes(len(weights) - begin)
-        (folder / "model.safetensors").write_bytes(weights)
-        tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
-        tokenizer["added_tokens"] = [one for one in tokenizer["added_tokens"] if one["id"] != 0]
-        tokenizer["model"]["vocab"] = {"True " if id == 0 else word: id
-                                       for word, id in tokenizer["model"]["vocab"].items()}
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-        config = (MODEL / "tokenizer_config.json").read_text()
-        (folder / "tokenizer_config.json").write_text(
-            config.replace("<pad>", "True ").replace("'<think>'", "''"))
-        return folder
-
     def test_a_model_grades_what_has_no_box(self):
         reward = "hybrid(strict) + hybrid(correct,find=lenient) + correct"
-        for grader, mean in ((MODEL, 0), (self.always_true(), 1)):
+        for grader, mean in ((MODEL, 0), (always_true(self.path / "grader"), 1)):
             folder = self.path / f"run{mean}"
             done = self.train(folder, "--reward", reward, "--grader", grader, steps=1)
             self.assertEqual(done.returncode, 0, done.stderr)

@@ -14,14 +14,17 @@ pensive::ExamResult examine(pensive::Engine& engine, const std::vector<Problem>&
                             const py::object& judge, const py::object& request, int samples,
                             std::uint64_t seed, const py::object& system, const py::object& prompt,
                             const py::object& progress,
-                            const std::optional<std::filesystem::path>& samples_file, bool resume) {
+                            const std::optional<std::filesystem::path>& samples_file, bool resume,
+                            bool overwrite) {
   pensive::ExamOptions options;
   options.request = request_of(request);
   options.prompt_of = prompt_of(system, prompt, engine.model()->tokenizer());
   options.samples = samples;
   options.seed = seed;
   options.samples_file = samples_file.value_or("");
+  if (resume && overwrite) refuse("resume or overwrite", "both", "examine");
   if (resume) options.if_begun = pensive::IfBegun::resume;
+  if (overwrite) options.if_begun = pensive::IfBegun::restart;
   options.progress = [&progress](int done, int of) {
     const py::gil_scoped_acquire lock;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -148,7 +151,8 @@ void add_exam(py::module_& module) {
              py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
              py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),
              py::arg("progress") = py::none(), py::arg("samples_file") = py::none(),
-             py::arg("resume") = false, "Asks all problems, judges the answers, sums up.");
+             py::arg("resume") = false, py::arg("overwrite") = false,
+             "Asks all problems, judges the answers, sums up.");
   module.def(
       "load_exam", [](const std::filesystem::path& path) { return pensive::load_exam(path); },
       py::arg("samples_file"), "What the samples_file of an exam holds.");

@@ -148,6 +148,15 @@ class Learn(unittest.TestCase):
         self.assertLess(sure.low, paired.low)
         self.assertGreater(sure.detectable, paired.detectable)
         self.assertEqual(paired.improved + paired.worsened > 0, paired.p_value < 1)
+        for wrong in (dict(), dict(resume=True, overwrite=True), dict(overwrite=True, samples=0)):
+            with self.assertRaises(pensive.Error):
+                pensive.examine(engine, problems, pensive.correct(), **{
+                    "request": request, "samples": 2, "samples_file": self.path / "samples.jsonl", **wrong})
+        self.assertEqual((self.path / "samples.jsonl").read_text().splitlines(), lines, "nothing is lost")
+        pensive.examine(engine, problems[:2], pensive.correct(), request=request,
+                        samples_file=self.path / "samples.jsonl", overwrite=True)
+        self.assertEqual(len((self.path / "samples.jsonl").read_text().splitlines()), 2)
+        (self.path / "samples.jsonl").write_text("".join(line + "\n" for line in lines))
         again = pensive.examine(engine, problems, pensive.correct(), request=request, samples=2,
                                 seed=1, samples_file=self.path / "samples.jsonl", resume=True)
         loaded = pensive.load_exam(self.path / "samples.jsonl")

@@ -115,8 +115,8 @@ void Demo::learn() {
   options.total_steps = flags.steps;
   options.seed = flags.seed;
   Trainer trainer(engine, soft, row, correct(), options);
-  Progress progress("learning", flags.steps);
-  for (int step = 0; step < flags.steps; ++step) {
+  auto progress = std::make_unique<Progress>("learning", flags.steps);
+  for (int step = 0; step < flags.steps && !trainer.has_stopped(); ++step) {
     std::vector<Problem> chosen;
     for (int i = 0; i < flags.prompts; ++i) {
       const auto at = static_cast<std::size_t>(step * flags.prompts + i) +
@@ -124,8 +124,11 @@ void Demo::learn() {
       chosen.push_back(train[at % train.size()]);
     }
     const TrainReport report = trainer.step(chosen);
-    progress.update(report.step, fmt::format("reward {:.2f}", report.mean_reward));
+    progress->update(report.step, fmt::format("reward {:.2f}", report.mean_reward));
   }
+  progress.reset();
+  if (trainer.has_stopped())
+    fmt::print(stderr, "the reward had fallen: this is the best row of the run\n");
 }
 
 ExamResult Demo::examine_arm(const Arm& arm, int problems, Progress& progress, int& done) {
@@ -150,6 +153,12 @@ nlohmann::ordered_json to_json(const Arm& arm, const ExamResult& result) {
           {"tokens", result.mean_tokens},
           {"first_answer", result.mean_first_answer},
           {"truncated", result.truncated_share}};
+}
+
+void add_line(std::ofstream& out, const nlohmann::ordered_json& line, const std::string& file) {
+  out << line.dump() << std::endl;
+  if (!out)
+    throw Error(ErrorCode::io, "expected a file with room to write to; found none (" + file + ")");
 }
 
 // Errors of the fixed policy that the learned word does not make.
@@ -214,7 +223,7 @@ void print_table(Demo& demo, std::ofstream& out, std::span<const Column> columns
       const bool is_side = results.size() >= in_table;
       results.push_back(
           demo.examine_arm(arm, is_side ? flags.side_problems : flags.problems, progress, done));
-      if (out) out << to_json(arm, results.back()).dump() << "\n";
+      if (out.is_open()) add_line(out, to_json(arm, results.back()), flags.results);
     }
   }
   fmt::print("\nend of thinking replaced by   accuracy   95% interval      tokens\n");
@@ -240,6 +249,12 @@ void print_table(Demo& demo, std::ofstream& out, std::span<const Column> columns
 
 void run_demo(const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
+  std::ofstream out;
+  if (!flags.results.empty()) {
+    out.open(flags.results, std::ios::app);
+    if (!out)
+      throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.results + ")");
+  }
   Demo demo(flags);
   fmt::print(
       "A model of {:.1f} million parameters, frozen, does sums modulo 100. It was made so that "
@@ -262,12 +277,6 @@ void run_demo(const Flags& flags) {
   fmt::print("\nthe same problem: {}\n", problem.question);
   print_columns(columns);
   fmt::print("\n");
-  std::ofstream out;
-  if (!flags.results.empty()) {
-    out.open(flags.results, std::ios::app);
-    if (!out)
-      throw Error(ErrorCode::io, "expected a file to write to; found none (" + flags.results + ")");
-  }
   print_table(demo, out, columns);
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "exam_page.h"
+#include "rewards.h"
 #include "run_folder.h"
 
 namespace pensive::shell {
@@ -17,6 +18,7 @@ struct Flags {
   RoomFlags room;
   RequestFlags request;
   ProblemFlags problems;
+  GraderFlags grader;
   std::string file, out, run, html;
   int samples = 1;
   std::vector<int> pass_at, majority_at;
@@ -127,20 +129,38 @@ ExamPage page_of(const ExamResult& result, const Flags& flags) {
   return page;
 }
 
+// Of what is asked that which can be refused before anything is loaded.
+void check(const Flags& flags) {
+  check_outputs({flags.out, flags.html}, flags.overwrite);
+  for (const auto& [name, all] :
+       {std::pair("pass", &flags.pass_at), std::pair("majority", &flags.majority_at)})
+    for (const int k : *all)
+      if (k > flags.samples)
+        throw Error(ErrorCode::invalid_argument,
+                    fmt::format("expected at least {} samples a problem for {}@{}; found {} "
+                                "(--samples)",
+                                k, name, k, flags.samples));
+}
+
 void exam(const Flags& flags, const CLI::App& command) {
-  if (!flags.overwrite) check_new(flags.out, "--overwrite takes its place");
+  check(flags);
   const auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
+  const Grading grading = flags.grader.load(flags.model);
   Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   ExamOptions options = exam_options(flags.request, *model, *soft, flags.samples);
   options.samples_file = flags.out;
-  if (!flags.run.empty()) keep_in(flags.run, describe_run(command, *model, flags.file), options);
+  if (!flags.out.empty() && flags.overwrite) options.if_begun = IfBegun::restart;
+  if (!flags.run.empty())
+    keep_in(flags.run,
+            describe_run(command, {*model, *soft, problems, flags.file, options, grading.model}),
+            options);
   ExamResult result;
   {
     Progress progress("exam", static_cast<int>(problems.size()) * flags.samples);
     options.progress = [&progress](int done, int) { progress.update(done); };
-    result = examine(engine, problems, *correct(), options);
+    result = examine(engine, problems, *grading.judge, options);
   }
   print_result(result, flags);
   if (!flags.html.empty()) write_page(flags.html, page_of(result, flags));
@@ -159,12 +179,13 @@ void add_exam(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   flags->problems.add_to(*command);
+  flags->grader.add_to(*command);
   command->add_option("--pass", flags->pass_at, "pass@k, for each k")->check(CLI::PositiveNumber);
   command->add_option("--majority", flags->majority_at, "majority@k, for each k")
       ->check(CLI::PositiveNumber);
   auto* out = command->add_option("--out", flags->out, "write every sample as a JSON line");
-  command->add_flag("--overwrite", flags->overwrite, "take the place of an --out that exists")
-      ->needs(out);
+  command->add_flag("--overwrite", flags->overwrite,
+                    "take the place of an --out or --html that exists");
   command
       ->add_option("--run", flags->run,
                    "a folder for run.json and samples.jsonl; what it holds of this run is kept, so "

@@ -136,6 +136,28 @@ void check_new(const std::string& path, std::string_view otherwise) {
                             otherwise, path));
 }
 
+void check_outputs(std::initializer_list<std::string> files, bool overwrite) {
+  bool is_any = false;
+  for (const std::string& file : files) {
+    if (file.empty()) continue;
+    is_any = true;
+    if (!overwrite) check_new(file, "--overwrite takes its place");
+    std::error_code none;
+    const bool was_there = std::filesystem::exists(file, none);
+    // To open a pipe is to begin with it.
+    if (was_there && !std::filesystem::is_regular_file(file, none) &&
+        !std::filesystem::is_directory(file, none))
+      continue;
+    const bool can_write = std::ofstream(file, std::ios::app).is_open();
+    if (can_write && !was_there) std::filesystem::remove(file, none);
+    if (!can_write)
+      throw Error(ErrorCode::io, "expected a file that can be written; found none (" + file + ")");
+  }
+  if (overwrite && !is_any)
+    throw Error(ErrorCode::invalid_argument,
+                "expected a file to write; found none whose place could be taken (--overwrite)");
+}
+
 void add_fields(CLI::App& app, ProblemFields& fields) {
   fields = problem_fields("auto");
   // Options are heeded in the order in which they stand here: names go before a kind's own.
@@ -165,7 +187,8 @@ void add_fields(CLI::App& app, ProblemFields& fields) {
 }
 
 void ProblemFlags::add_to(CLI::App& app) {
-  app.add_option("--limit", limit, "only the first so many problems");
+  app.add_option("--limit", limit, "only the first so many problems; 0: all")
+      ->check(CLI::NonNegativeNumber);
   add_fields(app, fields);
   app.add_option("--bad-lines", bad_lines, "what is no problem with an answer: refuse or skip")
       ->check(CLI::IsMember({"refuse", "skip"}))

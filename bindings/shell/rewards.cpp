@@ -119,8 +119,9 @@ bool has_word(std::string_view reply) {
 
 class Grader {
  public:
-  explicit Grader(const ModelFlags& flags)
-      : model_(flags.load()), engine_(model_, {.cache_tokens = 16384, .max_live_sequences = 1}) {}
+  explicit Grader(std::shared_ptr<const Model> model)
+      : model_(std::move(model)),
+        engine_(model_, {.cache_tokens = 16384, .max_live_sequences = 1}) {}
 
   std::string ask(const std::string& prompt) {
     const std::scoped_lock lock(mutex_);
@@ -145,6 +146,12 @@ class Grader {
   Engine engine_;
   std::mutex mutex_;
 };
+
+std::shared_ptr<const Model> load_grader(ModelFlags model, const std::string& directory) {
+  model.directory = directory;
+  model.revision.clear();
+  return model.load();
+}
 
 }  // namespace
 
@@ -172,11 +179,25 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask) {
 
 bool asks_a_model(std::string_view text) { return text.find("hybrid") != text.npos; }
 
-AskModel make_grader(ModelFlags model, const std::string& directory) {
-  model.directory = directory;
-  model.revision.clear();
-  const auto grader = std::make_shared<Grader>(model);
+AskModel grader_of(std::shared_ptr<const Model> model) {
+  const auto grader = std::make_shared<Grader>(std::move(model));
   return [grader](const std::string& prompt) { return grader->ask(prompt); };
+}
+
+AskModel make_grader(ModelFlags model, const std::string& directory) {
+  return grader_of(load_grader(std::move(model), directory));
+}
+
+void GraderFlags::add_to(CLI::App& app) {
+  app.add_option("--grader", directory,
+                 "a checkpoint that grades responses without a box, as the paper does; default: "
+                 "what stands for an answer there is compared");
+}
+
+Grading GraderFlags::load(const ModelFlags& model) const {
+  if (directory.empty()) return {correct(), ""};
+  const auto grader = load_grader(model, directory);
+  return {hybrid(correct(), grader_of(grader)), fmt::format("{:016x}", grader->info().fingerprint)};
 }
 
 }  // namespace pensive::shell

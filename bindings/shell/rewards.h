@@ -22,7 +22,22 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask);
 // Whether a text of rewards has a hybrid(R).
 bool asks_a_model(std::string_view text);
 
-// A checkpoint that grades, greedily, one prompt after the other. Loaded here.
+// A checkpoint that grades, greedily, one prompt after the other.
+AskModel grader_of(std::shared_ptr<const Model> model);
+// Loaded here, as `model` says but for the directory.
 AskModel make_grader(ModelFlags model, const std::string& directory);
+
+// Who says what is right in an exam.
+struct Grading {
+  std::shared_ptr<const Judge> judge;
+  std::string model;  // fingerprint of the checkpoint that grades; empty: none does
+};
+struct GraderFlags {
+  std::string directory;
+
+  void add_to(CLI::App& app);
+  // correct(); with a checkpoint named hybrid(correct()), which asks it: the paper's grading.
+  Grading load(const ModelFlags& model) const;
+};
 
 }  // namespace pensive::shell

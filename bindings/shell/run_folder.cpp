@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <set>
 
@@ -17,13 +19,6 @@ const std::set<std::string> neutral = {"--help",      "--json",         "--run",
                                        "--loss",      "--of",           "--check",    "--html",
                                        "--overwrite", "--cache-tokens", "--batch"};
 
-// FNV-1a, 64 bits: tells files apart by accident, not by malice.
-std::string hash_of(const std::string& bytes) {
-  std::uint64_t hash = 14695981039346656037u;
-  for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211u;
-  return fmt::format("{:016x}", hash);
-}
-
 std::string value_of(const CLI::Option& option) {
   if (option.count() == 0) return option.get_default_str();
   std::string text;
@@ -31,22 +26,98 @@ std::string value_of(const CLI::Option& option) {
   return text;
 }
 
-}  // namespace
-
-Json describe_run(const CLI::App& command, const Model& model, const files::path& data) {
+// Every option with its value; of sampling what comes of the checkpoint's defaults, as the engine
+// takes them.
+Json options_of(const CLI::App& command, const RunParts& parts) {
   Json options = Json::object();
   for (const CLI::Option* option : command.get_options()) {
     const std::string name = option->get_name();
     if (!neutral.contains(name) && name != "file") options[name] = value_of(*option);
   }
-  return {{"pensive_exam", 1},
-          {"build", build_text()},
-          {"model", fmt::format("{:016x}", model.info().fingerprint)},
-          {"device", to_string(model.info().device)},
-          {"precision", to_string(model.info().precision)},
-          {"data", data.filename().string()},
-          {"data_hash", hash_of(read_file(data.string()))},
-          {"options", options}};
+  const Sampling& asked = parts.options.request.sampling;
+  const GenerationDefaults& defaults = parts.model.defaults();
+  const auto set = [&options](const char* name, const auto& value) {
+    options[name] = fmt::format("{}", value);
+  };
+  set("--temp", asked.temperature.value_or(defaults.temperature.value_or(1.0f)));
+  set("--top-p", asked.top_p.value_or(defaults.top_p.value_or(1.0f)));
+  set("--top-k", asked.top_k.value_or(defaults.top_k.value_or(0)));
+  set("--min-p", asked.min_p.value_or(defaults.min_p.value_or(0.0f)));
+  set("--repeat-penalty",
+      asked.repetition_penalty.value_or(defaults.repetition_penalty.value_or(1.0f)));
+  set("--seed", parts.options.seed);
+  return options;
+}
+
+// What makes ids of texts. The model's hash does not cover it.
+Json text_files_of(const files::path& folder) {
+  std::vector<files::path> found;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    if (files::exists(folder / name)) found.push_back(folder / name);
+  const files::path more = folder / "additional_chat_templates";
+  if (files::is_directory(more))
+    for (const auto& entry : files::directory_iterator(more))
+      if (entry.path().extension() == ".jinja") found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  Json hashes = Json::object();
+  for (const files::path& file : found)
+    hashes[file.lexically_relative(folder).string()] = hash_of(read_file(file.string()));
+  return hashes;
+}
+
+// "continue 0123456789abcdef": each row's name and a hash of its values.
+std::string rows_text(const SoftVocab& soft) {
+  std::string text;
+  for (int i = 0; i < soft.size(); ++i) {
+    const TokenId id = soft.model()->vocab_size() + i;
+    const std::vector<float> row = soft.row(id);
+    std::string bytes(row.size() * sizeof(float), '\0');
+    std::memcpy(bytes.data(), row.data(), bytes.size());
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", soft.name(id), hash_of(bytes));
+  }
+  return text.empty() ? "none" : text;
+}
+
+// What was asked and what counts as right: flags may read one file in many ways.
+std::string hash_of_problems(std::span<const Problem> problems) {
+  Json all = Json::array();
+  for (const Problem& one : problems) all.push_back({one.id, one.question, one.reference});
+  return hash_of(all.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::string stop_tokens_of(const Model& model) {
+  std::string text;
+  for (const TokenId id : model.stop_tokens())
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", id);
+  return text;
+}
+
+}  // namespace
+
+std::string hash_of(std::string_view bytes) {  // FNV-1a, 64 bits
+  std::uint64_t hash = 14695981039346656037u;
+  for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211u;
+  return fmt::format("{:016x}", hash);
+}
+
+Json describe_run(const CLI::App& command, const RunParts& parts) {
+  const ModelInfo& info = parts.model.info();
+  Json run = {{"pensive_exam", 1},
+              {"build", build_text()},
+              {"torch", torch_text()},
+              {"model", fmt::format("{:016x}", info.fingerprint)},
+              {"files", text_files_of(info.folder)},
+              {"stop_tokens", stop_tokens_of(parts.model)},
+              {"soft", rows_text(parts.soft)},
+              {"device", machine_text(info.device)},
+              {"precision", to_string(info.precision)},
+              {"data", files::path(parts.data).filename().string()},
+              {"data_hash", hash_of(read_file(parts.data))},
+              {"problems", parts.problems.size()},
+              {"problems_hash", hash_of_problems(parts.problems)},
+              {"options", options_of(command, parts)}};
+  if (!parts.grader.empty()) run["grader"] = parts.grader;
+  return run;
 }
 
 std::vector<std::string> differences(const Json& a, const Json& b) {
@@ -67,7 +138,8 @@ std::vector<std::string> differences(const Json& a, const Json& b) {
             fmt::format("{}{}: \"{}\", \"{}\"", prefix, key, shown(left, key), shown(right, key)));
   };
   compare_keys(a, b, "");
-  compare_keys(a.value("options", Json::object()), b.value("options", Json::object()), "option ");
+  for (const auto& [key, prefix] : {std::pair("files", "file "), std::pair("options", "option ")})
+    compare_keys(a.value(key, Json::object()), b.value(key, Json::object()), prefix);
   return found;
 }
 
@@ -90,6 +162,11 @@ void begin_run(const files::path& folder, const Json& description) {
                     "({})",
                     different.front(), folder.string()));
   }
+  if (files::exists(folder / samples_file))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("expected a new folder, or one of this run; found samples without a "
+                            "run.json that tells whose they are ({})",
+                            (folder / samples_file).string()));
   std::error_code failure;
   files::create_directories(folder, failure);
   const files::path aside = folder / "run.json.part";

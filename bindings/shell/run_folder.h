@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,22 @@ namespace pensive::shell {
 inline constexpr const char* run_file = "run.json";
 inline constexpr const char* samples_file = "samples.jsonl";
 
-// Version and commit, torch, model, device, the data's hash, and every option with its value.
-nlohmann::ordered_json describe_run(const CLI::App& command, const Model& model,
-                                    const std::filesystem::path& data);
+// What a run is made of beside its flags.
+struct RunParts {
+  const Model& model;
+  const SoftVocab& soft;
+  std::span<const Problem> problems;
+  std::string data;  // the file that they are of
+  const ExamOptions& options;
+  std::string grader;  // Grading::model
+};
+// Version and commit; libtorch and the device by what they say of themselves; hashes of the model,
+// its tokenizer and templates, the soft rows, the problems; and every option with its value, those
+// of sampling as they are after the checkpoint's defaults.
+nlohmann::ordered_json describe_run(const CLI::App& command, const RunParts& parts);
 
 // Makes the folder and writes run.json, or finds it there. Throws invalid_argument where another
-// run lives in it, naming what differs.
+// run lives in it, naming what differs, or samples of nobody knows what.
 void begin_run(const std::filesystem::path& folder, const nlohmann::ordered_json& description);
 
 // An exam as the flags ask for it, steered and prompted.
@@ -32,8 +43,16 @@ void keep_in(const std::filesystem::path& folder, const nlohmann::ordered_json& 
 // Of a run's folder. Throws not_found or corrupt_file.
 nlohmann::ordered_json read_run(const std::filesystem::path& folder);
 
-// One line for each entry that is not the same in both: "option --seed: 1, 2".
+// One line for each entry that is not the same in both: "option --seed: "1", "2"".
 std::vector<std::string> differences(const nlohmann::ordered_json& a,
                                      const nlohmann::ordered_json& b);
+
+// 16 digits that tell texts apart by accident, not by malice.
+std::string hash_of(std::string_view bytes);
+
+// "cuda:0, NVIDIA H100 80GB HBM3"; "cpu, " and the processor as the system names it.
+std::string machine_text(const Device& device);
+// The version of the libtorch that runs, "2.11.0"; "unknown" of one that does not tell.
+std::string torch_text();
 
 }  // namespace pensive::shell

@@ -2,6 +2,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -117,6 +118,11 @@ std::string read_file(const std::string& path);
 void write_file(const std::string& path, std::string_view text);
 // Throws invalid_argument where there is a file already; `otherwise` says what may be done then.
 void check_new(const std::string& path, std::string_view otherwise);
+
+// Before the work whose results go there (an empty name is none): throws invalid_argument where one
+// exists and `overwrite` does not allow for it, or allows for it in vain; io where one cannot be
+// written. Leaves them as they are.
+void check_outputs(std::initializer_list<std::string> files, bool overwrite);
 
 // The names of a problem file's fields.
 void add_fields(CLI::App& app, ProblemFields& fields);

@@ -21,9 +21,12 @@ void SteeringFlags::add_to(CLI::App& app) {
                                 "tokenizer and chat template say");
   opener->needs(closer);
   closer->needs(opener);
-  app.add_option("--continue", continue_with,
-                 "replace the end of the thinking by this word, or by the soft row of this name");
+  auto* word =
+      app.add_option("--continue", continue_with,
+                     "replace the end of the thinking by this word, or by the soft row of this "
+                     "name");
   app.add_option("--times", times, "how often to replace it")
+      ->needs(word)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--brake", brakes, "end the thinking on evidence: NAME or NAME:KEY=VALUE,…")

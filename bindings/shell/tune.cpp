@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 
+#include "rewards.h"
 #include "run_folder.h"
 
 namespace pensive::shell {
@@ -16,11 +17,13 @@ struct Flags {
   RoomFlags room;
   RequestFlags request;
   ProblemFlags problems;
+  GraderFlags grader;
   Target target;
   std::string file, check, run, html;
   std::vector<std::string> guides, of;
   int samples = 1;
   bool json = false;
+  bool overwrite = false;
 };
 
 std::vector<Problem> problems_of(const std::string& file, const Flags& flags) {
@@ -31,7 +34,8 @@ std::vector<Problem> problems_of(const std::string& file, const Flags& flags) {
   return problems;
 }
 
-// A folder's name that tells the setting: what is odd in a path becomes '_'.
+// A folder's name that tells the setting: what is odd in a path becomes '_', and what two settings
+// may then have in common a hash tells apart.
 std::string folder_of(const std::string& spec, bool is_check) {
   std::string name = is_check ? "check." : "";
   for (const char c : spec.empty() ? "none" : spec) {
@@ -39,7 +43,8 @@ std::string folder_of(const std::string& spec, bool is_check) {
                           c == '=' || c == ',' || c == '-';
     name += is_plain ? c : '_';
   }
-  return name.substr(0, 120);
+  name.resize(std::min<std::size_t>(name.size(), 120));
+  return spec.empty() ? name : name + "-" + hash_of(spec).substr(0, 8);
 }
 
 class Tuning {
@@ -50,10 +55,12 @@ class Tuning {
         problems_(problems_of(flags.file, flags)),
         model_(flags.model.load()),
         soft_(flags.model.load_soft(model_)),
+        grading_(flags.grader.load(flags.model)),
         engine_(model_, flags.room.apply(flags.model.engine_options(soft_))) {}
 
   void run() {
     if (!flags_.check.empty()) checks_ = problems_of(flags_.check, flags_);
+    named_ = named();  // what the user named is refused before the work, not left out
     all_.push_back({.spec = ""});
     sit(std::span(all_), "unsteered");
     for (const std::string& spec : candidates()) all_.push_back({.spec = spec});
@@ -81,14 +88,20 @@ class Tuning {
     return exam_options(flags, *model_, *soft_, flags_.samples);
   }
 
-  std::vector<std::string> candidates() const {
+  std::vector<std::string> named() const {
     std::vector<std::string> specs;
     std::set<std::string> seen;
     for (const std::string& given : flags_.guides)
       for (const std::string& spec : expanded(given)) {
-        options_of(spec);  // what the user named is refused, not left out
+        options_of(spec);
         if (seen.insert(spec).second) specs.push_back(spec);
       }
+    return specs;
+  }
+
+  std::vector<std::string> candidates() const {
+    std::vector<std::string> specs = named_;
+    std::set<std::string> seen(specs.begin(), specs.end());
     if (!specs.empty() && flags_.of.empty()) return specs;
     const ExamResult& unsteered = all_.front().result;
     const bool thinks_more = flags_.target.tokens && *flags_.target.tokens > unsteered.mean_tokens;
@@ -128,11 +141,12 @@ class Tuning {
     options.progress = [&](int done, int) { told(done); };
     if (!flags_.run.empty()) {
       const auto folder = std::filesystem::path(flags_.run) / folder_of(spec, is_check);
-      auto description = describe_run(command_, *model_, file);
+      auto description =
+          describe_run(command_, {*model_, *soft_, problems, file, options, grading_.model});
       description["options"]["--guide"] = spec;
       keep_in(folder, description, options);
     }
-    return examine(engine_, problems, *correct(), options);
+    return examine(engine_, problems, *grading_.judge, options);
   }
 
   std::optional<Checked> check() {
@@ -154,7 +168,9 @@ class Tuning {
   std::vector<Problem> problems_, checks_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<SoftVocab> soft_;
+  Grading grading_;
   Engine engine_;
+  std::vector<std::string> named_;
   std::vector<Tried> all_;
 };
 
@@ -163,6 +179,8 @@ void tune(Flags& flags, std::optional<double> points, const CLI::App& command) {
   if (flags.target.tokens.has_value() == flags.target.loss.has_value())
     throw Error(ErrorCode::invalid_argument,
                 "expected a target; found none (--tokens N or --loss POINTS)");
+  check_names(flags.of);
+  check_outputs({flags.html}, flags.overwrite);
   Tuning(flags, command).run();
 }
 
@@ -197,9 +215,13 @@ void add_tune(CLI::App& app) {
   command->add_option("--run", flags->run,
                       "a folder that keeps what was sat, a run folder each: an interrupted tuning "
                       "goes on, and another target asks nothing again");
-  command->add_option("--html", flags->html, "also write a page: accuracy against tokens");
+  auto* html =
+      command->add_option("--html", flags->html, "also write a page: accuracy against tokens");
+  command->add_flag("--overwrite", flags->overwrite, "take the place of an --html that exists")
+      ->needs(html);
   command->add_flag("--json", flags->json, "print one JSON object");
   flags->problems.add_to(*command);
+  flags->grader.add_to(*command);
   flags->request.add_to(*command);
   for (const char* name : {"--guide", "--brake"}) command->remove_option(command->get_option(name));
   command

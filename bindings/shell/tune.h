@@ -25,9 +25,12 @@ std::vector<std::string> expanded(std::string_view spec);
 
 // What is tried where nobody names a guide: the papers' settings and some around them. Limits of
 // the budget are shares of what the unsteered think. `thinks_more`: also guides that lengthen.
-// Only guides named in `of`; empty: all. Throws invalid_argument for a name that has no settings.
+// Only guides named in `of`; empty: all.
 std::vector<std::string> grid(const ExamResult& unsteered, bool thinks_more,
                               std::span<const std::string> of);
+
+// Throws invalid_argument for a name that grid() has no settings for.
+void check_names(std::span<const std::string> of);
 
 // What is asked for: one of the two.
 struct Target {

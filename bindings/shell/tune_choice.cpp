@@ -81,11 +81,7 @@ std::vector<std::string> expanded(std::string_view spec) {
   return all;
 }
 
-std::vector<std::string> grid(const ExamResult& unsteered, bool thinks_more,
-                              std::span<const std::string> of) {
-  const auto is_wanted = [&](std::string_view name) {
-    return of.empty() || std::find(of.begin(), of.end(), name) != of.end();
-  };
+void check_names(std::span<const std::string> of) {
   std::string known = "budget";
   for (const Settings& one : settings()) known += fmt::format(", {}", one.name);
   for (const std::string& name : of)
@@ -93,7 +89,13 @@ std::vector<std::string> grid(const ExamResult& unsteered, bool thinks_more,
                                          [&](const Settings& one) { return one.name == name; }))
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("expected guides of {}; found '{}' (--of)", known, name));
+}
 
+std::vector<std::string> grid(const ExamResult& unsteered, bool thinks_more,
+                              std::span<const std::string> of) {
+  const auto is_wanted = [&](std::string_view name) {
+    return of.empty() || std::find(of.begin(), of.end(), name) != of.end();
+  };
   std::vector<std::string> specs;
   if (is_wanted("budget"))
     for (const double share : {.25, .4, .55, .7, .85, 1.0}) {

@@ -18,6 +18,9 @@ times=${TIMES:-1 2 3}                                          # C_max, examined
 answer=${ANSWER:-1024}                                         # tokens kept for the answer
 words=${WORDS:-Alternatively Hmm Wait}
 limit=${LIMIT:-0}                                              # problems a file; 0: all
+# The paper's grader is Qwen/Qwen2.5-7B-Instruct, asked where a response has no box. Empty: nobody is.
+grading=()
+[[ -z ${GRADER:-} ]] || grading=(--grader "$GRADER")
 # Samples a problem: 6 for GSM8K-Platinum, 16 for MATH500, 64 for each AIME.
 files=${FILES:-gsm8k_platinum:6 math500:16 aime24:64 aime25:64}
 common=(-m "$model" --device "${DEVICE:-auto}" --system "$system" --temp 0.9 --top-p 1 --top-k 0
@@ -42,7 +45,8 @@ examine() {
   [[ ! -e $folder/done ]] || return 0
   echo "== $folder"
   "$pensive" exam "${common[@]}" "$file" --limit "$limit" --samples "$samples" \
-    --think-max "$budget" -n $((budget + answer)) --run "$folder" "$@"
+    --think-max "$budget" -n $((budget + answer)) --run "$folder" \
+    "${grading[@]}" "$@"
   touch "$folder/done"
 }
 
@@ -67,7 +71,7 @@ for entry in $files; do
       examine "$file" "$samples" "$budget" "$at/learned-x$c" --soft "$row" --continue continue --times "$c"
       arms+=("$at/learned-x$c")
     done
-    "$pensive" compare "${arms[@]}" --html "$at/arms.html" > "$at/against-none.txt"
+    "$pensive" compare "${arms[@]}" --html "$at/arms.html" --overwrite > "$at/against-none.txt"
     for c in $times; do
       [[ " $words " != *" Wait "* ]] ||
         "$pensive" compare "$at/Wait-x$c" "$at/learned-x$c" > "$at/learned-against-Wait-x$c.txt"

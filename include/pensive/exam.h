@@ -103,7 +103,8 @@ PENSIVE_EXPORT ExamResult summarized(std::vector<ExamSample> samples, int proble
 // unequal lengths.
 PENSIVE_EXPORT double flops_of(const Trace& trace, const ModelInfo& model);
 
-enum class IfBegun : std::uint8_t { restart, resume };
+// About a samples_file that holds something already: not begun at all, gone on with, or begun anew.
+enum class IfBegun : std::uint8_t { refuse, resume, restart };
 
 struct ExamOptions {
   Request request{};       // sampling, limits, guides; each problem supplies the prompt
@@ -114,9 +115,11 @@ struct ExamOptions {
   std::function<void(int, int)> progress{};
   // Where each sample goes as a JSON line as soon as it is finished. Empty: nowhere.
   std::filesystem::path samples_file{};
-  // What samples_file held before: lost, or kept and not sat again. A line that was cut off in
-  // writing is dropped; any other that is not of these problems, samples and seed is refused.
-  IfBegun if_begun = IfBegun::restart;
+  // What samples_file held before. Refused: invalid_argument. Resumed: it is kept and not sat
+  // again; a line that was cut off in writing is dropped, any other that is not of these problems,
+  // samples and seed is refused. Restarted: it is lost, but not before the first new sample is
+  // there.
+  IfBegun if_begun = IfBegun::refuse;
 };
 
 // Throws what Engine::start throws; a failing sample's Error names its problem. Of an exam that was

@@ -62,6 +62,7 @@ class Exam {
         return true;
       });
     }
+    file_->begin();
     summarize(result_);
     return std::move(result_);
   }
@@ -182,8 +183,8 @@ ExamResult examine(Engine& engine, std::span<const Problem> problems, const Judg
                    const ExamOptions& options) {
   require(options.samples >= 1, ErrorCode::invalid_argument, "at least one sample a problem",
           std::to_string(options.samples), "ExamOptions::samples");
-  require(options.if_begun == IfBegun::restart || !options.samples_file.empty(),
-          ErrorCode::invalid_argument, "a samples_file to resume from", "none",
+  require(options.if_begun == IfBegun::refuse || !options.samples_file.empty(),
+          ErrorCode::invalid_argument, "a samples_file to resume or restart", "none",
           "ExamOptions::if_begun");
   return Exam(engine, problems, judge, options).run();
 }

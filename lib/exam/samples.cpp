@@ -125,20 +125,32 @@ std::uint64_t seed_of(std::uint64_t seed, int problem) noexcept {  // splitmix64
 
 SampleFile::SampleFile(const std::filesystem::path& path, IfBegun if_begun) : path_(path) {
   if (path.empty()) return;
-  if (if_begun == IfBegun::resume && std::filesystem::exists(path)) {
-    std::error_code failure;
-    std::filesystem::resize_file(path, whole_bytes(read_text(path)), failure);
-    require(!failure, ErrorCode::io, "a file that can be shortened", failure.message(),
-            path.string());
-  }
-  stream_.open(path,
-               std::ios::binary | (if_begun == IfBegun::resume ? std::ios::app : std::ios::trunc));
+  std::error_code none;  // a pipe or a device holds nothing
+  const bool is_file = std::filesystem::is_regular_file(path, none);
+  require(if_begun != IfBegun::refuse || !is_file || std::filesystem::file_size(path, none) == 0,
+          ErrorCode::invalid_argument,
+          "a samples_file that does not exist yet (others are resumed or restarted when asked)",
+          "one that does", path.string());
+  if (if_begun == IfBegun::resume && is_file) kept_bytes_ = whole_bytes(read_text(path));
+  stream_.open(path, std::ios::binary | std::ios::app);
   check();
+}
+
+void SampleFile::begin() {
+  if (path_.empty() || is_begun_) return;
+  std::error_code failure;
+  if (std::filesystem::is_regular_file(path_, failure) &&
+      std::filesystem::file_size(path_, failure) != kept_bytes_)
+    std::filesystem::resize_file(path_, kept_bytes_, failure);
+  require(!failure, ErrorCode::io, "a file that can be shortened", failure.message(),
+          path_.string());
+  is_begun_ = true;
 }
 
 void SampleFile::write(const Problem& problem, const ExamSample& sample, std::uint64_t seed,
                        const std::string& text) {
   if (path_.empty()) return;
+  begin();
   const Json line = {{"problem", sample.problem},
                      {"id", problem.id},
                      {"sample", sample.sample},

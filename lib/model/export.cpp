@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <random>
 
 #include "model/checkpoint.h"
 #include "model/parts.h"
@@ -175,12 +176,17 @@ void copy_others(const fs::path& from, const fs::path& to) {
       fs::copy_file(fs::canonical(entry.path()), to / entry.path().filename());
 }
 
-// A folder that is gone again unless it was finished.
+// A new folder under a name nobody else has, gone again unless it was finished.
 class Aside {
  public:
-  explicit Aside(const fs::path& to) : to_(to), aside_(to.string() + ".part") {
-    fs::remove_all(aside_);
-    fs::create_directories(aside_);
+  explicit Aside(const fs::path& to) : to_(to) {
+    if (to.has_parent_path()) fs::create_directories(to.parent_path());
+    std::random_device random;
+    for (int attempt = 0; attempt < 8; ++attempt) {
+      aside_ = to.parent_path() / fmt::format(".pensive-{:08x}{:08x}", random(), random());
+      if (fs::create_directory(aside_)) return;
+    }
+    fail(ErrorCode::io, "a free name for a folder aside", "none", to.string());
   }
   ~Aside() {
     std::error_code ignored;
@@ -195,18 +201,28 @@ class Aside {
   fs::path to_, aside_;
 };
 
+// "copy/" and "copy/." are "copy", whose place the folder aside takes.
+fs::path folder_named(fs::path given) {
+  while (!given.empty() && given != given.root_path() &&
+         (!given.has_filename() || given.filename() == "."))
+    given = given.parent_path();
+  return given;
+}
+
 }  // namespace
 
-Exported export_token(const SoftVocab& soft, TokenId row, const fs::path& to,
+Exported export_token(const SoftVocab& soft, TokenId row, const fs::path& place,
                       const ExportOptions& options) {
+  const fs::path to = folder_named(place);
   const Model& model = *soft.model();
   const std::vector<float> values = soft.row(row);  // refuses an id that is no soft row
   Exported result;
   result.token = options.token.empty() ? fmt::format("<|{}|>", soft.name(row)) : options.token;
   require(!model.tokenizer()->find(result.token), ErrorCode::invalid_argument,
           "a spelling that is no token yet", in_quotes(result.token), "ExportOptions::token");
-  require(!fs::exists(to), ErrorCode::invalid_argument, "a folder that does not exist yet",
-          "one that does", to.string());
+  require(!to.empty() && !fs::exists(to), ErrorCode::invalid_argument,
+          "a folder that does not exist yet", to.empty() ? "none" : "one that does",
+          place.string());
   const fs::path from = model.info().folder;
   try {
     check_directory(from);

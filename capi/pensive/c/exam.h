@@ -62,8 +62,10 @@ typedef struct pensive_exam_options {
   void* user;
   void (*progress)(void* user, int32_t done, int32_t of); /* on the calling thread; may be null */
   const char* samples_file; /* where finished samples go as JSON lines; null: nowhere */
-  int32_t resume;           /* 1: what samples_file holds is kept and not sat again; 0: lost */
-  int32_t reserved;         /* 0 */
+  /* A samples_file that holds something already is refused (PENSIVE_INVALID_ARGUMENT) but for
+   * one of these, 1: it is kept and not sat again; it is lost when the first sample is there. */
+  int32_t resume;
+  int32_t overwrite;
 } pensive_exam_options;
 #define PENSIVE_EXAM_OPTIONS_INIT \
   { sizeof(pensive_exam_options), 0, NULL, NULL, 0, NULL, NULL, NULL, 0, 0 }
