@@ -122,6 +122,8 @@ class Grader {
   explicit Grader(const ModelFlags& flags)
       : model_(flags.load()), engine_(model_, {.cache_tokens = 16384, .max_live_sequences = 1}) {}
 
+  std::uint64_t fingerprint() const { return model_->info().fingerprint; }
+
   std::string ask(const std::string& prompt) {
     const std::scoped_lock lock(mutex_);
     Request request;
@@ -172,11 +174,12 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask) {
 
 bool asks_a_model(std::string_view text) { return text.find("hybrid") != text.npos; }
 
-AskModel make_grader(ModelFlags model, const std::string& directory) {
+GradingModel make_grader(ModelFlags model, const std::string& directory) {
   model.directory = directory;
   model.revision.clear();
   const auto grader = std::make_shared<Grader>(model);
-  return [grader](const std::string& prompt) { return grader->ask(prompt); };
+  return {[grader](const std::string& prompt) { return grader->ask(prompt); },
+          grader->fingerprint()};
 }
 
 }  // namespace pensive::shell

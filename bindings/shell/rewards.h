@@ -1,5 +1,6 @@
 // Rewards as `pensive train --reward` spells them.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,10 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask);
 bool asks_a_model(std::string_view text);
 
 // A checkpoint that grades, greedily, one prompt after the other. Loaded here.
-AskModel make_grader(ModelFlags model, const std::string& directory);
+struct GradingModel {
+  AskModel ask;
+  std::uint64_t fingerprint = 0;
+};
+GradingModel make_grader(ModelFlags model, const std::string& directory);
 
 }  // namespace pensive::shell
