@@ -28,8 +28,11 @@ int32_t problem_file_load(const char* file, const pensive_problem_fields* fields
     check_zero(given.reserved, "pensive_problem_fields.reserved");
     check_zero(given.reserved2, "pensive_problem_fields.reserved2");
     const bool skips = flag_in(given.skip_broken, "pensive_problem_fields.skip_broken");
-    pensive::ProblemFields wanted;
-    if (given.kind) wanted = pensive::problem_fields(given.kind);
+    const std::string_view kind = given.kind ? given.kind : "auto";
+    const bool has_names = given.question || given.answer || given.id || given.answer_after ||
+                           given.body || given.intermediates || given.target_tokens;
+    // Whoever names fields tells the kind by it.
+    auto wanted = pensive::problem_fields(kind == "auto" && has_names ? "plain" : kind);
     if (given.question) wanted.question = given.question;
     if (given.answer) wanted.answer = given.answer;
     if (given.id) wanted.id = given.id;

@@ -254,6 +254,12 @@ CALL(trainer_step,
      (trainer, problems, report, error))
 TELL(int32_t, trainer_steps_done, (const pensive_trainer* trainer), (trainer), 0)
 TELL(int32_t, trainer_has_stopped, (const pensive_trainer* trainer), (trainer), 0)
+CALL(trainer_get_last_report,
+     (const pensive_trainer* trainer, pensive_train_report* report, pensive_error** error),
+     (trainer, report, error))
+CALL(trainer_check_prompts,
+     (pensive_trainer * trainer, const pensive_problems* problems, pensive_error** error),
+     (trainer, problems, error))
 CALL(trainer_pass_rates,
      (pensive_trainer * trainer, const pensive_problems* problems, const pensive_judge* judge,
       double* rates, pensive_error** error),

@@ -109,6 +109,9 @@ template <>
 inline constexpr std::uint32_t first_size<pensive_train_report> = offsetof(pensive_train_report,
                                                                            judge_seconds);
 template <>
+inline constexpr std::uint32_t first_size<pensive_grader_callbacks> =
+    offsetof(pensive_grader_callbacks, is_lenient);
+template <>
 inline constexpr std::uint32_t first_size<pensive_problem_fields> = offsetof(pensive_problem_fields,
                                                                              body);
 template <>

@@ -125,6 +125,10 @@ int32_t judge_new_hybrid(const pensive_judge* inner, const pensive_grader_callba
     const auto& within = need(inner, "inner").value;
     const auto given = struct_in(&need(grader, "grader"), "pensive_grader_callbacks");
     check_zero(given.reserved, "pensive_grader_callbacks.reserved");
+    check_zero(given.reserved_tail, "pensive_grader_callbacks.reserved_tail");
+    const auto extraction = flag_in(given.is_lenient, "pensive_grader_callbacks.is_lenient")
+                                ? pensive::Extraction::lenient
+                                : pensive::Extraction::strict;
     need(given.ask, "pensive_grader_callbacks.ask");
     auto user = std::make_shared<User>(given.user, given.destroy);
     const auto ask = [user, callback = given.ask](const std::string& prompt) -> std::string {
@@ -132,7 +136,7 @@ int32_t judge_new_hybrid(const pensive_judge* inner, const pensive_grader_callba
       check_callback(callback(user->user, prompt.c_str(), prompt.size(), &is_right), "ask");
       return flag_in(is_right, "is_right of ask") ? "True" : "False";
     };
-    slot = new pensive_judge{pensive::hybrid(within, ask)};
+    slot = new pensive_judge{pensive::hybrid(within, ask, extraction)};
     user->is_ours = true;
   });
 }

@@ -105,6 +105,7 @@ pensive::TrainOptions train_options_in(const pensive_train_options& given) {
   wanted.total_steps = given.total_steps;
   wanted.inner_steps = number_or(given.inner_steps, wanted.inner_steps);
   wanted.max_batch_tokens = number_or(given.max_batch_tokens, wanted.max_batch_tokens);
+  wanted.run = text_or(given.run, "");
   return wanted;
 }
 
@@ -126,6 +127,34 @@ int32_t trainer_new(pensive_engine* engine, pensive_soft* soft, int32_t row,
 
 void trainer_free(pensive_trainer* trainer) { delete trainer; }
 
+static pensive_train_report report_out(const pensive::TrainReport& from) {
+  pensive_train_report to{};
+  to.step = from.step;
+  to.mean_reward = from.mean_reward;
+  to.mean_tokens = from.mean_tokens;
+  to.spread_share = from.spread_share;
+  to.loss = from.loss;
+  to.gradient_norm = from.gradient_norm;
+  to.clip_share = from.clip_share;
+  to.row_norm = from.row_norm;
+  to.row_distance = from.row_distance;
+  to.mean_logprob_gap = from.mean_logprob_gap;
+  to.max_logprob_gap = from.max_logprob_gap;
+  to.rollout_seconds = from.rollout_seconds;
+  to.update_seconds = from.update_seconds;
+  to.judge_seconds = from.judge_seconds;
+  std::ranges::copy(from.mean_parts, to.mean_parts);
+  to.truncated_share = from.truncated_share;
+  to.entropy_nats = from.entropy_nats;
+  to.kl_nats = from.kl_nats;
+  to.mean_weight = from.mean_weight;
+  to.learning_rate = from.learning_rate;
+  to.part_count = static_cast<int32_t>(from.mean_parts.size());
+  to.best_step = from.best_step;
+  to.has_stopped = from.has_stopped ? 1 : 0;
+  return to;
+}
+
 int32_t trainer_step(pensive_trainer* trainer, const pensive_problems* problems,
                      pensive_train_report* report, pensive_error** error) {
   return guard(error, [&] {
@@ -135,32 +164,7 @@ int32_t trainer_step(pensive_trainer* trainer, const pensive_problems* problems,
     const auto wanted = problems_in(problems);
     const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
     const pensive::TrainReport from = value.value.step(wanted);
-    if (!report) return;
-    pensive_train_report to{};
-    to.step = from.step;
-    to.mean_reward = from.mean_reward;
-    to.mean_tokens = from.mean_tokens;
-    to.spread_share = from.spread_share;
-    to.loss = from.loss;
-    to.gradient_norm = from.gradient_norm;
-    to.clip_share = from.clip_share;
-    to.row_norm = from.row_norm;
-    to.row_distance = from.row_distance;
-    to.mean_logprob_gap = from.mean_logprob_gap;
-    to.max_logprob_gap = from.max_logprob_gap;
-    to.rollout_seconds = from.rollout_seconds;
-    to.update_seconds = from.update_seconds;
-    to.judge_seconds = from.judge_seconds;
-    std::ranges::copy(from.mean_parts, to.mean_parts);
-    to.truncated_share = from.truncated_share;
-    to.entropy_nats = from.entropy_nats;
-    to.kl_nats = from.kl_nats;
-    to.mean_weight = from.mean_weight;
-    to.learning_rate = from.learning_rate;
-    to.part_count = static_cast<int32_t>(from.mean_parts.size());
-    to.best_step = from.best_step;
-    to.has_stopped = from.has_stopped ? 1 : 0;
-    struct_out(report, to, "pensive_train_report");
+    if (report) struct_out(report, report_out(from), "pensive_train_report");
   });
 }
 
@@ -170,6 +174,26 @@ int32_t trainer_steps_done(const pensive_trainer* trainer) {
 
 int32_t trainer_has_stopped(const pensive_trainer* trainer) {
   return trainer && trainer->value.has_stopped() ? 1 : 0;
+}
+
+int32_t trainer_get_last_report(const pensive_trainer* trainer, pensive_train_report* report,
+                                pensive_error** error) {
+  return guard(error, [&] {
+    const pensive_trainer& value = need(trainer, "trainer");
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
+    struct_out(report, report_out(value.value.last_report().value_or(pensive::TrainReport{})),
+               "pensive_train_report");
+  });
+}
+
+int32_t trainer_check_prompts(pensive_trainer* trainer, const pensive_problems* problems,
+                              pensive_error** error) {
+  return guard(error, [&] {
+    const pensive_trainer& value = need(trainer, "trainer");
+    const auto wanted = problems_in(problems);
+    const pensive::Turn turn(*value.engine, pensive::Turn::Nested::refused);
+    for (const pensive::Problem& problem : wanted) value.value.check_prompt(problem);
+  });
 }
 
 int32_t trainer_pass_rates(pensive_trainer* trainer, const pensive_problems* problems,

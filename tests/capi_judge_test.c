@@ -95,6 +95,34 @@ static void test_hybrid(const pensive_sequence* sequence) {
   pensive_judge_free(inner);
 }
 
+/* `sequence` has an answer, and no box. */
+static void test_lenient_hybrid(const pensive_sequence* sequence) {
+  Grader grader = {0, PENSIVE_OK, 1, 0};
+  pensive_grader_callbacks callbacks = PENSIVE_GRADER_CALLBACKS_INIT;
+  pensive_judge *inner = NULL, *made = NULL;
+  CHECK_OK(pensive_judge_new_correct_boxed(&inner, &error));
+  callbacks.ask = grade;
+  callbacks.user = &grader;
+  callbacks.is_lenient = 2;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "is_lenient",
+              pensive_judge_new_hybrid(inner, &callbacks, &made, &error));
+  callbacks.is_lenient = 1;
+  CHECK_OK(pensive_judge_new_hybrid(inner, &callbacks, &made, &error));
+  CHECK(score_of(sequence, made) == 0 && grader.asked == 0);
+  pensive_judge_free(made);
+  callbacks.is_lenient = 0;
+  CHECK_OK(pensive_judge_new_hybrid(inner, &callbacks, &made, &error));
+  CHECK(score_of(sequence, made) == 1 && grader.asked == 1);
+  pensive_judge_free(made);
+  /* As a program has it that was compiled before. */
+  callbacks.is_lenient = 1;
+  callbacks.struct_size = (uint32_t)offsetof(pensive_grader_callbacks, is_lenient);
+  CHECK_OK(pensive_judge_new_hybrid(inner, &callbacks, &made, &error));
+  CHECK(score_of(sequence, made) == 1 && grader.asked == 2);
+  pensive_judge_free(made);
+  pensive_judge_free(inner);
+}
+
 static void test_targets(const World* world) {
   int asked = 0;
   pensive_judge_callbacks callbacks = PENSIVE_JUDGE_CALLBACKS_INIT;
@@ -148,6 +176,11 @@ void test_judges(const World* world) {
   test_lengths(sequence, tokens);
   test_hybrid(sequence);
   test_targets(world);
+  pensive_sequence_free(sequence);
+  request.max_new_tokens = 500;
+  CHECK_OK(pensive_engine_start(world->engine, &request, &sequence, &error));
+  CHECK_OK(pensive_engine_finish(world->engine, &sequence, 1, &error));
+  test_lenient_hybrid(sequence);
   pensive_sequence_free(sequence);
   free(prompt);
 }

@@ -210,7 +210,7 @@ static void test_problem_kinds(const World* world) {
   CHECK(out != NULL);
   fputs("{\"question\": \"q\", \"answer\": \"9\", \"how\": [\"4\", 5, 9], \"long\": 64}\n", out);
   fclose(out);
-  fields.kind = "plain";
+  fields.kind = "auto"; /* plain, since names are given */
   fields.intermediates = "how";
   fields.target_tokens = "long";
   CHECK_OK(pensive_problem_file_load(path, &fields, &file, &error));
@@ -218,6 +218,18 @@ static void test_problem_kinds(const World* world) {
   CHECK(problems.count == 1 && problems.target_tokens[0] == 64);
   CHECK(problems.intermediate_counts[0] == 2 && strcmp(problems.intermediates[0][1], "5") == 0);
   pensive_problem_file_free(file);
+  out = fopen(path, "w");
+  CHECK(out != NULL);
+  fputs("{\"question\": \"q\", \"answer\": \"so\\n#### 7\"}\n", out);
+  fclose(out);
+  CHECK_OK(pensive_problem_file_load(path, NULL, &file, &error)); /* found by its keys */
+  CHECK_OK(pensive_problem_file_get(file, &problems, &error));
+  CHECK(problems.count == 1 && strcmp(problems.references[0], "7") == 0);
+  pensive_problem_file_free(file);
+  out = fopen(path, "w");
+  CHECK(out != NULL);
+  fputs("{\"question\": \"q\", \"answer\": \"9\", \"how\": [\"4\", 5, 9]}\n", out);
+  fclose(out);
   fields.skip_broken = 0;
   fields.target_tokens = "how";
   CHECK_FAILS(PENSIVE_CORRUPT_FILE, "a number of tokens",
@@ -257,6 +269,6 @@ void test_learning(const World* world) {
   CHECK_OK(pensive_problem_file_get(read, &problems, &error));
   CHECK(problems.count == 2 && strcmp(problems.references[0], "2") == 0);
   pensive_problem_file_free(read);
-  CHECK_FAILS(PENSIVE_CORRUPT_FILE, "question",
+  CHECK_FAILS(PENSIVE_CORRUPT_FILE, "found q, a",
               pensive_problem_file_load(file, NULL, &read, &error));
 }

@@ -137,6 +137,37 @@ static void test_options(const World* world, const pensive_problems* problems) {
   pensive_judge_free(boxed);
 }
 
+static int32_t too_long(void* user, const pensive_problem* problem, const int32_t** ids,
+                        size_t* count) {
+  static int32_t prompt[1 << 16];
+  (void)user;
+  *ids = prompt;
+  *count = strcmp(problem->id, "long") == 0 ? sizeof prompt / sizeof *prompt : 8;
+  return PENSIVE_OK;
+}
+
+static void test_prompts(const World* world) {
+  pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
+  prompting.prompt_of = too_long;
+  pensive_train_options options = PENSIVE_TRAIN_OPTIONS_INIT;
+  options.prompting = &prompting;
+  pensive_trainer* trainer = NULL;
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                               &error));
+  const char* const ids[] = {"short", "long"};
+  const char* const texts[] = {"q", "q"};
+  pensive_problems problems = PENSIVE_PROBLEMS_INIT;
+  problems.ids = ids;
+  problems.questions = texts;
+  problems.references = texts;
+  problems.count = 1;
+  CHECK_OK(pensive_trainer_check_prompts(trainer, &problems, &error));
+  problems.count = 2;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "problem long",
+              pensive_trainer_check_prompts(trainer, &problems, &error));
+  pensive_trainer_free(trainer);
+}
+
 static void test_training(const World* world, const pensive_problems* problems) {
   Judged judged = {0, NULL};
   pensive_judge* judge = judge_of(score_even, &judged);
@@ -174,8 +205,14 @@ static void test_training(const World* world, const pensive_problems* problems) 
   pensive_trainer_free(trainer);
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,
                                &error));
+  pensive_train_report last = PENSIVE_TRAIN_REPORT_INIT;
+  CHECK_OK(pensive_trainer_get_last_report(second, &last, &error));
+  CHECK(last.step == 0);
   CHECK_OK(pensive_trainer_resume(second, file, &error));
   CHECK(pensive_trainer_steps_done(second) == 2);
+  CHECK_OK(pensive_trainer_get_last_report(second, &last, &error));
+  CHECK(memcmp(&last, &report, sizeof last) == 0);
+  CHECK_OK(pensive_trainer_check_prompts(second, problems, &error));
   CHECK_FAILS(PENSIVE_NOT_FOUND, "",
               pensive_trainer_resume(second, "/nonexistent/pensive", &error));
   pensive_trainer_free(second);
@@ -184,6 +221,19 @@ static void test_training(const World* world, const pensive_problems* problems) 
                                &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "branch", pensive_trainer_resume(second, file, &error));
   pensive_trainer_free(second);
+  options.branch = PENSIVE_BRANCH_AT_SOFT_TOKEN;
+  options.run = "other problems";
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,
+                               &error));
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "run = other problems",
+              pensive_trainer_resume(second, file, &error));
+  pensive_trainer_free(second);
+  options.struct_size = (uint32_t)offsetof(pensive_train_options, run); /* as compiled before */
+  CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, judge, &options, &second,
+                               &error));
+  CHECK_OK(pensive_trainer_resume(second, file, &error));
+  pensive_trainer_free(second);
+  test_prompts(world);
 
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, refusing, &options, &trainer,
                                &error));

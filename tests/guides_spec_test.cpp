@@ -1,5 +1,9 @@
 // Specs: a guide from a line of text.
 #include "pensive/guides.h"
+
+#include <set>
+
+#include "base/told.h"
 #include "testing.h"
 
 namespace pensive {
@@ -14,6 +18,44 @@ TEST(GuideSpecs, MakeWhatTheyName) {
   EXPECT_EQ(make_guide("budget:max=200,window=0", context())->name(), "budget");
   EXPECT_EQ(make_guide("margin", context())->watches(), context().markers->think_close);
   EXPECT_EQ(make_guide("continue:with=\"Wait, \",times=2", context())->name(), "continue_thinking");
+}
+
+// Training runs are compared by it: each option that is changed shows.
+TEST(GuideSpecs, TellAllTheirOptions) {
+  const std::vector<std::vector<std::string>> families = {
+      {"budget:max=9", "budget:max=10", "budget:max=9,window=3", "budget:max=9,min=4"},
+      {"budget_forcing", "budget_forcing:max=9", "budget_forcing:times=2", "budget_forcing:with=Hm",
+       "budget_forcing:count=total", "budget_forcing:final=So"},
+      {"continue:with=Wait", "continue:with=Hm", "continue:with=Wait,times=2",
+       "continue:with=Wait,max=9", "continue:with=Wait,close=yes"},
+      {"switch_penalty", "switch_penalty:words=wait", "switch_penalty:alpha=2",
+       "switch_penalty:beta=2"},
+      {"ban", "ban:words=t", "ban:answer=yes"},
+      {"closer_pressure", "closer_pressure:alpha=0.5", "closer_pressure:from=1,full=3",
+       "closer_pressure:full=3", "closer_pressure:at=sentence"},
+      {"margin", "margin:tau=0.25", "margin:at=line", "margin:min=1"},
+      {"overthink", "overthink:max=0.5", "overthink:weight=0.5", "overthink:markers=hm",
+       "overthink:cues=So", "overthink:min=1"},
+      {"loops", "loops:cycle=9", "loops:times=9", "loops:least=9", "loops:lines=9",
+       "loops:paragraphs=9", "loops:bytes=9", "loops:within=9", "loops:min=9"},
+      {"cold_stop", "cold_stop:entropy=0.5", "cold_stop:tokens=2", "cold_stop:within=1",
+       "cold_stop:min=1"},
+      {"trial", "trial:at=Hm", "trial:confidence=0.5", "trial:mean=geometric", "trial:closed=yes",
+       "trial:text=So", "trial:stop=x", "trial:probes=1", "trial:tokens=1", "trial:budget=1",
+       "trial:ratio=0.5", "trial:min=1"},
+      {"convergence", "convergence:k=3", "convergence:cue=So", "convergence:stop=x",
+       "convergence:tokens=1", "convergence:min=1"},
+      {"random_stop", "random_stop:p=0.5", "random_stop:seed=1", "random_stop:min=1"},
+      {"prompt_budget:factor=4", "prompt_budget:factor=5", "prompt_budget:factor=4,window=3"}};
+  EXPECT_EQ(families.size(), guides().size()) << "each guide that has a name";
+  std::set<std::string> seen;
+  for (const auto& family : families)
+    for (const std::string& spec : family) {
+      const std::string told = told_by(*make_guide(spec, context()));
+      EXPECT_FALSE(told.empty()) << spec;
+      EXPECT_TRUE(seen.insert(family.front() + told).second) << spec << ": " << told;
+      EXPECT_EQ(told, told_by(*make_guide(spec, context()))) << spec;
+    }
 }
 
 TEST(GuideSpecs, RefuseWhatTheyDoNotKnow) {

@@ -29,6 +29,21 @@ TEST(TokenPrice, CountsThinkingAndAnswer) {
   EXPECT_THROW(token_price(std::nan("")), Error);
 }
 
+// No answer would ever be right.
+TEST(Correct, NeedsAReference) {
+  for (const Extraction extraction : {Extraction::lenient, Extraction::strict})
+    for (const char* blank : {"", " \n\t"}) {
+      try {
+        correct(extraction)->score({"p7", "6 x 7?", blank}, of("42", 1));
+        FAIL();
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+        EXPECT_NE(std::string(error.what()).find("problem \"p7\""), std::string::npos);
+      }
+    }
+  EXPECT_EQ(boxed()->score({"p7", "6 x 7?", ""}, of("\\boxed{42}", 1)), 1);
+}
+
 // arXiv 2503.04697, equation 1, with its alpha of 0.0003.
 TEST(LcpoExact, TakesThePriceOfEveryTokenBesideTheTarget) {
   const auto judge = lcpo_exact(correct());

@@ -5,6 +5,7 @@ shell_train_test.py COMMAND MODEL [unittest arguments]; PENSIVE_LONG=1: killed t
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,16 +23,16 @@ class Train(ShellTest):
         lines = (MODEL / "problems" / "train.jsonl").read_text().splitlines(True)
         self.problems.write_text("".join(lines[:12]))
 
-    def arguments(self, folder, *more, steps=STEPS, log=None):
+    def arguments(self, folder, *more, steps=STEPS, log=None, out=None, prompts=2):
         folder.mkdir(exist_ok=True)
         return [COMMAND, "train", "-m", str(MODEL), str(self.problems), "--system", "brief",
-                "--steps", str(steps), "--prompts", "2", "--group", "3", "--seed", "3", "-n", "150",
+                "--steps", str(steps), "--prompts", str(prompts), "--group", "3", "--seed", "3", "-n", "150",
                 "--kl", "0.01", "--inner-steps", "2", "--row-invariant", "--device", "cpu",
-                "--out", str(folder / "row.safetensors"), "--checkpoint", str(folder / "state.json"),
+                "--out", str(out or folder / "row.safetensors"), "--checkpoint", str(folder / "state.json"),
                 "--log", str(log or folder / "log.jsonl"), *map(str, more)]
 
-    def train(self, folder, *more, steps=STEPS, log=None, preexec_fn=None):
-        return subprocess.run(self.arguments(folder, *more, steps=steps, log=log), text=True,
+    def train(self, folder, *more, preexec_fn=None, **known):
+        return subprocess.run(self.arguments(folder, *more, **known), text=True,
                               capture_output=True, timeout=300, preexec_fn=preexec_fn)
 
     def fails(self, done, saying):
@@ -106,7 +107,13 @@ class Train(ShellTest):
         self.fails(self.train(folder, "--reward", "correct", "--resume", steps=1), "rewards = ")
         self.assertEqual((row.read_bytes(), state.read_bytes()), before)
         self.assertEqual(self.train(folder, "--overwrite", steps=1).returncode, 0)
-        self.assertEqual((row.read_bytes(), state.read_bytes()), before, "the same run again")
+        self.assertEqual((row.read_bytes(), self.without_times(state.read_bytes())),
+                         (before[0], self.without_times(before[1])), "the same run again")
+
+    def without_times(self, state):
+        state = json.loads(state)
+        state["report"] = {key: value for key, value in state["report"].items() if "seconds" not in key}
+        return state
 
     def test_a_full_disk_is_said_and_keeps_the_last_state(self):
         folder = self.path / "run"
@@ -125,6 +132,135 @@ class Train(ShellTest):
         self.assertEqual(self.train(folder, "--resume").returncode, 0)
         self.assertEqual(self.steps(folder), list(range(1, STEPS + 1)))
 
+    def test_a_run_goes_on_with_itself_only(self):
+        folder, state = self.path / "run", self.path / "run" / "state.json"
+        more = ["--times-from", "1,2", "--think-max", 90]
+        self.assertEqual(self.train(folder, *more, steps=1).returncode, 0)
+        before = state.read_bytes()
+        self.fails(self.train(folder, *more, "--resume", steps=1, prompts=4), "run = --prompts 4")
+        for wrong, saying in ((["--limit", 11], "run = 11 problems"),
+                              (["--pass-rate", "0,1"], "run = --pass-rate 0,1"),
+                              (["--start", "Now"], "run = --start Now"),
+                              (["--think-min", 8], "budget (max_think_tokens 90"),
+                              (["--brake", "margin:tau=0.2"], "max_margin_nats 0.2")):
+            self.fails(self.train(folder, *more, *wrong, "--resume", steps=1), saying)
+        for wrong, saying in ((["--times-from", "1,3", "--think-max", 90], "times 3"),
+                              (["--times-from", "1,2", "--think-max", 91], "budget (max_think_tokens 91")):
+            self.fails(self.train(folder, *wrong, "--resume", steps=1), saying)
+        lines = self.problems.read_text()
+        self.problems.write_text(lines.replace("answer\": \"", "answer\": \"1", 1))
+        self.assertNotEqual(self.problems.read_text(), lines)
+        self.fails(self.train(folder, *more, "--resume", steps=1), "run = 12 problems with the hash")
+        self.problems.write_text(lines)
+        self.assertEqual(state.read_bytes(), before)
+        self.assertEqual(self.train(folder, *more, "--resume", steps=1).returncode, 0)
+
+    def test_a_grader_is_part_of_the_run(self):
+        folder = self.path / "run"
+        more = ["--reward", "hybrid(strict)", "--grader"]
+        self.assertEqual(self.train(folder, *more, MODEL, steps=1).returncode, 0)
+        self.fails(self.train(folder, *more, self.always_true(), "--resume", steps=1),
+                   "run = --grader with the fingerprint")
+
+    def test_prompts_that_do_not_fit_are_found_before_the_first_step(self):
+        folder = self.path / "run"
+        lines = self.problems.read_text().splitlines(True)
+        long = [json.dumps({"question": " + ".join(["1"] * 300), "answer": "300", "id": f"long-{i}"}) + "\n"
+                for i in range(2)]
+        self.problems.write_text("".join(lines[:6] + long[:1] + lines[6:] + long[1:]))
+        room = ["--cache-tokens", 512]
+        done = self.train(folder, *room, steps=1)
+        self.fails(done, "2 that do not: long-0, long-1")
+        self.assertIn("positions", done.stderr)
+        self.assertEqual(list(folder.iterdir()), [], "nothing is begun")
+        done = self.train(folder, *room, "--bad-lines", "skip", steps=7)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("2 left out: long-0, long-1", done.stderr)
+        self.assertEqual(self.steps(folder), list(range(1, 8)), "more than once through the file")
+        self.problems.write_text("".join(long))
+        self.fails(self.train(self.path / "none", *room, "--bad-lines", "skip"), "2 that do not")
+
+    def row(self, file):
+        return file.read_bytes()[-4 * json.loads((MODEL / "config.json").read_text())["hidden_size"]:]
+
+    def test_what_was_learned_outlasts_a_log_that_is_full(self):
+        alone = self.arguments(self.path / "alone", "--reward", "price", log="/dev/full")
+        at = alone.index("--checkpoint")
+        del alone[at:at + 2]
+        done = subprocess.run(alone, text=True, capture_output=True, timeout=300)
+        self.fails(done, "/dev/full")
+        whole = self.path / "whole"
+        self.assertEqual(self.train(whole, "--reward", "price").returncode, 0)
+        folder = self.path / "cut"
+        folder.mkdir()
+        log = folder / "log.jsonl"
+        log.symlink_to("/dev/full")
+        for more in (["--overwrite"], ["--overwrite", "--save-every", 4]):
+            self.fails(self.train(folder, "--reward", "price", *more), "log.jsonl")
+            state = json.loads((folder / "state.json").read_text())
+            self.assertEqual(state["steps"], 1)
+            self.assertNotEqual(state["row"], state["started"])
+            self.assertEqual(self.row(folder / "row.safetensors"),
+                             self.row(self.path / "alone" / "row.safetensors"))
+        log.unlink()
+        self.assertEqual(self.train(folder, "--reward", "price", "--resume").returncode, 0)
+        self.assertEqual(self.steps(folder), list(range(1, STEPS + 1)), "none is missing")
+        first, same = ((one / "log.jsonl").read_text().splitlines()[0] for one in (folder, whole))
+        known = {key: value for key, value in json.loads(same).items() if "seconds" not in key}
+        self.assertEqual({key: json.loads(first)[key] for key in known}, known)
+        self.assertEqual((folder / "row.safetensors").read_bytes(), (whole / "row.safetensors").read_bytes())
+
+    def test_other_files_are_not_written_over(self):
+        folder = self.path / "run"
+        self.assertEqual(self.train(folder, steps=2).returncode, 0)
+        log = folder / "log.jsonl"
+        whole = log.read_text()
+        kept = whole.splitlines(True)[0]
+        notes = self.path / "notes"
+        for text in ("my notes\n", "no end", '{"note": 1}\n', '[]\n', '{"step":0}\n', '{"step":"one"}\n',
+                     '{"step":1.5}\n', kept + "more\n"):
+            notes.write_text(text)
+            self.fails(self.train(folder, "--resume", steps=2, log=notes), "notes")
+            self.assertEqual(notes.read_text(), text)
+        for text in ('{"id": 1}\n', "x"):
+            notes.write_text(text)
+            self.fails(self.train(folder, "--resume", out=notes, steps=2), "notes")
+            self.assertEqual(notes.read_text(), text)
+        other = self.path / "other"
+        self.assertEqual(self.train(other, "--name", "else", steps=2).returncode, 0)
+        self.fails(self.train(folder, "--resume", out=other / "row.safetensors", steps=2), "the row 'continue'")
+        self.fails(self.train(self.path / "same", log=self.problems), "a file of its own")
+        self.fails(self.train(folder, "--overwrite", log=folder / "state.json"), "that of --checkpoint")
+        self.assertEqual(log.read_text(), whole)
+        # A line that was cut off is not one; the state has the last one.
+        for rest in ("", '{"step":2,"mean'):
+            log.write_text(kept + rest)
+            self.assertEqual(self.train(folder, "--resume", steps=2).returncode, 0)
+            self.assertEqual(log.read_text(), whole)
+        log.write_text('{"st')
+        self.assertEqual(self.train(folder, "--resume", steps=2).returncode, 0)
+        self.assertEqual(log.read_text(), "", "of a log without its beginning no step is made up")
+
+    def test_whole_lines_are_never_written_again(self):
+        """Where no file can grow to the size of those that are there, these stay: none is emptied first."""
+        folder, rates = self.path / "run", self.path / "rates.jsonl"
+        more = ["--pass-rate", "0,1", "--rates", rates]
+        self.assertEqual(self.train(folder, *more, steps=1).returncode, 0)
+        log = folder / "log.jsonl"
+        long = '"note":"' + "a" * (1 << 18) + '"'
+        for file in (log, rates):
+            file.write_text(file.read_text().replace("}\n", f",{long}}}\n", 1))
+        before = log.read_text(), rates.read_text()
+        log.write_text(before[0] + '{"step":2,')
+
+        def no_room():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, 1 << 17))
+
+        done = self.train(folder, *more, "--resume", steps=1, preexec_fn=no_room)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((log.read_text(), rates.read_text()), before)
+
     def test_every_step_is_told(self):
         folder = self.path / "run"
         more = ["--reward", "correct+0.5*boxed", "--scale", "batch", "--denominator",
@@ -142,7 +278,9 @@ class Train(ShellTest):
                     "judge_seconds", "update_seconds"):
             self.assertGreaterEqual(told[key], 0, key)
         settings = json.loads((folder / "state.json").read_text())["settings"]
-        for key, value in (("one_of", "continue_thinking, continue_thinking"), ("truncated", "masked"),
+        for times, guide in zip((1, 2), settings["one_of"].split("\n")):
+            self.assertRegex(guide, rf"continue_thinking \(with .* times {times} ")
+        for key, value in (("truncated", "masked"),
                            ("denominator", "suffix tokens"), ("rate_unit", "start rms"),
                            ("temperature", "0.9"), ("answer_tokens", "30")):
             self.assertEqual(settings[key], value)
@@ -185,11 +323,54 @@ class Train(ShellTest):
         done = self.train(folder, *more, "--resume", steps=1)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(rates.read_text(), measured)
+        rates.write_text(measured)
+        (folder / "state.json").rename(folder / "away")
+        rates.write_text("")
+        self.fails(self.train(folder, *more, "--resume", steps=1), "state.json")
+        self.assertEqual(rates.read_text(), "", "no work before what makes it vain")
+        (folder / "away").rename(folder / "state.json")
+        self.fails(self.train(folder, *more, "--resume", "--lr", 0.5, steps=1), "learning_rate = 0.5")
+        self.assertEqual(rates.read_text(), "")
+        state = json.loads((folder / "state.json").read_text())
+        self.assertNotEqual(state["row"], state["started"])
+        done = self.train(folder, *more, "--resume", steps=1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(rates.read_text(), measured, "of the row at the start, not as it is")
+        rates.write_text("notes")
+        self.fails(self.train(folder, *more, "--resume", steps=1), "rates.jsonl")
+        self.assertEqual(rates.read_text(), "notes")
         rates.write_text(measured.replace('"rate"', '"rat"', 1))
+        self.fails(self.train(folder, *more, "--resume", steps=1), "line 1")
+        rates.write_text(measured.replace('"id":"', '"id":4,"was":"', 1))
         self.fails(self.train(folder, *more, "--resume", steps=1), "line 1")
         other = self.path / "other"
         self.fails(self.train(other, "--pass-rate", "0.9,0.2"), "--pass-rate")
         self.fails(self.train(other, "--pass-rate", "0.999,0.9999"), "pass rate")
+
+    def test_rates_that_were_interrupted_are_gone_on_with(self):
+        folder, rates = self.path / "run", self.path / "rates.jsonl"
+        lines = (MODEL / "problems" / "train.jsonl").read_text().splitlines(True)
+        self.problems.write_text("".join(lines[:200]))
+        more = ["--pass-rate", "0,1", "--rates", rates]
+        running = subprocess.Popen(self.arguments(folder, *more, steps=1), stderr=subprocess.DEVNULL)
+        while running.poll() is None and not (rates.exists() and rates.read_bytes().count(b"\n") >= 64):
+            time.sleep(0.005)
+        running.kill()
+        running.wait(timeout=300)
+        begun = rates.read_text()
+        self.assertLess(begun.count("\n"), 200)
+        kept = "".join(begun.splitlines(True)[:begun.count("\n") // 64 * 64])
+        done = self.train(folder, *more, "--resume", steps=1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(rates.read_text().startswith(kept))
+        self.assertEqual(rates.read_text().count("\n"), 200)
+
+    def test_a_start_beside_a_row_that_is_there(self):
+        folder, second = self.path / "run", self.path / "second"
+        self.assertEqual(self.train(folder, steps=1).returncode, 0)
+        rows = ["--soft", folder / "row.safetensors"]
+        self.fails(self.train(second, *rows, "--start", "Wait", steps=1), "--start")
+        self.assertEqual(self.train(second, *rows, steps=1).returncode, 0)
 
     def test_bad_input(self):
         folder = self.path / "run"

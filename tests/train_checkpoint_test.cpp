@@ -183,7 +183,7 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
     EXPECT_EQ(trainer.steps_done(), 1);
   };
   using enum ErrorCode;
-  expect_refused("\"pensive_training\": 2", "\"pensive_training\": 9", unsupported);
+  expect_refused("\"pensive_training\": 3", "\"pensive_training\": 9", unsupported);
   expect_refused("\"steps\": 1", "\"steps\": -1", corrupt_file);
   expect_refused("\"steps\": 1", "\"steps\": \"1\"", corrupt_file);
   expect_refused("\"updates\": 1", "\"updates\": 0", corrupt_file);
@@ -191,6 +191,12 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
   expect_refused("\"second_moment\": [", "\"second_moment\": [null, ", corrupt_file);
   expect_refused("\"row\": [", "\"row\": [0, ", corrupt_file);
   expect_refused("\"question\"", "\"quest\"", corrupt_file);
+  expect_refused("\"target_tokens\": 0", "\"target_tokens\": -1", corrupt_file);
+  expect_refused("\"intermediates\": []", "\"intermediates\": [4]", corrupt_file);
+  expect_refused("\"report\": {", "\"reports\": {", corrupt_file);
+  expect_refused("\"step\": 1", "\"step\": 2", corrupt_file);
+  expect_refused("\"best_step\": 0", "\"best_step\": -1", corrupt_file);
+  expect_refused("\"mean_reward\": ", "\"mean_reward\": \"\", \"x\": ", corrupt_file);
   expect_refused("\"settings\": {", "\"settings\": {\"surprise\": \"1\", ", unsupported);
   testing::write_file(file, good.substr(0, good.size() / 2));
   expect_error(corrupt_file, "run.json", [&] { trainer.resume(file); });

@@ -129,7 +129,11 @@ void add_exam(py::module_& module) {
          const std::optional<std::string>& id, const std::optional<std::string>& answer_after,
          const std::optional<std::string>& body, const std::optional<std::string>& intermediates,
          const std::optional<std::string>& target_tokens, const py::object& broken) {
-        pensive::ProblemFields fields = pensive::problem_fields(kind);
+        const bool has_names =
+            question || answer || id || answer_after || body || intermediates || target_tokens;
+        // Whoever names fields tells the kind by it.
+        pensive::ProblemFields fields =
+            pensive::problem_fields(kind == "auto" && has_names ? "plain" : kind);
         for (const auto& [name, given] :
              {std::pair(&fields.question, &question), std::pair(&fields.answer, &answer),
               std::pair(&fields.id, &id), std::pair(&fields.answer_after, &answer_after),
@@ -141,12 +145,13 @@ void add_exam(py::module_& module) {
         for (const std::string& one : why) py::cast<py::list>(broken).append(text_of(one));
         return problems;
       },
-      py::arg("path"), py::kw_only(), py::arg("kind") = "plain", py::arg("question") = py::none(),
+      py::arg("path"), py::kw_only(), py::arg("kind") = "auto", py::arg("question") = py::none(),
       py::arg("answer") = py::none(), py::arg("id") = py::none(),
       py::arg("answer_after") = py::none(), py::arg("body") = py::none(),
       py::arg("intermediates") = py::none(), py::arg("target_tokens") = py::none(),
       py::arg("broken") = py::none(),
-      "Reads JSON lines or one array; `kind` or the other arguments name the fields.");
+      "Reads JSON lines or one array. `kind` or the other arguments name the fields; \"auto\": the "
+      "first problem's keys tell, but \"plain\" where one is named.");
   module.def("examine", &examine, py::arg("engine"), py::arg("problems"), py::arg("judge"),
              py::kw_only(), py::arg("request") = py::none(), py::arg("samples") = 1,
              py::arg("seed") = 0, py::arg("system") = py::none(), py::arg("prompt_of") = py::none(),

@@ -69,9 +69,13 @@ class Learn(unittest.TestCase):
         self.assertEqual(len(asked), 16)
         self.assertEqual(soft.version != version, report.row_distance > 0)
         trainer.save_checkpoint(self.path / "checkpoint")
-        second = pensive.Trainer(engine, soft, row, pensive.correct(), **options)
+        second = pensive.Trainer(engine, soft, row, judge, **options)
+        self.assertIsNone(second.last_report)
         second.resume(self.path / "checkpoint")
         self.assertEqual(second.steps_done, 2)
+        self.assertEqual((second.last_report.step, second.last_report.loss), (2, report.loss))
+        with self.assertRaisesRegex(pensive.Error, "rewards = 1 reward \\(correct\\)"):
+            pensive.Trainer(engine, soft, row, pensive.correct(), **options).resume(self.path / "checkpoint")
 
         def fails(problem, response):
             raise KeyError("no judgement")
@@ -83,6 +87,36 @@ class Learn(unittest.TestCase):
                 pensive.Trainer(engine, soft, row, judge, **wrong)
         with self.assertRaises(pensive.Error):
             pensive.Trainer(engine, soft, row + 1, judge)
+
+    def test_a_trainer_goes_on_with_its_own_run_only(self):
+        soft, row, engine = self.make()
+        path = self.path / "state"
+
+        def make(judge, limit, **more):
+            rollout = dict(guides=[pensive.budget(limit)], max_new_tokens=60)
+            return pensive.Trainer(engine, soft, row, judge, rollout=rollout, group_size=2, **more)
+
+        make(pensive.correct(), 30, run="a.jsonl\nprompts 2").save_checkpoint(path)
+        make(pensive.correct(), 30, run="a.jsonl\nprompts 2").resume(path)
+        for judge, limit, run, saying in ((pensive.token_price(1), 30, "a.jsonl\nprompts 2", "token_price 1"),
+                                          (pensive.correct(), 50, "a.jsonl\nprompts 2", "max_think_tokens 50"),
+                                          (pensive.correct(), 30, "a.jsonl\nprompts 4", "prompts 4"),
+                                          (pensive.correct(), 30, "", "run = ")):
+            with self.assertRaisesRegex(pensive.Error, saying):
+                make(judge, limit, run=run).resume(path)
+
+    def test_prompts_are_checked_before_a_step(self):
+        soft, row, engine = self.make()
+        trainer = pensive.Trainer(engine, soft, row, pensive.correct(), group_size=2)
+        trainer.check_prompt(pensive.Problem("1 + 2", "3", "short"))
+        with self.assertRaisesRegex(pensive.Error, "problem long"):
+            trainer.check_prompt(pensive.Problem("1 + 2" * 5000, "3", "long"))
+        with self.assertRaisesRegex(pensive.Error, "a right answer.*empty"):
+            trainer = pensive.Trainer(engine, soft, row, pensive.correct(), group_size=2,
+                                      rollout=dict(max_new_tokens=8))
+            trainer.step([pensive.Problem("1 + 2", "", "empty")])
+        with self.assertRaisesRegex(pensive.Error, "a right answer.*empty"):
+            pensive.examine(engine, [pensive.Problem("1 + 2", "", "empty")], pensive.correct())
 
     def test_what_a_trainer_may_be_told(self):
         soft, row, engine = self.make()
@@ -189,6 +223,15 @@ class Learn(unittest.TestCase):
             problem, = pensive.load_problems(path, kind=kind, broken=broken)
             self.assertEqual((problem.question, problem.reference, problem.id), ("a", "7", "1"))
         self.assertEqual(len(broken), 2)
+        path.write_text('{"question": "a", "answer": "so\\n#### 7"}\n')
+        problem, = pensive.load_problems(path)
+        self.assertEqual(problem.reference, "7", "auto")
+        problem, = pensive.load_problems(path, kind="plain")
+        self.assertEqual(problem.reference, "so\n#### 7")
+        path.write_text('{"q": "a", "answer": "7", "id": 4}')
+        for named in (dict(question="q"), dict(question="q", kind="auto")):
+            problem, = pensive.load_problems(path, **named)
+            self.assertEqual((problem.question, problem.reference, problem.id), ("a", "7", "4"))
         self.assertIn("line 2", broken[0])
         path.write_text('[{"why": "b", "so": 3}]')
         problem, = pensive.load_problems(path, question="why", answer="so", id="")

@@ -86,7 +86,8 @@ const std::map<std::string, Setter>& setters() {
       {"max_row_distance", set_plain<&Options::max_row_distance>},
       {"stop_errors", set_plain<&Options::stop_errors>},
       {"seed", set_plain<&Options::seed>},
-      {"max_batch_tokens", set_plain<&Options::max_batch_tokens>}};
+      {"max_batch_tokens", set_plain<&Options::max_batch_tokens>},
+      {"run", set_plain<&Options::run>}};
   return all;
 }
 
@@ -184,6 +185,15 @@ void add_train(py::module_& module) {
                              [](const TrainerHandle& self) { return self.trainer.steps_done(); })
       .def_property_readonly("has_stopped",
                              [](const TrainerHandle& self) { return self.trainer.has_stopped(); })
+      .def_property_readonly("last_report",
+                             [](const TrainerHandle& self) { return self.trainer.last_report(); })
+      .def(
+          "check_prompt",
+          [](const TrainerHandle& self, const Problem& problem) {
+            const pensive::Turn turn(*self.engine, pensive::Turn::Nested::refused);
+            self.trainer.check_prompt(problem);
+          },
+          py::arg("problem"), "Raises what a step would raise for this problem's prompt.")
       .def("pass_rates", &pass_rates, py::arg("problems"), py::arg("judge"),
            "The mean score of group_size samples of each problem, with the row as it is.")
       .def(

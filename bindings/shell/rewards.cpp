@@ -147,12 +147,6 @@ class Grader {
   std::mutex mutex_;
 };
 
-std::shared_ptr<const Model> load_grader(ModelFlags model, const std::string& directory) {
-  model.directory = directory;
-  model.revision.clear();
-  return model.load();
-}
-
 }  // namespace
 
 std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask) {
@@ -179,13 +173,13 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask) {
 
 bool asks_a_model(std::string_view text) { return text.find("hybrid") != text.npos; }
 
-AskModel grader_of(std::shared_ptr<const Model> model) {
-  const auto grader = std::make_shared<Grader>(std::move(model));
-  return [grader](const std::string& prompt) { return grader->ask(prompt); };
-}
-
-AskModel make_grader(ModelFlags model, const std::string& directory) {
-  return grader_of(load_grader(std::move(model), directory));
+GradingModel make_grader(ModelFlags model, const std::string& directory) {
+  model.directory = directory;
+  model.revision.clear();
+  const auto loaded = model.load();
+  const auto grader = std::make_shared<Grader>(loaded);
+  return {[grader](const std::string& prompt) { return grader->ask(prompt); },
+          loaded->info().fingerprint};
 }
 
 void GraderFlags::add_to(CLI::App& app) {
@@ -196,8 +190,8 @@ void GraderFlags::add_to(CLI::App& app) {
 
 Grading GraderFlags::load(const ModelFlags& model) const {
   if (directory.empty()) return {correct(), ""};
-  const auto grader = load_grader(model, directory);
-  return {hybrid(correct(), grader_of(grader)), fmt::format("{:016x}", grader->info().fingerprint)};
+  const GradingModel grader = make_grader(model, directory);
+  return {hybrid(correct(), grader.ask), fmt::format("{:016x}", grader.fingerprint)};
 }
 
 }  // namespace pensive::shell

@@ -1,5 +1,6 @@
 // Rewards as `pensive train --reward` spells them.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,10 +23,12 @@ std::vector<Reward> parse_rewards(std::string_view text, const AskModel& ask);
 // Whether a text of rewards has a hybrid(R).
 bool asks_a_model(std::string_view text);
 
-// A checkpoint that grades, greedily, one prompt after the other.
-AskModel grader_of(std::shared_ptr<const Model> model);
-// Loaded here, as `model` says but for the directory.
-AskModel make_grader(ModelFlags model, const std::string& directory);
+// A checkpoint that grades, greedily, one prompt after the other. Loaded here.
+struct GradingModel {
+  AskModel ask;
+  std::uint64_t fingerprint = 0;
+};
+GradingModel make_grader(ModelFlags model, const std::string& directory);
 
 // Who says what is right in an exam.
 struct Grading {

@@ -3,13 +3,14 @@
 
 #include <fmt/core.h>
 
-#include <filesystem>
-#include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "pensive/exam.h"
 #include "train_flags.h"
+#include "train_lines.h"
 
 namespace pensive::shell {
 namespace {
@@ -65,108 +66,134 @@ std::vector<Problem> problems_of_step(const std::vector<Problem>& all, int step,
   return chosen;
 }
 
-// Whatever ends the run, what was learned so far is kept.
+// Whatever ends the run, what was learned so far is kept: the state and the row.
 class Keeper {
  public:
-  Keeper(const Trainer& trainer, const TrainFlags& flags)
-      : trainer_(trainer), flags_(flags), saved_(trainer.steps_done()) {}
+  Keeper(const Trainer& trainer, const SoftVocab& soft, const TrainFlags& flags)
+      : trainer_(trainer), soft_(soft), flags_(flags), saved_(trainer.steps_done()) {}
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
   ~Keeper() {
-    try {
-      save();
-    } catch (const Error& error) {
-      fmt::print(stderr, "pensive: the last checkpoint was not written: {}\n", error.what());
-    }
+    if (saved_ == trainer_.steps_done()) return;
+    attempt("state", [&] { save_state(); });
+    attempt("row", [&] { soft_.save(flags_.out); });
   }
   void save() {
-    if (flags_.checkpoint.empty() || saved_ == trainer_.steps_done()) return;
-    trainer_.save_checkpoint(flags_.checkpoint);
+    if (saved_ == trainer_.steps_done()) return;
+    save_state();
+    soft_.save(flags_.out);
     saved_ = trainer_.steps_done();
   }
 
  private:
+  void save_state() const {
+    if (!flags_.checkpoint.empty()) trainer_.save_checkpoint(flags_.checkpoint);
+  }
+  template <class Write>
+  static void attempt(std::string_view what, const Write& write) {
+    try {
+      write();
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "pensive: the last {} was not written: {}\n", what, error.what());
+    }
+  }
+
   const Trainer& trainer_;
+  const SoftVocab& soft_;
   const TrainFlags& flags_;
   int saved_;
 };
 
-// The steps as JSON lines. Of a run that is resumed, those stay that its checkpoint has.
+// What stays of a log that is gone on with: the steps that the checkpoint has.
+struct Kept {
+  std::uintmax_t bytes = 0;
+  int last = 0;  // step
+};
+
+int step_of(const std::string& line, const std::string& where) {
+  const auto entry = Json::parse(line, nullptr, false);
+  const bool has_step =
+      entry.is_object() && entry.contains("step") && entry["step"].is_number_integer();
+  const auto step = has_step ? entry["step"].get<std::int64_t>() : 0;
+  if (step < 1 || step > std::numeric_limits<int>::max())
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("expected a step of a training run; found '{}' ({})",
+                            line.substr(0, 60), where));
+  return static_cast<int>(step);
+}
+
+// Throws invalid_argument for a file of something else.
+Kept kept_of(const TrainFlags& flags, int steps_done) {
+  Kept kept;
+  if (!flags.resume) return kept;
+  const std::vector<std::string> lines = whole_lines(flags.log, "{\"step\":");
+  std::size_t count = 0;
+  for (; count < lines.size(); ++count) {
+    const int step = step_of(lines[count], fmt::format("{}, line {}", flags.log, count + 1));
+    if (step > steps_done) break;
+    kept.last = step;
+  }
+  kept.bytes = bytes_of(lines, count);
+  return kept;
+}
+
+// The steps as JSON lines.
 class Log {
  public:
-  Log(const std::string& file, bool resume, int steps_done) : file_(file) {
-    if (file.empty()) return;
-    std::string kept;
-    std::ifstream before(file);
-    std::string line;
-    while (resume && std::getline(before, line) && !before.eof()) {
-      const auto entry = Json::parse(line, nullptr, false);
-      if (!entry.is_object() || entry.value("step", 0) < 1 || entry.value("step", 0) > steps_done)
-        break;
-      kept += line + "\n";
-    }
-    before.close();
-    out_.open(file, std::ios::trunc);
-    write(kept);
+  Log(const TrainFlags& flags, const Kept& kept, const Trainer& trainer,
+      std::span<const Reward> rewards)
+      : rewards_(rewards), lines_(flags.log, kept.bytes) {
+    // Written after the state, the last line may be missing.
+    const std::optional<TrainReport> report = trainer.last_report();
+    if (flags.resume && report && kept.last + 1 == report->step) add(*report);
   }
-  void add(const Json& entry) {
-    if (!file_.empty()) write(entry.dump() + "\n");
+  void add(const TrainReport& report) {
+    lines_.add(to_json(report, rewards_).dump(-1, ' ', false, Json::error_handler_t::replace));
   }
 
  private:
-  void write(const std::string& text) {
-    out_ << text << std::flush;
-    if (!out_)
-      throw Error(ErrorCode::io,
-                  "expected a file with room to write to; found none (" + file_ + ")");
-  }
-  std::string file_;
-  std::ofstream out_;
+  std::span<const Reward> rewards_;
+  LineFile lines_;
 };
 
-void run_steps(Trainer& trainer, const std::vector<Problem>& problems,
-               std::span<const Reward> rewards, const TrainFlags& flags) {
-  Log log(flags.log, flags.resume, trainer.steps_done());
-  Keeper keeper(trainer, flags);
+void run_steps(Trainer& trainer, const std::vector<Problem>& problems, Keeper& keeper, Log& log,
+               const TrainFlags& flags) {
   Progress progress("train", flags.steps);
   progress.update(trainer.steps_done());
   while (trainer.steps_done() < flags.steps && !trainer.has_stopped() && !was_interrupted()) {
     const auto report = trainer.step(problems_of_step(problems, trainer.steps_done(), flags));
-    log.add(to_json(report, rewards));
+    // The state first: it has the report, from which a line that is missing is written.
+    if (report.step % flags.save_every == 0) keeper.save();
+    log.add(report);
     progress.update(report.step, fmt::format("reward {:.3f}  tokens {:.0f}", report.mean_reward,
                                              report.mean_tokens));
-    if (report.step % flags.save_every == 0) keeper.save();
   }
 }
 
-// Nothing that is there already gets lost by a mistake.
-void check_places(const TrainFlags& flags) {
-  if (flags.resume || flags.overwrite) return;
-  for (const std::string& file : {flags.out, flags.checkpoint, flags.log, flags.rates})
-    check_new(file, "--resume goes on from a checkpoint, --overwrite takes its place");
+TokenId row_of(const Model& model, SoftVocab& soft, const TrainFlags& flags) {
+  const auto known = soft.find(flags.name);
+  if (!known)
+    return soft.add(flags.name, word(model, soft, flags.start.value_or(TrainFlags::default_start)));
+  if (flags.start)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("expected a row that is not there yet; found '{}' in {} (--start)",
+                            flags.name, flags.model.soft_file));
+  return *known;
 }
 
-void train(TrainFlags& flags) {
-  const std::vector<Reward> rewards = flags.rewards();
-  check_places(flags);
-  auto problems = flags.problems.load(flags.file);
-  const auto model = flags.model.load();
-  const auto soft = flags.model.load_soft(model);
-  TokenId row = 0;
-  if (auto known = soft->find(flags.name)) {
-    row = *known;
-  } else {
-    row = soft->add(flags.name, word(*model, *soft, flags.start));
-  }
-  Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
-  Trainer trainer(engine, soft, row, rewards, flags.options(*model, *soft));
-  catch_interrupt();
-  // Before the checkpoint's row is there: rates are those of the row that training starts from.
-  if (!flags.pass_rate.empty()) problems = keep_by_rate(trainer, problems, flags);
-  if (flags.resume) trainer.resume(flags.checkpoint);
-  // Places that cannot be written are found before the work, and a run that is killed in its first
-  // step can be resumed.
-  if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
-  soft->save(flags.out);
-  run_steps(trainer, problems, rewards, flags);
+// Rates are those of the row that training starts from, `started`, not of the one it has come to.
+std::vector<Problem> at_rates(const Trainer& trainer, SoftVocab& soft, TokenId row,
+                              const std::vector<float>& started,
+                              const std::vector<Problem>& problems, const TrainFlags& flags) {
+  if (flags.pass_rate.empty()) return problems;
+  const std::vector<float> learned = soft.row(row);
+  soft.set_row(row, started);
+  auto kept = keep_by_rate(trainer, problems, flags);
+  soft.set_row(row, learned);
+  return kept;
+}
+
+std::string record_of(const Trainer& trainer, const TrainFlags& flags) {
   const Json record = {
       {"steps", trainer.steps_done()},
       {"prompts", flags.prompts},
@@ -175,8 +202,37 @@ void train(TrainFlags& flags) {
       {"reward", flags.reward},
       {"learning_rate", flags.train.learning_rate},
       {"seed", flags.request.seed.value_or(0)},
-      {"start", flags.start}};
-  soft->save(flags.out, record.dump());
+      {"start", flags.start.value_or(TrainFlags::default_start)}};
+  return record.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void train(TrainFlags& flags) {
+  flags.check();
+  const std::vector<Reward> rewards = flags.rewards();
+  auto problems = flags.problems.load(flags.file);
+  const auto model = flags.model.load();
+  const auto soft = flags.model.load_soft(model);
+  flags.check_out(model);
+  const TokenId row = row_of(*model, *soft, flags);
+  const std::vector<float> started = soft->row(row);
+  Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
+  TrainOptions options = flags.options(*model, *soft);
+  problems = flags.with_prompts(Trainer(engine, soft, row, rewards, options), problems);
+  options.run = flags.run(problems);
+  Trainer trainer(engine, soft, row, rewards, options);
+  catch_interrupt();
+  if (flags.resume) trainer.resume(flags.checkpoint);
+  const Kept kept = kept_of(flags, trainer.steps_done());
+  // Places that cannot be written are found before the work, and a run that is killed in its rates
+  // or its first step can be resumed.
+  if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
+  soft->save(flags.out);
+  Log log(flags, kept, trainer, rewards);
+  problems = at_rates(trainer, *soft, row, started, problems, flags);
+  Keeper keeper(trainer, *soft, flags);
+  run_steps(trainer, problems, keeper, log, flags);
+  keeper.save();
+  soft->save(flags.out, record_of(trainer, flags));
   if (trainer.has_stopped())
     fmt::print(stderr, "the reward had fallen (--stop-errors): this is the best row of the run\n");
   fmt::print(stderr, "{} step(s) done; '{}' is in {}\n", trainer.steps_done(), flags.name,

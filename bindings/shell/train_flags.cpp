@@ -126,7 +126,7 @@ void TrainFlags::add_to(CLI::App& app) {
   app.add_option("-o,--out", out, "where the row goes (.safetensors)")->required();
   app.add_option("--name", name, "the row's name")->capture_default_str();
   app.add_option("--start", start, "the word whose embedding it starts from")
-      ->capture_default_str();
+      ->default_str(default_start);
   app.add_option("--reward", reward, std::string(reward_help))->capture_default_str();
   app.add_option(
       "--grader", grader,
@@ -143,7 +143,7 @@ void TrainFlags::add_to(CLI::App& app) {
   app.get_option("--times-from")->excludes(app.get_option("--times"));
 }
 
-std::vector<Reward> TrainFlags::rewards() const {
+std::vector<Reward> TrainFlags::rewards() {
   if (asks_a_model(reward) == grader.empty())
     throw Error(ErrorCode::invalid_argument,
                 grader.empty()
@@ -151,7 +151,10 @@ std::vector<Reward> TrainFlags::rewards() const {
                     : "expected a hybrid(…) in which it grades; found '" + reward + "' (--grader)");
   // What is wrong with the text is said before a model is loaded.
   if (!grader.empty()) parse_rewards(reward, [](const std::string&) { return std::string(); });
-  return parse_rewards(reward, grader.empty() ? AskModel() : make_grader(model, grader));
+  if (grader.empty()) return parse_rewards(reward, {});
+  const GradingModel grading = make_grader(model, grader);
+  graded_by = fmt::format("{:016x}", grading.fingerprint);
+  return parse_rewards(reward, grading.ask);
 }
 
 TrainOptions TrainFlags::options(const Model& model, const SoftVocab& soft) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -108,6 +109,11 @@ struct TrainOptions {
   // Suffix positions in one backward at most, on a CPU with padding; fewer where a card has not the
   // memory. Twice as many take twice the memory and are hardly faster (docs/performance.md).
   int max_batch_tokens = 4096;
+
+  // What this run is of, for resume() to compare: all that decides what is learned and that the
+  // trainer cannot see, such as which problems, in which order, what a judge or a guide of the
+  // caller's own was made with, and who grades. In any words; a difference is told by its line.
+  std::string run{};
 };
 
 // Also what one backward of max_batch_tokens takes, as MemoryPlan::training_bytes. It comes on top
@@ -148,7 +154,7 @@ class PENSIVE_EXPORT Trainer {
  public:
   // `row` is the id of the soft row to improve; the engine must have been made with `soft`.
   // The rollout's guides are expected to feed it. The engine must outlive the trainer. Throws
-  // invalid_argument or unsupported.
+  // invalid_argument or unsupported. Names of rewards are UTF-8.
   Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row, std::vector<Reward> rewards,
           const TrainOptions& options);
   // One reward, named "reward".
@@ -162,16 +168,23 @@ class PENSIVE_EXPORT Trainer {
   TrainReport step(std::span<const Problem> problems);
   int steps_done() const noexcept;
   bool has_stopped() const noexcept;
+  // That of the last step, also of one that was done before resume(); nothing before the first.
+  std::optional<TrainReport> last_report() const;
+  // Makes the problem's prompt and does nothing with it. Throws what step() would, such as
+  // invalid_argument where it is longer than the cache: before a long run, not in the midst of it.
+  void check_prompt(const Problem& problem) const;
 
   // The mean score of group_size samples of each problem, with the row as it is: with correct(),
   // how often each is solved, to leave out before training what is solved always or never. The
   // samples part at the prompt, whatever options.branch says. Changes nothing; draws of their own.
   std::vector<double> pass_rates(std::span<const Problem> problems, const Judge& judge) const;
 
-  // Row, optimizer state, rewards so far and step count, written aside and renamed. resume() throws
-  // invalid_argument for a checkpoint of another model, row or setting, naming both values; guides
-  // are compared by name, prompt_of by the prompt it makes of one problem of the last step. Where
-  // arithmetic is row-invariant, a resumed run has the bits of an undisturbed one.
+  // Row, optimizer state, rewards so far, last report and step count, written aside and renamed.
+  // resume() throws invalid_argument for a checkpoint of another model, row, setting or
+  // TrainOptions::run, naming both values. Guides and judges of this library are compared with all
+  // their options, but for functions; others by their names; prompt_of by the prompt it makes of
+  // one problem of the last step. Where arithmetic is row-invariant, a resumed run has the bits of
+  // an undisturbed one.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

@@ -1,4 +1,6 @@
 // Free thinking, then an answer in which a grammar has its say.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -8,11 +10,14 @@
 namespace pensive {
 namespace {
 
-class AllowAfterThinking final : public Guide {
+class AllowAfterThinking final : public Guide, public Told {
  public:
   AllowAfterThinking(AnswerMask mask, AnswerBegin begins)
       : mask_(std::make_shared<const AnswerMask>(std::move(mask))), begins_(begins) {}
   std::string_view name() const override { return "allow_after_thinking"; }
+  std::string told() const override {
+    return fmt::format("begins {}", static_cast<int>(begins_));  // a function tells nothing
+  }
   std::unique_ptr<Guide> clone() const override {
     return std::make_unique<AllowAfterThinking>(*this);
   }

@@ -1,4 +1,6 @@
 // NoWait: words that are not drawn in the thinking.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <vector>
@@ -10,7 +12,7 @@
 namespace pensive {
 namespace {
 
-class Ban final : public Guide {
+class Ban final : public Guide, public Told {
  public:
   explicit Ban(const BanOptions& options) : scope_(options.scope) {
     const auto size = static_cast<std::size_t>(options.vocab_size);
@@ -20,6 +22,9 @@ class Ban final : public Guide {
       mask_[static_cast<std::size_t>(id) / 32] &= ~(1u << (id % 32));
   }
   std::string_view name() const override { return "ban"; }
+  std::string told() const override {
+    return fmt::format("tokens {:016x} scope {}", hash_words(mask_), static_cast<int>(scope_));
+  }
   bool needs_markers() const override { return scope_ == BanScope::thinking; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<Ban>(*this); }
 

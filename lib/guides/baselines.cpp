@@ -1,4 +1,6 @@
 // What brakes are compared with: stopping by chance, and a budget that knows only the prompt.
+#include <fmt/ranges.h>
+
 #include <optional>
 
 #include "guides/brake.h"
@@ -11,6 +13,10 @@ class RandomStop final : public Brake {
   explicit RandomStop(const RandomStopOptions& options)
       : Brake(options.min_think_tokens, 0), options_(options) {}
   std::string_view name() const override { return "random_stop"; }
+  std::string told() const override {
+    return fmt::format("chance {} seed {} min_think_tokens {}", options_.chance, options_.seed,
+                       options_.min_think_tokens);
+  }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<RandomStop>(*this); }
 
  private:
@@ -29,12 +35,16 @@ class RandomStop final : public Brake {
   std::optional<std::uint64_t> prompt_;  // its hash, with the seed
 };
 
-class PromptBudget final : public Guide {
+class PromptBudget final : public Guide, public Told {
  public:
   explicit PromptBudget(const PromptBudgetOptions& options) : options_(options) {}
   PromptBudget(const PromptBudget& other)
       : options_(other.options_), budget_(other.budget_ ? other.budget_->clone() : nullptr) {}
   std::string_view name() const override { return "prompt_budget"; }
+  std::string told() const override {
+    return fmt::format("tokens_per_prompt_token {} window_tokens {}",
+                       options_.tokens_per_prompt_token, options_.window_tokens);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<PromptBudget>(*this); }
 

@@ -32,7 +32,7 @@ inline std::uint64_t mixed(std::uint64_t bits) noexcept {
 }
 
 // A brake that looks after each token and asks once, until the thinking is left or opened anew.
-class Brake : public Guide {
+class Brake : public Guide, public Told {
  public:
   bool needs_markers() const override { return true; }
 

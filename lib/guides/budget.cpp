@@ -1,4 +1,6 @@
 // How much thinking there is: at most so much, and at least.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -11,10 +13,16 @@
 namespace pensive {
 namespace {
 
-class Budget final : public Guide {
+class Budget final : public Guide, public Told {
  public:
   explicit Budget(const BudgetOptions& options) : options_(options) {}
   std::string_view name() const override { return "budget"; }
+  std::string told() const override {
+    return fmt::format(
+        "max_think_tokens {} window_tokens {} min_think_tokens {} closer {} end_tokens {}",
+        options_.max_think_tokens, options_.window_tokens, options_.min_think_tokens,
+        options_.closer, options_.end_tokens);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<Budget>(*this); }
 

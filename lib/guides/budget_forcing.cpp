@@ -1,4 +1,6 @@
 // s1's budget forcing, round by round.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -10,7 +12,7 @@
 namespace pensive {
 namespace {
 
-class BudgetForcing final : public Guide {
+class BudgetForcing final : public Guide, public Told {
  public:
   explicit BudgetForcing(BudgetForcingOptions options)
       : options_(std::move(options)), round_{options_.max_think_tokens, 0} {
@@ -18,6 +20,14 @@ class BudgetForcing final : public Guide {
     for (const TokenId id : options_.end_tokens) not_first_.push_back({id, never, 0});
   }
   std::string_view name() const override { return "budget_forcing"; }
+  std::string told() const override {
+    const BudgetForcingOptions& o = options_;
+    return fmt::format(
+        "closer {} max_think_tokens {} times {} with {} count {} final_text {} newline {} "
+        "end_tokens {}",
+        o.closer, o.max_think_tokens, o.times, o.with, static_cast<int>(o.count), o.final_text,
+        o.newline, o.end_tokens);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<BudgetForcing>(*this); }
 

@@ -1,4 +1,6 @@
 // Think Token Adjustment: the closer is made likelier, all the time or more and more.
+#include <fmt/ranges.h>
+
 #include <memory>
 #include <utility>
 
@@ -8,10 +10,14 @@
 namespace pensive {
 namespace {
 
-class CloserPressure final : public Guide {
+class CloserPressure final : public Guide, public Told {
  public:
   explicit CloserPressure(CloserPressureOptions options) : options_(std::move(options)) {}
   std::string_view name() const override { return "closer_pressure"; }
+  std::string told() const override {
+    return fmt::format("closer {} alpha {} from {} full {} at {}", options_.closer, options_.alpha,
+                       options_.from, options_.full, static_cast<int>(options_.at));
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<CloserPressure>(*this); }
 

@@ -1,4 +1,6 @@
 // Soft Thinking's Cold Stop.
+#include <fmt/ranges.h>
+
 #include "guides/brake.h"
 
 namespace pensive {
@@ -9,6 +11,11 @@ class ColdStop final : public Brake {
   explicit ColdStop(const ColdStopOptions& options)
       : Brake(options.min_think_tokens, options.within_tokens), options_(options) {}
   std::string_view name() const override { return "cold_stop"; }
+  std::string told() const override {
+    return fmt::format("max_entropy_nats {} for_tokens {} within_tokens {} min_think_tokens {}",
+                       options_.max_entropy_nats, options_.for_tokens, options_.within_tokens,
+                       options_.min_think_tokens);
+  }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<ColdStop>(*this); }
 
  private:

@@ -1,4 +1,6 @@
 // Thinking goes on where it wanted to end.
+#include <fmt/ranges.h>
+
 #include <memory>
 #include <variant>
 
@@ -8,10 +10,15 @@
 namespace pensive {
 namespace {
 
-class ContinueThinking final : public Guide {
+class ContinueThinking final : public Guide, public Told {
  public:
   explicit ContinueThinking(const ContinueOptions& options) : options_(options) {}
   std::string_view name() const override { return "continue_thinking"; }
+  std::string told() const override {
+    return fmt::format("with {} times {} max_think_tokens {} at_max {}", options_.with,
+                       options_.times, options_.max_think_tokens,
+                       static_cast<int>(options_.at_max));
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override {
     return std::make_unique<ContinueThinking>(*this);

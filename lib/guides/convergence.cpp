@@ -1,4 +1,6 @@
 // Answer convergence: closes once trial answers agree.
+#include <fmt/ranges.h>
+
 #include <optional>
 
 #include "guides/brake.h"
@@ -10,10 +12,16 @@ namespace {
 
 constexpr std::string_view cue_text = "\n**Final Answer**\n\\boxed";
 
-class ConvergenceBrake final : public Guide {
+class ConvergenceBrake final : public Guide, public Told {
  public:
   explicit ConvergenceBrake(const ConvergenceBrakeOptions& options) : options_(options) {}
   std::string_view name() const override { return "convergence_brake"; }
+  std::string told() const override {
+    return fmt::format(
+        "trial {} trial_text {} stop_texts {} agreeing {} max_probe_tokens {} min_think_tokens {}",
+        options_.trial, in_quotes(options_.trial_text), options_.stop_texts, options_.agreeing,
+        options_.max_probe_tokens, options_.min_think_tokens);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override {
     return std::make_unique<ConvergenceBrake>(*this);

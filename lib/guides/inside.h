@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/inside.h"
+#include "base/told.h"
 #include "pensive/guides.h"
 
 namespace pensive {

@@ -1,4 +1,6 @@
 // Thinking that goes round in circles.
+#include <fmt/ranges.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -16,6 +18,14 @@ class LoopBrake final : public Brake {
         options_(options),
         runs_(static_cast<std::size_t>(options.max_cycle_tokens) + 1) {}
   std::string_view name() const override { return "loop_brake"; }
+  std::string told() const override {
+    const LoopBrakeOptions& o = options_;
+    return fmt::format(
+        "max_cycle_tokens {} cycle_times {} min_loop_tokens {} line_times {} paragraph_times {} "
+        "min_line_bytes {} within_tokens {} min_think_tokens {}",
+        o.max_cycle_tokens, o.cycle_times, o.min_loop_tokens, o.line_times, o.paragraph_times,
+        o.min_line_bytes, o.within_tokens, o.min_think_tokens);
+  }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<LoopBrake>(*this); }
 
  private:

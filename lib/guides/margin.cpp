@@ -1,4 +1,6 @@
 // ThinkBrake: closes where the closer is nearly the likeliest token.
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -14,10 +16,15 @@ bool ends_at(Boundary boundary, std::string_view text) {
   return boundary == Boundary::line ? text.ends_with('\n') : is_sentence_end(text);
 }
 
-class MarginBrake final : public Guide {
+class MarginBrake final : public Guide, public Told {
  public:
   explicit MarginBrake(const MarginBrakeOptions& options) : options_(options) {}
   std::string_view name() const override { return "margin_brake"; }
+  std::string told() const override {
+    return fmt::format("closer {} max_margin_nats {} min_think_tokens {} at {}", options_.closer,
+                       options_.max_margin_nats, options_.min_think_tokens,
+                       static_cast<int>(options_.at));
+  }
   bool needs_markers() const override { return true; }
   std::vector<TokenId> watches() const override { return {options_.closer.front()}; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<MarginBrake>(*this); }

@@ -1,4 +1,6 @@
 // An online overthink score, derived from what Self-Braking Tuning labels its data with.
+#include <fmt/ranges.h>
+
 #include <cstddef>
 #include <iterator>
 #include <optional>
@@ -62,6 +64,12 @@ class OverthinkBrake final : public Brake {
     for (const std::string& marker : options.markers) markers_.push_back(words_of(marker));
   }
   std::string_view name() const override { return "overthink_brake"; }
+  std::string told() const override {
+    return fmt::format(
+        "max_score {} marker_weight {} markers {} answer_cues {} min_think_tokens {}",
+        options_.max_score, options_.marker_weight, options_.markers, options_.answer_cues,
+        options_.min_think_tokens);
+  }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<OverthinkBrake>(*this); }
 
  private:

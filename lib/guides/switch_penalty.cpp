@@ -1,4 +1,6 @@
 // TIP: a thought is not left before it has been followed for a while.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <vector>
@@ -9,7 +11,7 @@
 namespace pensive {
 namespace {
 
-class SwitchPenalty final : public Guide {
+class SwitchPenalty final : public Guide, public Told {
  public:
   explicit SwitchPenalty(const SwitchPenaltyOptions& options) : beta_(options.beta) {
     std::vector<TokenId> tokens = options.tokens;
@@ -18,6 +20,12 @@ class SwitchPenalty final : public Guide {
     for (const TokenId id : tokens) biases_.push_back({id, -options.alpha, 0});
   }
   std::string_view name() const override { return "switch_penalty"; }
+  std::string told() const override {
+    std::vector<std::uint32_t> tokens;
+    for (const Bias& bias : biases_) tokens.push_back(static_cast<std::uint32_t>(bias.token));
+    return fmt::format("tokens {:016x} alpha {} beta {}", hash_words(tokens),
+                       -biases_.front().logit, beta_);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<SwitchPenalty>(*this); }
 

@@ -1,4 +1,6 @@
 // DEER: where the model wants to think again, a trial answer tells whether it is sure already.
+#include <fmt/ranges.h>
+
 #include <array>
 #include <cstddef>
 #include <span>
@@ -14,12 +16,21 @@ constexpr std::string_view trial_text = "\n**Final Answer**\n\\boxed";
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-class TrialBrake final : public Guide {
+class TrialBrake final : public Guide, public Told {
  public:
   explicit TrialBrake(const TrialBrakeOptions& options)
       : options_(options),
         limit_(static_cast<int>(static_cast<double>(options.max_tokens) * options.think_ratio)) {}
   std::string_view name() const override { return "trial_brake"; }
+  std::string told() const override {
+    const TrialBrakeOptions& o = options_;
+    return fmt::format(
+        "at {} trial {} stop_texts {} must_end_with {} mean {} min_confidence {} max_probes {} "
+        "max_probe_tokens {} max_tokens {} think_ratio {} min_think_tokens {}",
+        in_quotes(o.at), o.trial, o.stop_texts, o.must_end_with, static_cast<int>(o.mean),
+        o.min_confidence, o.max_probes, o.max_probe_tokens, o.max_tokens, o.think_ratio,
+        o.min_think_tokens);
+  }
   bool needs_markers() const override { return true; }
   std::unique_ptr<Guide> clone() const override { return std::make_unique<TrialBrake>(*this); }
 

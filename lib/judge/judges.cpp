@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "base/told.h"
 #include "judge/trim.h"
 #include "pensive/judge.h"
 
@@ -20,15 +21,29 @@ void require_finite(double value, std::string_view what, std::string_view where)
   require(std::isfinite(value), ErrorCode::invalid_argument, what, fmt::format("{}", value), where);
 }
 
+// A judge of others is one like any other of others.
+std::string name_of(const Judge& judge) {
+  const std::string told = told_by(judge);
+  return told.empty() ? "another judge" : told;
+}
+
 double tokens_of(const Response& response) {
   return static_cast<double>(response.think_tokens) + response.answer_tokens;
 }
 
-class Correct final : public Judge {
+class Correct final : public Judge, public Told {
  public:
   explicit Correct(Extraction extraction) : extraction_(extraction) {}
 
+  std::string told() const override {
+    return extraction_ == Extraction::strict ? "correct, strict" : "correct";
+  }
+
   double score(const Problem& problem, const Response& response) const override {
+    // Nothing would ever be right.
+    require(!trimmed(problem.reference).empty(), ErrorCode::invalid_argument,
+            "a problem with a right answer", "none",
+            fmt::format("problem {}", in_quotes(problem.id)));
     const auto answer = final_answer(response, extraction_);
     return answer && same_answer(*answer, problem.reference) ? 1 : 0;
   }
@@ -37,17 +52,23 @@ class Correct final : public Judge {
   Extraction extraction_;
 };
 
-class Boxed final : public Judge {
+class Boxed final : public Judge, public Told {
  public:
+  std::string told() const override { return "boxed"; }
+
   double score(const Problem&, const Response& response) const override {
     return find_answer(response.text, Extraction::strict) ? 1 : 0;
   }
 };
 
-class Sum final : public Judge {
+class Sum final : public Judge, public Told {
  public:
   Sum(Shared first, Shared second, double weight)
       : first_(std::move(first)), second_(std::move(second)), weight_(weight) {}
+
+  std::string told() const override {
+    return fmt::format("({} + {} * {})", name_of(*first_), weight_, name_of(*second_));
+  }
 
   double score(const Problem& problem, const Response& response) const override {
     return first_->score(problem, response) + weight_ * second_->score(problem, response);
@@ -58,9 +79,11 @@ class Sum final : public Judge {
   double weight_;
 };
 
-class TokenPrice final : public Judge {
+class TokenPrice final : public Judge, public Told {
  public:
   explicit TokenPrice(double per_token) : per_token_(per_token) {}
+
+  std::string told() const override { return fmt::format("token_price {}", per_token_); }
 
   double score(const Problem&, const Response& response) const override {
     return -per_token_ * tokens_of(response);
@@ -72,10 +95,16 @@ class TokenPrice final : public Judge {
 
 enum class Length : std::uint8_t { exact, most };
 
-class Lcpo final : public Judge {
+class Lcpo final : public Judge, public Told {
  public:
   Lcpo(Shared judge, const LengthOptions& options, Length length)
       : judge_(std::move(judge)), options_(options), length_(length) {}
+
+  std::string told() const override {
+    return fmt::format("lcpo_{} (of {}, target_tokens {}, per_token {}, offset {})",
+                       length_ == Length::exact ? "exact" : "max", name_of(*judge_),
+                       options_.target_tokens, options_.per_token, options_.offset);
+  }
 
   double score(const Problem& problem, const Response& response) const override {
     const int target = options_.target_tokens > 0 ? options_.target_tokens : problem.target_tokens;
@@ -103,10 +132,15 @@ Shared lcpo(Shared judge, const LengthOptions& options, Length length, std::stri
   return std::make_shared<Lcpo>(std::move(judge), options, length);
 }
 
-class Hybrid final : public Judge {
+class Hybrid final : public Judge, public Told {
  public:
   Hybrid(Shared judge, AskModel ask, Extraction extraction)
       : judge_(std::move(judge)), ask_(std::move(ask)), extraction_(extraction) {}
+
+  std::string told() const override {
+    return fmt::format("hybrid (of {}, {})", name_of(*judge_),
+                       extraction_ == Extraction::strict ? "strict" : "lenient");
+  }
 
   double score(const Problem& problem, const Response& response) const override {
     if (final_answer(response, extraction_)) return judge_->score(problem, response);

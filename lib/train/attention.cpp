@@ -9,8 +9,8 @@
 namespace pensive {
 namespace {
 
-// Queries of one key head are
-// laid out behind one another, so that keys need no copy for grouped heads.
+// Queries of one key head are laid out behind one another, so that keys need no copy for grouped
+// heads.
 class PaddedAttention final : public Attention {
  public:
   PaddedAttention(at::Tensor prefix_keys,    // [layers, suffixes, prefix, kv_heads, head_dim]

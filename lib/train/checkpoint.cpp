@@ -1,11 +1,14 @@
 // A training run in a file: the row, Adam's moments, the step count, and what must not change.
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "base/told.h"
 #include "kernels/kernels.h"
 #include "train/numbers.h"
 #include "train/parts.h"
+#include "train/report.h"
 
 namespace pensive {
 
@@ -44,7 +47,23 @@ std::vector<float> to_floats(const std::vector<double>& values) {
 
 namespace {
 
-constexpr std::int64_t format_version = 2;
+constexpr std::int64_t format_version = 3;
+
+// The first line in which two texts differ, of each.
+std::pair<std::string, std::string> different_lines(std::string_view mine,
+                                                    std::string_view theirs) {
+  const auto take = [](std::string_view& text) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    return line;
+  };
+  std::string_view a, b;
+  do {
+    a = take(mine);
+    b = take(theirs);
+  } while (a == b && !(mine.empty() && theirs.empty()));
+  return {std::string(a), std::string(b)};
+}
 
 // Both directions: a setting that only one of the two has differs too.
 void compare_settings(const Json& mine, const Json& found, std::string_view where) {
@@ -52,9 +71,10 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
           where);
   for (const auto& [key, value] : mine.items()) {
     const std::string theirs = member<std::string>(found, key, where);
-    require(theirs == value.get<std::string>(), ErrorCode::invalid_argument,
-            fmt::format("a checkpoint with {} = {}", key, value.get<std::string>()),
-            in_quotes(theirs), where);
+    if (theirs == value.get<std::string>()) continue;
+    const auto [expected, differs] = different_lines(value.get<std::string>(), theirs);
+    fail(ErrorCode::invalid_argument, fmt::format("a checkpoint with {} = {}", key, expected),
+         in_quotes(differs), where);
   }
   for (const auto& [key, value] : found.items())
     require(mine.contains(key), ErrorCode::unsupported, "no other settings than this trainer's",
@@ -64,16 +84,23 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
 std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
 
 std::string names_of(std::span<const std::shared_ptr<const Guide>> guides) {
-  std::vector<std::string_view> names;
-  for (const auto& guide : guides) names.push_back(guide->name());
-  return fmt::format("{}", fmt::join(names, ", "));
+  std::vector<std::string> names;
+  for (const auto& guide : guides) {
+    const std::string told = told_by(*guide);
+    names.push_back(told.empty() ? std::string(guide->name())
+                                 : fmt::format("{} ({})", guide->name(), told));
+  }
+  return fmt::format("{}", fmt::join(names, "\n"));
 }
 
 std::string rewards_of(std::span<const Reward> rewards) {
   std::vector<std::string> terms;
-  for (const Reward& reward : rewards)
-    terms.push_back(fmt::format("{} {}", reward.weight, reward.name));
-  return fmt::format("{}", fmt::join(terms, ", "));
+  for (const Reward& reward : rewards) {
+    const std::string told = told_by(*reward.judge);
+    terms.push_back(fmt::format("{} {}{}", reward.weight, reward.name,
+                                told.empty() ? told : fmt::format(" ({})", told)));
+  }
+  return fmt::format("{}", fmt::join(terms, "\n"));
 }
 
 // What a choice is called, by its place.
@@ -95,19 +122,19 @@ std::string hash_of(std::span<const TokenId> ids) {
   return fmt::format("{:016x}", hash);
 }
 
-// Bytes that are not UTF-8 become what the file can hold.
-std::string as_written(const std::string& text) {
-  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
 // prompt_of cannot be compared, but what it makes of one problem can.
 Json write_example(const std::optional<Problem>& example, const PromptOf& prompt_of) {
   if (!example) return nullptr;
-  const Problem written{as_written(example->id), as_written(example->question),
-                        as_written(example->reference)};
+  // Bytes that are not UTF-8 become what the file can hold.
+  Problem written = *example;
+  for (std::string* text : {&written.id, &written.question, &written.reference})
+    *text = to_utf8(*text);
+  for (std::string& text : written.intermediates) text = to_utf8(text);
   return {{"id", written.id},
           {"question", written.question},
           {"reference", written.reference},
+          {"intermediates", written.intermediates},
+          {"target_tokens", written.target_tokens},
           {"prompt", hash_of(prompt_of(written))}};
 }
 
@@ -116,7 +143,12 @@ std::optional<Problem> read_example(const Json& json, const PromptOf& prompt_of,
   const Json found = member<Json>(json, "example", where);
   if (found.is_null()) return std::nullopt;
   const auto text = [&](std::string_view key) { return member<std::string>(found, key, where); };
-  const Problem example{text("id"), text("question"), text("reference")};
+  Problem example{text("id"), text("question"), text("reference")};
+  example.target_tokens = read_count(found, "target_tokens", where);
+  const Json steps = member<Json>(found, "intermediates", where);
+  require(steps.is_array() && std::ranges::all_of(steps, &Json::is_string), ErrorCode::corrupt_file,
+          "a list of texts in \"intermediates\"", steps.dump(), where);
+  example.intermediates = steps.get<std::vector<std::string>>();
   const std::string mine = hash_of(prompt_of(example)), theirs = text("prompt");
   require(mine == theirs, ErrorCode::invalid_argument,
           fmt::format("a checkpoint whose prompt of problem {} has the hash {}", example.id, mine),
@@ -131,39 +163,44 @@ Json Trainer::Parts::settings() const {
   const Request& r = o.rollout;
   // Text, since 64-bit numbers do not survive every JSON reader.
   const auto text = [](const auto& value) { return fmt::format("{}", value); };
-  return {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
-          {"row", soft->name(row)},
-          {"rewards", rewards_of(rewards)},
-          {"truncated", word(o.truncated, {"judged", "zero", "masked"})},
-          {"group_size", text(o.group_size)},
-          {"branch", word(o.branch, {"at prompt", "at soft token"})},
-          {"advantage_scale", word(o.advantage_scale, {"group", "batch", "none"})},
-          {"denominator", word(o.denominator, {"drawn tokens", "suffix tokens", "constant"})},
-          {"constant_tokens", text(o.constant_tokens)},
-          {"clip", text(o.clip)},
-          {"clip_high", text(o.clip_high)},
-          {"inner_steps", text(o.inner_steps)},
-          {"max_importance_weight", text(o.max_importance_weight)},
-          {"kl", text(o.kl)},
-          {"pull", text(o.pull)},
-          {"learning_rate", text(o.learning_rate)},
-          {"rate_unit", word(o.rate_unit, {"absolute", "start rms"})},
-          {"total_steps", text(o.total_steps)},
-          {"max_gradient_norm", text(o.max_gradient_norm)},
-          {"max_row_norm", text(o.max_row_norm)},
-          {"max_row_distance", text(o.max_row_distance)},
-          {"stop_errors", text(o.stop_errors)},
-          {"temperature", text(static_cast<float>(temperature))},
-          {"max_new_tokens", text(r.max_new_tokens)},
-          {"answer_tokens", text(o.answer_tokens)},
-          {"guides", names_of(r.guides)},
-          {"one_of", names_of(o.one_of)},
-          {"markers", markers_of(r)},
-          {"closing", join(r.closing)},
-          {"begins_in", r.begins_in ? to_string(*r.begins_in) : "unset"},
-          {"extra_stop_tokens", join(r.extra_stop_tokens)},
-          {"ignore_end_tokens", text(r.ignore_end_tokens)},
-          {"seed", text(o.seed)}};
+  Json all = {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+              {"row", soft->name(row)},
+              {"rewards", rewards_of(rewards)},
+              {"truncated", word(o.truncated, {"judged", "zero", "masked"})},
+              {"group_size", text(o.group_size)},
+              {"branch", word(o.branch, {"at prompt", "at soft token"})},
+              {"advantage_scale", word(o.advantage_scale, {"group", "batch", "none"})},
+              {"denominator", word(o.denominator, {"drawn tokens", "suffix tokens", "constant"})},
+              {"constant_tokens", text(o.constant_tokens)},
+              {"clip", text(o.clip)},
+              {"clip_high", text(o.clip_high)},
+              {"inner_steps", text(o.inner_steps)},
+              {"max_importance_weight", text(o.max_importance_weight)},
+              {"kl", text(o.kl)},
+              {"pull", text(o.pull)},
+              {"learning_rate", text(o.learning_rate)},
+              {"rate_unit", word(o.rate_unit, {"absolute", "start rms"})},
+              {"total_steps", text(o.total_steps)},
+              {"max_gradient_norm", text(o.max_gradient_norm)},
+              {"max_row_norm", text(o.max_row_norm)},
+              {"max_row_distance", text(o.max_row_distance)},
+              {"stop_errors", text(o.stop_errors)},
+              {"temperature", text(static_cast<float>(temperature))},
+              {"max_new_tokens", text(r.max_new_tokens)},
+              {"answer_tokens", text(o.answer_tokens)},
+              {"guides", names_of(r.guides)},
+              {"one_of", names_of(o.one_of)},
+              {"markers", markers_of(r)},
+              {"closing", join(r.closing)},
+              {"begins_in", r.begins_in ? to_string(*r.begins_in) : "unset"},
+              {"extra_stop_tokens", join(r.extra_stop_tokens)},
+              {"ignore_end_tokens", text(r.ignore_end_tokens)},
+              {"stop_texts", fmt::format("{}", fmt::join(r.stop_texts, "\n"))},
+              {"timeout_seconds", text(r.timeout_seconds)},
+              {"seed", text(o.seed)},
+              {"run", o.run}};
+  for (auto& value : all) value = to_utf8(value.get_ref<const std::string&>());
+  return all;
 }
 
 void Trainer::save_checkpoint(const std::filesystem::path& file) const {
@@ -171,6 +208,7 @@ void Trainer::save_checkpoint(const std::filesystem::path& file) const {
                      {"settings", parts_->settings()},
                      {"example", write_example(parts_->example, parts_->prompt_of)},
                      {"steps", parts_->steps},
+                     {"report", write_report(parts_->report)},
                      {"updates", parts_->adam.updates},
                      {"row", parts_->soft->row(parts_->row)},
                      {"started", parts_->started},
@@ -193,6 +231,11 @@ void Trainer::resume(const std::filesystem::path& file) {
 
   const std::size_t width = parts_->started.size();
   const int steps = read_count(json, "steps", where);
+  std::optional<TrainReport> report =
+      read_report(member<Json>(json, "report", where), parts_->rewards.size(), where);
+  require((report ? report->step : 0) == steps, ErrorCode::corrupt_file,
+          fmt::format("the report of step {}", steps),
+          report ? std::to_string(report->step) : "none", where);
   std::vector<float> started = to_floats(read_numbers(json, "started", width, where));
   Adam adam;
   adam.updates = read_count(json, "updates", where);
@@ -207,6 +250,7 @@ void Trainer::resume(const std::filesystem::path& file) {
   parts_->adam = std::move(adam);
   parts_->watch = std::move(watch);
   parts_->steps = steps;
+  parts_->report = std::move(report);
   parts_->example = std::move(example);
 }
 

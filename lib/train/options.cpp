@@ -64,6 +64,8 @@ void check_rewards(std::span<const Reward> rewards) {
     const Reward& reward = rewards[i];
     const std::string where = fmt::format("reward {}", in_quotes(reward.name));
     require(reward.judge != nullptr, ErrorCode::invalid_argument, "a judge", "none", where);
+    require(to_utf8(reward.name) == reward.name, ErrorCode::invalid_argument, "a name in UTF-8",
+            in_quotes(reward.name), where);
     require(std::isfinite(reward.weight), ErrorCode::invalid_argument, "a finite weight",
             fmt::format("{}", reward.weight), where);
     for (const Reward& other : rewards.first(i))

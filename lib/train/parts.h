@@ -48,6 +48,7 @@ struct Trainer::Parts {
   Adam adam;
   Watch watch;
   int steps = 0;
+  std::optional<TrainReport> report;  // of the last step
   std::optional<Problem> example;  // the first of the last step: its prompt shows the system text
 
   // All that a resumed run must have in common with the run that wrote its checkpoint, as text.

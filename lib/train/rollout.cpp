@@ -38,6 +38,11 @@ std::string name_of(const Problem& problem, std::size_t sample) {
   return fmt::format("sample {} of problem {}", sample, problem.id);
 }
 
+void require_score(double score, const Problem& problem, std::size_t sample) {
+  require(std::isfinite(score), ErrorCode::invalid_argument, "a finite reward",
+          fmt::format("{}", score), name_of(problem, sample));
+}
+
 void check_error(const Trace& trace, const Problem& problem, std::size_t sample) {
   if (trace.stopped == StopReason::error)
     fail(ErrorCode::invalid_argument, "a rollout without an error", trace.error,
@@ -73,6 +78,16 @@ bool Trainer::Parts::may_branch(const Sequence& first, Branch branch) const {
   const std::vector<TokenId>& tokens = first.trace().tokens;
   if (is_forked(first, branch)) return std::find(tokens.begin(), tokens.end(), row) != tokens.end();
   return !engine.options().reuse_prefixes || std::ssize(tokens) > first.trace().prompt_tokens;
+}
+
+void Trainer::check_prompt(const Problem& problem) const {
+  try {
+    Request request = parts_->request_of(0);
+    request.prompt = parts_->prompt_of(problem);
+    const Sequence checked = parts_->engine.start(request);  // dropped before any step
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{} (problem {})", error.what(), to_utf8(problem.id)));
+  }
 }
 
 std::vector<Sequence> Trainer::Parts::roll_out(std::span<const Problem> problems,
@@ -147,11 +162,13 @@ Scores Trainer::Parts::judge_all(std::span<const Problem> problems,
     if (response.is_truncated && options.truncated == Truncated::zero) continue;
     for (std::size_t r = 0; r < rewards.size(); ++r) {
       const double score = rewards[r].judge->score(problem, response);
-      require(std::isfinite(score), ErrorCode::invalid_argument, "a finite reward",
-              fmt::format("{}", score), name_of(problem, i % options.group_size));
+      require_score(score, problem, i % options.group_size);
       scores.mean_parts[r] += score / static_cast<double>(sequences.size());
       sums.back() += rewards[r].weight * score;
     }
+    require(std::isfinite(sums.back()), ErrorCode::invalid_argument,
+            "a finite sum of weighted rewards", fmt::format("{}", sums.back()),
+            name_of(problem, i % options.group_size));
   }
   scores.rewards = at::tensor(sums, at::kDouble).view({-1, options.group_size});
   return scores;
@@ -172,8 +189,9 @@ std::vector<double> Trainer::pass_rates(std::span<const Problem> problems,
       const Trace& trace = sequences[i].trace();
       check_error(trace, problem, i % group);
       if (i % group == 0) rates.push_back(0);
-      rates.back() +=
-          judge.score(problem, respond(trace, *parts_->tokenizer)) / static_cast<double>(group);
+      const double score = judge.score(problem, respond(trace, *parts_->tokenizer));
+      require_score(score, problem, i % group);
+      rates.back() += score / static_cast<double>(group);
     }
   }
   return rates;

@@ -63,6 +63,7 @@ Trainer::Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
       .started = std::move(started),
       .adam = {},
       .watch = {},
+      .report = {},
       .example = {},
   });
 }
@@ -76,6 +77,7 @@ Trainer::~Trainer() = default;
 
 int Trainer::steps_done() const noexcept { return parts_->steps; }
 bool Trainer::has_stopped() const noexcept { return parts_->watch.has_stopped; }
+std::optional<TrainReport> Trainer::last_report() const { return parts_->report; }
 
 TrainReport Trainer::step(std::span<const Problem> problems) {
   require(!problems.empty(), ErrorCode::invalid_argument, "at least one problem", "none",
@@ -85,6 +87,7 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
           fmt::format("one that stopped at step {}", steps_done()), "Trainer::step");
   return translated([&] {
     TrainReport report;
+    std::optional<Problem> example = problems.front();
     const Clock rollout_clock;
     parts_->engine.clear_prefixes();  // a resumed run finds nothing there either
     const std::vector<Sequence> sequences =
@@ -97,7 +100,8 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
     const Clock update_clock;
     parts_->update(sequences, scores, report);
     report.update_seconds = update_clock.seconds();
-    parts_->example = problems.front();
+    parts_->example = std::move(example);
+    parts_->report = report;
     return report;
   });
 }

@@ -33,6 +33,9 @@ Lesson make_lesson(std::span<const Sequence> sequences, const Scores& scores, To
   const at::Tensor gains = advantages(scores.rewards, options.advantage_scale).contiguous();
   const double* gain = gains.const_data_ptr<double>();
   for (std::size_t i = 0; i < sequences.size(); ++i) {
+    require(std::isfinite(gain[i]), ErrorCode::invalid_argument,
+            "rewards whose differences are finite", fmt::format("an advantage of {}", gain[i]),
+            fmt::format("sample {} of the step", i));
     const Trace& trace = sequences[i].trace();
     lesson.drawn += drawn_tokens(trace);
     lesson.decoded += trace.decoded_tokens();
@@ -63,8 +66,8 @@ void report_backward(std::span<const Suffix> suffixes, const SuffixResult& resul
                      TrainReport& report) {
   const double gradient_norm = norm(result.gradient);
   require(std::isfinite(gradient_norm) && std::isfinite(result.loss), ErrorCode::invalid_argument,
-          "a finite gradient: lower the learning rate", fmt::format("{}", gradient_norm),
-          "training step");
+          "a finite gradient and loss: the row has grown too large, or kl or pull are",
+          fmt::format("{} and {}", gradient_norm, result.loss), "training step");
   const double targets = static_cast<double>(result.targets);
   report.clip_share = static_cast<double>(result.clipped) / targets;
   if (!is_first) return;

@@ -25,8 +25,9 @@ typedef struct pensive_problem_fields {
   const char* id;
   const char* answer_after;
   const char* body; /* a field that stands before the question, as SVAMP's Body does; or null */
-  /* "plain", "gsm8k", "svamp", "math500", "aime" or "math"; "auto": found by the first problem's
-   * keys; or null. Names given beside it go before its own, but for "auto". */
+  /* "plain" (question, answer), "gsm8k", "svamp", "math500", "aime" or "math"; "auto" or null:
+   * found by the first problem's keys, but "plain" where one of the names here is given. Names
+   * given go before a kind's own. */
   const char* kind;
   int32_t skip_broken; /* 1: what is no such problem is passed over; 0: it is an error */
   int32_t reserved2;   /* 0 */

@@ -113,11 +113,14 @@ typedef struct pensive_grader_callbacks {
   void* user;
   int32_t (*ask)(void* user, const char* prompt, size_t prompt_size, int32_t* is_right);
   void (*destroy)(void* user); /* may be null */
+  int32_t is_lenient;     /* 1: an answer without a box is one too, as pensive_find_answer() has
+                             it; 0: only one in a box, as in the paper */
+  uint32_t reserved_tail; /* 0 */
 } pensive_grader_callbacks;
 #define PENSIVE_GRADER_CALLBACKS_INIT \
-  { sizeof(pensive_grader_callbacks), 0, NULL, NULL, NULL }
-/* What `inner` gives where the response has a box; only elsewhere is the grader asked, for 1 or 0.
- */
+  { sizeof(pensive_grader_callbacks), 0, NULL, NULL, NULL, 0, 0 }
+/* What `inner` gives where the response has an answer; only elsewhere is the grader asked, for 1 or
+ * 0. */
 PENSIVE_API int32_t pensive_judge_new_hybrid(const pensive_judge* inner,
                                              const pensive_grader_callbacks* grader,
                                              PENSIVE_OWN pensive_judge** judge,

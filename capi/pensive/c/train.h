@@ -117,11 +117,14 @@ typedef struct pensive_train_options {
   int32_t rate_unit;            /* a pensive_rate_unit */
   int32_t truncated;            /* a pensive_truncated */
   int32_t answer_tokens;        /* no tokens are kept for the answer */
+  /* What this run is of, in any words, for pensive_trainer_resume() to compare: what decides what
+   * is learned and the trainer cannot see, such as which problems, and what callbacks do. */
+  const char* run;
 } pensive_train_options;
 #define PENSIVE_TRAIN_OPTIONS_INIT                                                             \
   {                                                                                            \
     sizeof(pensive_train_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, \
-        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                         \
+        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL                                   \
   }
 
 /* `row` is the id of the soft row to improve; the engine must have been made with `soft`. The
@@ -175,6 +178,17 @@ PENSIVE_API int32_t pensive_trainer_steps_done(const pensive_trainer* trainer); 
 /* 1 after a step that has stopped: no other can be done. 0 for null. */
 PENSIVE_API int32_t pensive_trainer_has_stopped(const pensive_trainer* trainer);
 
+/* The report of the last step, also of one that was done before resuming; `step` is 0 before the
+ * first. */
+PENSIVE_API int32_t pensive_trainer_get_last_report(const pensive_trainer* trainer,
+                                                    pensive_train_report* report,
+                                                    pensive_error** error);
+/* Makes the problems' prompts, one after the other, and fails as a step with the first that fails,
+ * naming its problem: before a long run, not in the midst of it. */
+PENSIVE_API int32_t pensive_trainer_check_prompts(pensive_trainer* trainer,
+                                                  const pensive_problems* problems,
+                                                  pensive_error** error);
+
 /* Fills `rates`, one a problem, with the mean score of group_size samples of it, with the row as it
  * is: to leave out beforehand what is solved always or never. Changes nothing. */
 PENSIVE_API int32_t pensive_trainer_pass_rates(pensive_trainer* trainer,
@@ -182,8 +196,9 @@ PENSIVE_API int32_t pensive_trainer_pass_rates(pensive_trainer* trainer,
                                                const pensive_judge* judge, double* rates,
                                                pensive_error** error);
 
-/* Row, optimizer state and step count; whole, or not there. Resuming refuses a checkpoint of
- * another model, row or setting, naming both values. */
+/* Row, optimizer state, last report and step count; whole, or not there. Resuming refuses a
+ * checkpoint of another model, row, setting or `run`, naming both values. Judges and guides that
+ * are callbacks are compared by their names only. */
 PENSIVE_API int32_t pensive_trainer_save_checkpoint(const pensive_trainer* trainer,
                                                     const char* file, pensive_error** error);
 PENSIVE_API int32_t pensive_trainer_resume(pensive_trainer* trainer, const char* file,
