@@ -250,6 +250,8 @@ int main(int argc, char** argv) try {
   app.add_option("--batch-tokens", options.batch_tokens,
                  "of a backward, several in turns; default: the trainer's");
   app.add_flag("--grpo", options.only_grpo, "with --training: whole training steps only");
+  bool only_prefill = false;
+  app.add_flag("--prefill", only_prefill, "with --training: prompts only");
   app.add_option("--mean-tokens", options.mean_tokens,
                  "of --training's samples, whose lengths then differ, up to --new-tokens");
   app.add_flag("--wait", options.waits,
@@ -291,6 +293,7 @@ int main(int argc, char** argv) try {
     if (!options.only_grpo) {
       const double product = bench.product_rate();
       for (const int prompts : {1, 4, 8}) bench.prefill_share(prompts, prompt_tokens, product);
+      if (only_prefill) return 0;
       bench.suffix_share(std::min(most_samples, 32), 512);
     }
     bench.grpo(most_samples / 16, 16, new_tokens);
