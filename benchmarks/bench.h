@@ -30,6 +30,7 @@ struct Options {
   Arithmetic arithmetic = Arithmetic::fast;  // of `profile`
   bool training = false;                     // prefill and training, not decode
   bool only_grpo = false;                    // of these, whole training steps
+  bool only_prefill = false;                 // of these, prompts
   bool only_overlap = false;                 // of these, decode steps and backwards at once
   bool waits = false;                        // each training step for a line of standard input
   std::vector<int> batch_tokens;             // of a backward, in turns; empty: the default

@@ -54,6 +54,7 @@ void add_what(CLI::App& app, Options& options) {
 void add_training(CLI::App& app, Options& options) {
   app.add_flag("--training", options.training, "with --shape: prefill and training");
   app.add_flag("--grpo", options.only_grpo, "with --training: whole training steps only");
+  app.add_flag("--prefill", options.only_prefill, "with --training: prompts only");
   app.add_flag("--overlap", options.only_overlap,
                "with --training: only decode steps and backwards at once");
   app.add_option("--samples", options.samples, "of --training, in groups of 16")
@@ -88,6 +89,7 @@ void measure_training(const Options& options, Bench& bench) {
     const double product = bench.product_rate();
     for (const int prompts : {1, 4, 8})
       bench.prefill_share(prompts, options.prompt_tokens, product);
+    if (options.only_prefill) return;
     bench.suffix_share(std::min(options.samples, 32), 512);
   }
   bench.grpo(options.samples / 16, 16, options.new_tokens);

@@ -57,6 +57,10 @@ TEST_F(Cuda, RowOperationsEqualTheCpu) {
       at::Tensor x = random({37, width}, scalar) * 3, weight = random({width}, scalar);
       poison(x);
       expect_same(rms_norm(there(x), there(weight), 1e-6), rms_norm(x, weight, 1e-6), "rms_norm");
+      at::Tensor many = random({1027, width}, scalar);  // a warp for each row
+      poison(many);
+      expect_same(rms_norm(there(many), there(weight), 1e-6), rms_norm(many, weight, 1e-6),
+                  "rms_norm of many rows");
       at::Tensor gate_up = random({19, 2 * width}, scalar) * 4;
       poison(gate_up.narrow(1, 0, width));
       expect_same(silu_mul(there(gate_up)), silu_mul(gate_up), "silu_mul");

@@ -11,12 +11,13 @@
 
 #include "base/inside.h"
 #include "engine/paged.h"
+#include "kernels/upload.h"
 
 namespace pensive {
 namespace {
 
 at::Tensor index_of(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::tensor(values, at::kLong).to(device);  // [values]
+  return kernels::send(at::tensor(values, at::kLong), device);  // [values]
 }
 
 // Soft rows that chunks of the plan really use; usually one version, or none.
@@ -327,7 +328,7 @@ Outcome Runner::compute(const Plan& plan, const Wishes& wishes) {
   if (decode_) decode_->settle();
   lay_out(plan);
   const Model::Parts& parts = model_->parts();
-  const at::Tensor arrays = arena_.narrow(0, 0, used_).to(parts.device);
+  const at::Tensor arrays = kernels::send(arena_.narrow(0, 0, used_), parts.device);
   at::Tensor hidden = this->hidden(plan, wishes, arrays);
   Outcome outcome;
   outcome.scored = score(hidden, wishes);

@@ -50,6 +50,18 @@ at::Tensor add_product(const at::Tensor& x, const at::Tensor& y, const at::Tenso
 namespace cuda {
 at::Tensor linear_invariant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_invariant_wide(const at::Tensor& x, const at::Tensor& weight);  // -> float32
+// Whether x [rows, in] is worth our product of many rows by that weight, of whose results each row
+// has out_width, and whether it takes these.
+bool takes_many_rows(const at::Tensor& x, const at::Tensor& weight, std::int64_t out_width);
+at::Tensor silu_linear(const at::Tensor& x, const at::Tensor& weight);
+// head_dim 64 or 128. -> [rows, heads, head_dim], all of them.
+at::Tensor linear_rotated(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          const at::Tensor& cosines, const at::Tensor& sines,
+                          std::int64_t turned_heads);
+bool takes_packed_attention(const at::Tensor& queries, const at::Tensor& keys,
+                            const at::Tensor& values);
+at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
+                            const at::Tensor& values, const PackedBatch& batch, double scale);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);

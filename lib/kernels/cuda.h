@@ -132,6 +132,37 @@ struct CudaProduct {
   bool is_wide;   // out is float32, and there is no bias
 };
 
+// A product of many rows and what follows it. Where turned_width is 0: SiLU(gate) * up, of a weight
+// of 2 * out_width rows, those of gate first, without a bias. Else so many of the first columns,
+// heads of head_dim 64 or 128, are rotated.
+struct CudaManyRows {
+  const void *x, *weight, *bias;  // [rows, in], [out, in], [out] or null
+  void* out;                      // [rows, out_width]
+  std::int32_t rows, in, out_width;
+  Scalar scalar;
+  std::int32_t turned_width, head_dim;
+  const float *cosines, *sines;  // [rows, head_dim / 2]
+};
+
+// Causal attention of packed sequences, aligned at the end. Rows of queries, keys and values stand
+// so many values apart, a row's heads and dimensions together; out is contiguous.
+struct CudaPackedAttention {
+  const void *queries, *keys, *values;
+  std::int64_t query_stride, key_stride, value_stride;
+  void* out;
+  const std::int32_t *query_starts, *key_starts;  // [sequences + 1]
+  std::int32_t sequences, query_rows, key_rows, heads, kv_heads, head_dim, longest_query;
+  double scale;
+  Scalar scalar;
+};
+
+// One of keys and values: rows `stride` values apart, and the pages they go to.
+struct CudaPageRows {
+  const void* x;
+  std::int64_t stride;
+  void* pages;
+};
+
 // Rows of prompts through all layers of a row-invariant model, with the bits of decode steps.
 struct CudaForward {
   std::int32_t rows;     // at most most_rows; of a sequence in the order of their positions
@@ -178,9 +209,10 @@ struct CudaTable {
   int (*rotate)(const void* x, std::int64_t x_stride, const void* cosines, const void* sines,
                 void* out, std::int32_t tokens, std::int32_t heads, std::int32_t head_dim,
                 Scalar scalar, void* stream);
-  // One of keys and values: rows of row_values values, x_stride apart, to their slots.
-  int (*write_pages)(const void* x, std::int64_t x_stride, void* pages, const std::int64_t* slots,
-                     std::int32_t tokens, std::int32_t row_values, Scalar scalar, void* stream);
+  // Rows of row_values values to their slots.
+  int (*write_pages)(const CudaPageRows& keys, const CudaPageRows& values,
+                     const std::int64_t* slots, std::int32_t tokens, std::int32_t row_values,
+                     Scalar scalar, void* stream);
   // Rows of queries stand query_stride values apart; out is contiguous.
   int (*paged_attention)(const void* queries, std::int64_t query_stride, const void* key_pages,
                          const void* value_pages, void* out, const std::int32_t* tables,
@@ -215,6 +247,10 @@ struct CudaTable {
   int (*multiply)(const CudaProduct& product, int capability, void* stream);
   std::int64_t (*forward_bytes)(const void* decoder, std::int32_t rows, std::int32_t longest);
   int (*forward)(void* decoder, const CudaForward& call, void* stream);
+  // Both for capability 9.0 alone; bfloat16 or float16. The first: `in` and `out_width` multiples
+  // of 8; the second: head_dim 64 or 128, strides multiples of 8. All places multiples of 16.
+  int (*many_rows)(const CudaManyRows& call, void* stream);
+  int (*packed_attention)(const CudaPackedAttention& call, void* stream);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/parcel.h"
+#include "kernels/upload.h"
 
 namespace pensive::kernels::cuda {
 namespace {
@@ -23,12 +24,6 @@ T* part(std::byte* block, std::size_t at) {
 template <class T>
 const T* part(const std::byte* block, std::size_t at) {
   return reinterpret_cast<const T*>(block + at);
-}
-
-at::Tensor bytes_on(Parcel& parcel, at::Device device) {
-  return at::from_blob(parcel.data(), {static_cast<std::int64_t>(parcel.size())},
-                       at::TensorOptions(at::kByte))
-      .to(device);
 }
 
 }  // namespace
@@ -143,7 +138,10 @@ std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& ro
   at::Tensor from = logits.to(at::kFloat).contiguous();
   Parcel sent, room;
   const DrawParcel parcel(rows, static_cast<std::size_t>(from.size(1)), sent, room);
-  at::Tensor wishes = bytes_on(sent, from.device()), results = bytes_on(room, from.device());
+  const auto bytes = at::TensorOptions(at::kByte);
+  const auto size_of = [](const Parcel& one) { return static_cast<std::int64_t>(one.size()); };
+  const at::Tensor wishes = send(at::from_blob(sent.data(), {size_of(sent)}, bytes), from.device());
+  const at::Tensor results = at::zeros({size_of(room)}, bytes.device(from.device()));
   at::Tensor scratch = at::empty(
       {from.size(0), draw_stride(static_cast<std::int32_t>(from.size(1)))}, from.options());
   CudaDraw call = parcel.call(static_cast<std::byte*>(wishes.mutable_data_ptr()),

@@ -9,6 +9,7 @@
 #include "kernels/describe.h"
 #include "kernels/forward.h"
 #include "kernels/parcel.h"
+#include "kernels/upload.h"
 
 namespace pensive::kernels {
 namespace {
@@ -95,9 +96,10 @@ void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden)
   }
   sent_.clear();
   const std::size_t rows_at = sent_.add(described), tables_at = sent_.add(tables);
-  const at::Tensor block = at::from_blob(sent_.data(), {static_cast<std::int64_t>(sent_.size())},
-                                         at::TensorOptions(at::kByte))
-                               .to(device);
+  const at::Tensor block =
+      send(at::from_blob(sent_.data(), {static_cast<std::int64_t>(sent_.size())},
+                         at::TensorOptions(at::kByte)),
+           device);
   const auto count = static_cast<std::int32_t>(rows.size());
   make_room(longest);
   const auto* on_card = static_cast<const std::byte*>(block.const_data_ptr());

@@ -113,17 +113,16 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tens
 
 void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,
                  at::Tensor& value_pages, const PagedBatch& batch) {
+  const char* where = "write_pages";
   c10::DeviceGuard guard(keys.device());
-  at::Tensor slots = batch.slots.contiguous();
-  std::pair<const at::Tensor*, at::Tensor*> both[] = {{&keys, &key_pages}, {&values, &value_pages}};
-  for (auto [rows, pages] : both) {
-    at::Tensor from = with_contiguous_rows(*rows);
-    check(table().write_pages(from.const_data_ptr(), from.stride(0), pages->mutable_data_ptr(),
-                              slots.const_data_ptr<int64_t>(), narrow(from.size(0), "write_pages"),
-                              narrow(from.size(1) * from.size(2), "write_pages"), scalar_of(from),
-                              stream_of(from)),
-          "write_pages");
-  }
+  const at::Tensor slots = batch.slots.contiguous(), from = with_contiguous_rows(keys),
+                   from_values = with_contiguous_rows(values);
+  check(table().write_pages(
+            {from.const_data_ptr(), from.stride(0), key_pages.mutable_data_ptr()},
+            {from_values.const_data_ptr(), from_values.stride(0), value_pages.mutable_data_ptr()},
+            slots.const_data_ptr<int64_t>(), narrow(from.size(0), where),
+            narrow(from.size(1) * from.size(2), where), scalar_of(from), stream_of(from)),
+        where);
 }
 
 at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,

@@ -23,6 +23,27 @@ bool records_gradient(const at::Tensor& a, const at::Tensor& b, const at::Tensor
          (a.requires_grad() || b.requires_grad() || (c.defined() && c.requires_grad()));
 }
 
+void expect_angles(const at::Tensor& cosines, const at::Tensor& sines, std::int64_t tokens,
+                   std::int64_t head_dim, const at::Tensor& x, const char* where) {
+  for (const at::Tensor& table : {cosines, sines})
+    expect(table.dim() == 2 && table.size(0) == tokens && table.size(1) * 2 == head_dim &&
+               table.scalar_type() == wide_of(x),
+           "cosines and sines [tokens, head_dim / 2] in float32 (float64 for float64)", table,
+           where);
+}
+
+// Whether a product of all these rows is ours; if not, linear() checks what it is given.
+bool takes_many_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                     std::int64_t out_width, Arithmetic arithmetic) {
+  const bool fits = x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1);
+  const bool is_like = weight.scalar_type() == x.scalar_type() && weight.device() == x.device();
+  const bool suits_bias = !bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) &&
+                                              bias.scalar_type() == x.scalar_type() &&
+                                              bias.device() == x.device() && bias.is_contiguous());
+  return x.is_cuda() && arithmetic == Arithmetic::fast && fits && is_like && suits_bias &&
+         !records_gradient(x, weight, bias) && cuda::takes_many_rows(x, weight, out_width);
+}
+
 void expect_cache(const at::Tensor& rows, const at::Tensor& key_pages,
                   const at::Tensor& value_pages, const char* where) {
   expect(rows.dim() == 3, "rows [tokens, heads, head_dim]", rows, where);
@@ -108,14 +129,37 @@ at::Tensor silu_mul(const at::Tensor& gate_up) {
   return gate_up.is_cuda() ? cuda::silu_mul(gate_up) : cpu::silu_mul(gate_up);
 }
 
+at::Tensor silu_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       Arithmetic arithmetic) {
+  if (takes_many_rows(x, weight, bias, weight.size(0) / 2, arithmetic) && !bias.defined() &&
+      weight.size(0) % 2 == 0)
+    return cuda::silu_linear(x, weight);
+  return silu_mul(linear(x, weight, bias, arithmetic));
+}
+
+Turned linear_rotated(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const at::Tensor& cosines, const at::Tensor& sines, std::int64_t turned_heads,
+                      Arithmetic arithmetic) {
+  const std::int64_t head_dim = 2 * cosines.size(1), heads = weight.size(0) / head_dim;
+  expect(weight.size(0) == heads * head_dim && turned_heads <= heads && turned_heads > 0,
+         "a weight of whole heads, of which some are rotated", weight, "linear_rotated");
+  const auto parts = [&](const at::Tensor& qkv) {
+    return qkv.view({x.size(0), heads, head_dim})
+        .split_with_sizes({turned_heads, heads - turned_heads}, 1);
+  };
+  if (takes_many_rows(x, weight, bias, weight.size(0), arithmetic) &&
+      (head_dim == 64 || head_dim == 128)) {
+    expect_angles(cosines, sines, x.size(0), head_dim, x, "linear_rotated");
+    const auto both = parts(cuda::linear_rotated(x, weight, bias, cosines, sines, turned_heads));
+    return {both[0], both[1]};
+  }
+  const auto both = parts(linear(x, weight, bias, arithmetic));
+  return {rotate(both[0], cosines, sines), both[1]};
+}
+
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines) {
   expect(x.dim() == 3 && x.size(2) % 2 == 0, "[tokens, heads, even head_dim]", x, "rotate");
-  for (const at::Tensor& table : {cosines, sines}) {
-    expect(table.dim() == 2 && table.size(0) == x.size(0) && table.size(1) * 2 == x.size(2) &&
-               table.scalar_type() == wide_of(x),
-           "cosines and sines [tokens, head_dim / 2] in float32 (float64 for float64)", table,
-           "rotate");
-  }
+  expect_angles(cosines, sines, x.size(0), x.size(2), x, "rotate");
   if (records_gradient(x, cosines)) return twin::rotate(x, cosines, sines);
   return x.is_cuda() ? cuda::rotate(x, cosines, sines) : cpu::rotate(x, cosines, sines);
 }

@@ -36,9 +36,23 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 // silu(gate) * up, from gate_up [rows, 2 * inner] = gate | up; -> [rows, inner].
 at::Tensor silu_mul(const at::Tensor& gate_up);
 
+// silu_mul(linear()) of a weight [2 * inner, in] = gate | up: -> [rows, inner]. On a card of
+// capability 9.0 products of many rows round nothing between.
+at::Tensor silu_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       Arithmetic arithmetic);
+
 // Rotary embedding, Hugging Face's half-split layout. x [tokens, heads, head_dim];
 // cosines, sines [tokens, head_dim / 2] in float32 (float64 for float64); -> x's shape.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
+
+// linear() of heads of 2 * cosines' width each, of which the first turned_heads are then rotated:
+// on a card of capability 9.0 products of many rows round nothing between.
+struct Turned {
+  at::Tensor turned, rest;  // [rows, heads, head_dim]; the rows of either may lie apart
+};
+Turned linear_rotated(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const at::Tensor& cosines, const at::Tensor& sines, std::int64_t turned_heads,
+                      Arithmetic arithmetic);
 
 // Where the rows of one step stand in the paged cache. All tensors on the model's device.
 struct PagedBatch {

@@ -8,6 +8,7 @@
 
 #include "base/inside.h"
 #include "kernels/cpu.h"
+#include "kernels/upload.h"
 
 namespace pensive::kernels {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 at::Tensor starts_of(const std::vector<std::int64_t>& counts, at::Device device) {
   std::vector<std::int32_t> starts(counts.size() + 1, 0);
   std::partial_sum(counts.begin(), counts.end(), starts.begin() + 1);
-  return at::tensor(starts, at::kInt).to(device);
+  return send(at::tensor(starts, at::kInt), device);
 }
 
 int longest_of(const std::vector<std::int64_t>& counts) {
@@ -104,6 +105,10 @@ at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
                             const at::Tensor& values, const PackedBatch& batch, double scale) {
   if (!has_flash(queries)) return packed_attention_slow(queries, keys, values, batch, scale);
   expect_packed(queries, keys, values, batch);
+  const bool records = c10::GradMode::is_enabled() &&
+                       (queries.requires_grad() || keys.requires_grad() || values.requires_grad());
+  if (!records && cuda::takes_packed_attention(queries, keys, values))
+    return cuda::packed_attention(queries, keys, values, batch, scale);
   // Rows of one query each would be taken for another case, whose backward differs.
   const std::int64_t longest = std::max(batch.longest_query, 2);
   return std::get<0>(at::_flash_attention_forward(

@@ -20,6 +20,11 @@ void gather(std::span<const std::byte> from, std::byte* to) {
 
 }  // namespace
 
+at::Tensor send(const at::Tensor& values, at::Device device) {
+  if (!device.is_cuda() || !values.is_cpu()) return values.to(device);
+  return values.pin_memory().to(device, /*non_blocking=*/true);
+}
+
 Upload::Upload(at::Device device, std::int64_t piece_bytes)
     : device_(device), piece_bytes_(std::max<std::int64_t>(8, piece_bytes / 8 * 8)) {
   const auto bytes = at::dtype(at::kByte);

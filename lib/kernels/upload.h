@@ -13,6 +13,10 @@
 
 namespace pensive::kernels {
 
+// A CPU tensor's values on the device. On a card the host goes on at once, whatever the card still
+// has to do before, and `values` may change.
+at::Tensor send(const at::Tensor& values, at::Device device);
+
 // One thread at a time. For a CPU the same without stream and pinned memory: what tests compare.
 class Upload {
  public:

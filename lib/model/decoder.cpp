@@ -46,16 +46,19 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
   return weights_.embedding.index_select(0, ids);
 }
 
-Decoder::Heads Decoder::turn(const LayerWeights& weights, const at::Tensor& qkv,
-                             const Angles& angles) const {
+Decoder::Heads Decoder::project(const LayerWeights& weights, const at::Tensor& normed,
+                                const Angles& angles, Arithmetic arithmetic) const {
   const std::int64_t heads = config_.heads, kv_heads = config_.kv_heads;
   if (!config_.has_query_key_norms) {
     // Queries and keys turn alike: one call for both.
-    const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads + kv_heads, kv_heads}, 1);
-    const std::vector<at::Tensor> turned = kernels::rotate(parts[0], angles.cosines, angles.sines)
-                                               .split_with_sizes({heads, kv_heads}, 1);
-    return {turned[0], turned[1], parts[1]};
+    const kernels::Turned made =
+        kernels::linear_rotated(normed, weights.qkv, weights.qkv_bias, angles.cosines, angles.sines,
+                                heads + kv_heads, arithmetic);
+    const std::vector<at::Tensor> turned = made.turned.split_with_sizes({heads, kv_heads}, 1);
+    return {turned[0], turned[1], made.rest};
   }
+  const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
+                             .view({normed.size(0), heads + 2 * kv_heads, config_.head_dim});
   const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
   const at::Tensor queries = kernels::rms_norm(parts[0], weights.query_norm, config_.norm_epsilon);
   const at::Tensor keys = kernels::rms_norm(parts[1], weights.key_norm, config_.norm_epsilon);
@@ -69,23 +72,32 @@ Angles Decoder::angles(const at::Tensor& positions) const {
 
 at::Tensor Decoder::layer(int index, const at::Tensor& x, const Angles& angles,
                           Attention& attention, Arithmetic arithmetic) const {
+  return pass(index, x, Input::kept, angles, attention, arithmetic);
+}
+
+at::Tensor Decoder::pass(int index, const at::Tensor& x, Input input, const Angles& angles,
+                         Attention& attention, Arithmetic arithmetic) const {
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(index)];
-  const std::int64_t tokens = x.size(0), heads = config_.heads, kv_heads = config_.kv_heads;
+  const std::int64_t tokens = x.size(0), heads = config_.heads;
   at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
-  const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
-                             .view({tokens, heads + 2 * kv_heads, config_.head_dim});
-  const Heads parts = turn(weights, qkv, angles);
-  const at::Tensor mixed = attention.attend(index, parts.queries, parts.keys, parts.values);
-  at::Tensor middle = kernels::add_linear(x, mixed.reshape({tokens, heads * config_.head_dim}),
-                                          weights.output, weights.output_bias, arithmetic);
+  const Heads parts = project(weights, normed, angles, arithmetic);
+  const at::Tensor mixed = attention.attend(index, parts.queries, parts.keys, parts.values)
+                               .reshape({tokens, heads * config_.head_dim});
+  const at::Tensor middle = add(x, input, mixed, weights.output, weights.output_bias, arithmetic);
   normed = kernels::rms_norm(middle, weights.mlp_norm, config_.norm_epsilon);
   const at::Tensor inner =
-      kernels::silu_mul(kernels::linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic));
-  const bool is_ours = middle.is_cuda() && !c10::GradMode::is_enabled() &&
-                       arithmetic == Arithmetic::fast && !weights.down_bias.defined() &&
-                       middle.scalar_type() == inner.scalar_type();
-  if (is_ours) return middle.addmm_(inner, weights.down.t());  // nobody else has it: no copy
-  return kernels::add_linear(middle, inner, weights.down, weights.down_bias, arithmetic);
+      kernels::silu_linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic);
+  return add(middle, Input::given, inner, weights.down, weights.down_bias, arithmetic);
+}
+
+at::Tensor Decoder::add(const at::Tensor& x, Input input, const at::Tensor& y,
+                        const at::Tensor& weight, const at::Tensor& bias,
+                        Arithmetic arithmetic) const {
+  const bool in_place = input == Input::given && x.is_cuda() && !c10::GradMode::is_enabled() &&
+                        arithmetic == Arithmetic::fast && !bias.defined() &&
+                        x.scalar_type() == y.scalar_type();
+  if (in_place) return x.addmm_(y, weight.t());  // nobody else has it: no copy
+  return kernels::add_linear(x, y, weight, bias, arithmetic);
 }
 
 at::Tensor Decoder::finish(const at::Tensor& x) const {
@@ -97,7 +109,7 @@ at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& posi
   const Angles turned = angles(positions);
   at::Tensor x = embeddings;  // [tokens, width]
   for (int index = 0; index < config_.layers; ++index)
-    x = layer(index, x, turned, attention, arithmetic);
+    x = pass(index, x, index == 0 ? Input::kept : Input::given, turned, attention, arithmetic);
   return finish(x);
 }
 

@@ -70,9 +70,16 @@ class Decoder {
   struct Heads {
     at::Tensor queries, keys, values;
   };
-  // qkv [tokens, heads + 2 kv_heads, head_dim], as projected: normed where the family norms,
-  // turned.
-  Heads turn(const LayerWeights& weights, const at::Tensor& qkv, const Angles& angles) const;
+  // Whether a layer may write over its input.
+  enum class Input : std::uint8_t { kept, given };
+  // normed [tokens, width]: projected, normed where the family norms, turned.
+  Heads project(const LayerWeights& weights, const at::Tensor& normed, const Angles& angles,
+                Arithmetic arithmetic) const;
+  at::Tensor pass(int index, const at::Tensor& x, Input input, const Angles& angles,
+                  Attention& attention, Arithmetic arithmetic) const;
+  // x + y W^T + bias.
+  at::Tensor add(const at::Tensor& x, Input input, const at::Tensor& y, const at::Tensor& weight,
+                 const at::Tensor& bias, Arithmetic arithmetic) const;
 
   Config config_;
   Weights weights_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "kernels/upload.h"
 #include "model/safetensors.h"
 #include "model/soft_parts.h"
 
@@ -168,7 +169,7 @@ std::shared_ptr<const SoftVocab::Rows> SoftVocab::rows() const {
 
 at::Tensor embed(const Model& model, const SoftVocab::Rows* rows, const at::Tensor& ids) {
   const Model::Parts& parts = model.parts();
-  if (ids.numel() == 0) return parts.decoder->embed(ids.to(parts.device));
+  if (ids.numel() == 0) return parts.decoder->embed(kernels::send(ids, parts.device));
   const std::int64_t vocab = model.vocab_size();
   const std::int64_t limit = vocab + (rows == nullptr ? 0 : rows->rounded.size(0));
   const std::int64_t least = ids.min().item<std::int64_t>(), most = ids.max().item<std::int64_t>();
@@ -176,12 +177,12 @@ at::Tensor embed(const Model& model, const SoftVocab::Rows* rows, const at::Tens
           fmt::format("ids from 0 and below {} ({} of the model, {} soft)", limit, vocab,
                       limit - vocab),
           fmt::format("{}", least < 0 ? least : most), "embed");
-  if (most < vocab) return parts.decoder->embed(ids.to(parts.device));
+  if (most < vocab) return parts.decoder->embed(kernels::send(ids, parts.device));
   const at::Tensor soft = (ids >= vocab).nonzero().squeeze(1);   // [soft]
   const at::Tensor indices = ids.index_select(0, soft) - vocab;  // [soft]
-  at::Tensor out = parts.decoder->embed(ids.clamp_max(vocab - 1).to(parts.device));
-  const at::Tensor taken = rows->rounded.index_select(0, indices.to(parts.device));
-  return out.index_copy(0, soft.to(parts.device), taken);
+  at::Tensor out = parts.decoder->embed(kernels::send(ids.clamp_max(vocab - 1), parts.device));
+  const at::Tensor taken = rows->rounded.index_select(0, kernels::send(indices, parts.device));
+  return out.index_copy(0, kernels::send(soft, parts.device), taken);
 }
 
 }  // namespace pensive

@@ -18,8 +18,9 @@ int launch_silu_mul(const void* gate_up, void* out, std::int32_t rows, std::int3
 int launch_rotate(const void* x, std::int64_t x_stride, const void* cosines, const void* sines,
                   void* out, std::int32_t tokens, std::int32_t heads, std::int32_t head_dim,
                   Scalar scalar, void* stream);
-int launch_write_pages(const void* x, std::int64_t x_stride, void* pages, const std::int64_t* slots,
-                       std::int32_t tokens, std::int32_t row_values, Scalar scalar, void* stream);
+int launch_write_pages(const CudaPageRows& keys, const CudaPageRows& values,
+                       const std::int64_t* slots, std::int32_t tokens, std::int32_t row_values,
+                       Scalar scalar, void* stream);
 int launch_paged_attention(const void* queries, std::int64_t query_stride, const void* key_pages,
                            const void* value_pages, void* out, const std::int32_t* tables,
                            const std::int32_t* starts, const std::int32_t* lengths, CudaShape shape,
@@ -42,6 +43,8 @@ int profile(void* decoder, const CudaDecodeCall& call, void* stream, float* host
 int launch_multiply(const CudaProduct& product, int capability, void* stream);
 std::int64_t forward_bytes(const void* decoder, std::int32_t rows, std::int32_t longest);
 int forward(void* decoder, const CudaForward& call, void* stream);
+int launch_many_rows(const CudaManyRows& call, void* stream);
+int launch_packed_attention(const CudaPackedAttention& call, void* stream);
 // Asks the runtime for one of our kernels on the current card: 0 where this build has its code.
 int find_kernel();
 

@@ -7,7 +7,7 @@
 namespace pensive::kernels {
 
 template <class S, int V>
-struct alignas(V * sizeof(S)) Lot {
+struct alignas(V * sizeof(S) < 16 ? V * sizeof(S) : 16) Lot {
   S values[V];
 };
 

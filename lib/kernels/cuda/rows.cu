@@ -1,4 +1,5 @@
 // Norm, activation, rotation and writing to the cache: each bound by memory, one pass each.
+#include "kernels/cuda/decode.h"
 #include "kernels/cuda/pack.h"
 
 namespace pensive::kernels {
@@ -31,6 +32,36 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
+// A warp for each row: nobody waits for other warps, which pays where there are rows enough.
+template <class S, class X, int V, class T = Compute<S>>
+__global__ void __launch_bounds__(threads)
+    rms_norm_of_many(const X* x, const S* weight, S* out, int rows, int width, T epsilon) {
+  let_next_come();
+  const int at = blockIdx.x * (threads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (at >= rows) return;
+  const X* row = x + static_cast<std::int64_t>(at) * width;
+  S* to = out + static_cast<std::int64_t>(at) * width;
+  T squares = 0;
+#pragma unroll 4
+  for (int i = lane * V; i < width; i += 32 * V) {
+    const auto lot = load_lot<X, V>(row + i);
+#pragma unroll
+    for (int e = 0; e < V; ++e) squares += widen(lot.values[e]) * widen(lot.values[e]);
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(~0u, squares, step);
+  const T scale = static_cast<T>(1) / sqrt(squares / static_cast<T>(width) + epsilon);
+#pragma unroll 4
+  for (int i = lane * V; i < width; i += 32 * V) {
+    const auto lot = load_lot<X, V>(row + i);
+    auto made = load_lot<S, V>(weight + i);
+#pragma unroll
+    for (int e = 0; e < V; ++e)
+      narrow(widen(lot.values[e]) * scale * widen(made.values[e]), &made.values[e]);
+    store_lot(made, to + i);
+  }
+}
+
 template <class S, int V, class T = Compute<S>>
 __global__ void __launch_bounds__(threads) silu_mul(const S* gate_up, S* out, int rows, int inner) {
   const int i = (blockIdx.x * blockDim.x + threadIdx.x) * V;
@@ -47,45 +78,57 @@ __global__ void __launch_bounds__(threads) silu_mul(const S* gate_up, S* out, in
   }
 }
 
-template <class S, class T = Compute<S>>
+template <class S, int V, class T = Compute<S>>
 __global__ void rotate(const S* x, std::int64_t stride, const T* cosines, const T* sines, S* out,
                        int heads, int head_dim) {
-  std::int64_t token = blockIdx.x;
-  int half = head_dim / 2;
-  for (int i = threadIdx.x; i < heads * half; i += blockDim.x) {
-    int head = i / half, at = i % half;
-    T c = cosines[token * half + at], s = sines[token * half + at];
+  const std::int64_t token = blockIdx.x;
+  const int half = head_dim / 2, lots = half / V;
+  for (int i = threadIdx.x; i < heads * lots; i += blockDim.x) {
+    const int head = i / lots, at = i % lots * V;
+    const auto c = load_lot<T, V>(cosines + token * half + at);
+    const auto s = load_lot<T, V>(sines + token * half + at);
     const S* from = x + token * stride + head * head_dim + at;
     S* to = out + (token * heads + head) * head_dim + at;
-    T a = widen(from[0]), b = widen(from[half]);
-    narrow(a * c - b * s, to);
-    narrow(b * c + a * s, to + half);
+    auto low = load_lot<S, V>(from), high = load_lot<S, V>(from + half);
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      const T a = widen(low.values[e]), b = widen(high.values[e]);
+      narrow(a * c.values[e] - b * s.values[e], &low.values[e]);
+      narrow(b * c.values[e] + a * s.values[e], &high.values[e]);
+    }
+    store_lot(low, to);
+    store_lot(high, to + half);
   }
 }
 
-// Unit: as many bytes as divide every row and every address.
+// Keys, then values. Unit: as many bytes as divide every row and every address.
 template <class Unit>
-__global__ void write_pages(const Unit* x, std::int64_t stride, Unit* pages,
-                            const std::int64_t* slots, int row_units) {
-  std::int64_t slot = slots[blockIdx.x];
+__global__ void write_pages(CudaPageRows keys, CudaPageRows values, const std::int64_t* slots,
+                            int row_units) {
+  let_next_come();
+  const CudaPageRows& rows = blockIdx.y == 0 ? keys : values;
+  const std::int64_t slot = slots[blockIdx.x];
   if (slot < 0) return;
-  for (int i = threadIdx.x; i < row_units; i += blockDim.x) {
-    pages[slot * row_units + i] = x[blockIdx.x * stride + i];
-  }
-}
-
-template <class Unit>
-int copy_rows(const void* x, std::int64_t stride, void* pages, const std::int64_t* slots,
-              int tokens, std::int64_t row_bytes, cudaStream_t stream) {
-  write_pages<<<tokens, 128, 0, stream>>>(
-      static_cast<const Unit*>(x), stride / static_cast<std::int64_t>(sizeof(Unit)),
-      static_cast<Unit*>(pages), slots, static_cast<int>(row_bytes / sizeof(Unit)));
-  return cudaGetLastError();
+  const Unit* from = static_cast<const Unit*>(rows.x) + blockIdx.x * rows.stride;
+  Unit* to = static_cast<Unit*>(rows.pages) + slot * row_units;
+  for (int i = threadIdx.x; i < row_units; i += blockDim.x) to[i] = from[i];
 }
 
 int round_to_warps(int count) {
   int rounded = (count + 31) / 32 * 32;
   return rounded < threads ? rounded : threads;
+}
+
+template <class Unit>
+int copy_rows(CudaPageRows keys, CudaPageRows values, const std::int64_t* slots, int tokens,
+              std::int64_t row_bytes, std::int64_t value_bytes, cudaStream_t stream) {
+  constexpr auto unit = static_cast<std::int64_t>(sizeof(Unit));
+  const int row_units = static_cast<int>(row_bytes / unit);
+  keys.stride = keys.stride * value_bytes / unit;
+  values.stride = values.stride * value_bytes / unit;
+  write_pages<Unit>
+      <<<dim3(tokens, 2), round_to_warps(row_units), 0, stream>>>(keys, values, slots, row_units);
+  return cudaGetLastError();
 }
 
 }  // namespace
@@ -97,11 +140,20 @@ int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t r
     return by_row_type<S>(scalar, of_x, [&](auto row_type) -> int {
       using X = decltype(row_type);
       return by_lots<X>({x, weight, out}, width, [&](auto lots) -> int {
-        constexpr int V = decltype(lots)::count;
-        rms_norm<S, X, V>
-            <<<rows, round_to_warps(width / V), 0, static_cast<cudaStream_t>(stream)>>>(
-                static_cast<const X*>(x), static_cast<const S*>(weight), static_cast<S*>(out),
-                width, static_cast<Compute<S>>(epsilon));
+        constexpr int V = decltype(lots)::count, warps = threads / 32;
+        constexpr int many = 1024;
+        const auto* from = static_cast<const X*>(x);
+        const auto* weights = static_cast<const S*>(weight);
+        auto* to = static_cast<S*>(out);
+        auto* on = static_cast<cudaStream_t>(stream);
+        const auto least = static_cast<Compute<S>>(epsilon);
+        if (rows >= many) {
+          rms_norm_of_many<S, X, V><<<(rows + warps - 1) / warps, threads, 0, on>>>(
+              from, weights, to, rows, width, least);
+        } else {
+          rms_norm<S, X, V>
+              <<<rows, round_to_warps(width / V), 0, on>>>(from, weights, to, width, least);
+        }
         return cudaGetLastError();
       });
     });
@@ -128,24 +180,31 @@ int launch_rotate(const void* x, std::int64_t x_stride, const void* cosines, con
   return by_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
     using T = Compute<S>;
-    rotate<S>
-        <<<tokens, round_to_warps(heads * head_dim / 2), 0, static_cast<cudaStream_t>(stream)>>>(
-            static_cast<const S*>(x), x_stride, static_cast<const T*>(cosines),
-            static_cast<const T*>(sines), static_cast<S*>(out), heads, head_dim);
-    return cudaGetLastError();
+    return by_lots<S>({x, out, cosines, sines}, head_dim / 2 | x_stride, [&](auto lots) -> int {
+      constexpr int V = decltype(lots)::count;
+      rotate<S, V><<<tokens, round_to_warps(heads * head_dim / 2 / V), 0,
+                     static_cast<cudaStream_t>(stream)>>>(
+          static_cast<const S*>(x), x_stride, static_cast<const T*>(cosines),
+          static_cast<const T*>(sines), static_cast<S*>(out), heads, head_dim);
+      return cudaGetLastError();
+    });
   });
 }
 
-int launch_write_pages(const void* x, std::int64_t x_stride, void* pages, const std::int64_t* slots,
-                       std::int32_t tokens, std::int32_t row_values, Scalar scalar, void* stream) {
-  std::int64_t size = scalar == Scalar::float64 ? 8 : scalar == Scalar::float32 ? 4 : 2;
-  std::int64_t row = row_values * size, stride = x_stride * size;
-  auto common = reinterpret_cast<std::uintptr_t>(x) | reinterpret_cast<std::uintptr_t>(pages) |
-                static_cast<std::uintptr_t>(row) | static_cast<std::uintptr_t>(stride);
+int launch_write_pages(const CudaPageRows& keys, const CudaPageRows& values,
+                       const std::int64_t* slots, std::int32_t tokens, std::int32_t row_values,
+                       Scalar scalar, void* stream) {
+  const std::int64_t size = scalar == Scalar::float64 ? 8 : scalar == Scalar::float32 ? 4 : 2;
+  const std::int64_t row = row_values * size;
+  auto common = static_cast<std::uintptr_t>(row);
+  for (const CudaPageRows* rows : {&keys, &values})
+    common |= reinterpret_cast<std::uintptr_t>(rows->x) |
+              reinterpret_cast<std::uintptr_t>(rows->pages) |
+              static_cast<std::uintptr_t>(rows->stride * size);
   auto* on = static_cast<cudaStream_t>(stream);
-  if (common % 16 == 0) return copy_rows<uint4>(x, stride, pages, slots, tokens, row, on);
-  if (common % 4 == 0) return copy_rows<std::uint32_t>(x, stride, pages, slots, tokens, row, on);
-  return copy_rows<std::uint16_t>(x, stride, pages, slots, tokens, row, on);
+  if (common % 16 == 0) return copy_rows<uint4>(keys, values, slots, tokens, row, size, on);
+  if (common % 4 == 0) return copy_rows<std::uint32_t>(keys, values, slots, tokens, row, size, on);
+  return copy_rows<std::uint16_t>(keys, values, slots, tokens, row, size, on);
 }
 
 int find_kernel() {

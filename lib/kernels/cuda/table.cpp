@@ -80,6 +80,8 @@ const CudaTable table = {
     launch_multiply,
     forward_bytes,
     forward,
+    launch_many_rows,
+    launch_packed_attention,
 };
 
 }  // namespace
