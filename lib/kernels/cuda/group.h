@@ -4,31 +4,13 @@
 #pragma once
 #include <type_traits>
 
-#include "kernels/cuda/stream.h"
-#include "kernels/cuda/tile.h"
+#include "kernels/cuda/warpgroup.h"
 
 namespace pensive::kernels {
 
 #if defined(__CUDACC__)
 
-// Rows that begin at a multiple of 1,024 bytes; the next 16 values of each stand 2 further.
-__device__ inline std::uint64_t rows_at(const void* near) {
-  constexpr std::uint64_t eight_rows = 1024 >> 4, swizzled = std::uint64_t{1} << 62;
-  return (near_address(near) >> 4 & 0x3fff) | std::uint64_t{1} << 16 | eight_rows << 32 | swizzled;
-}
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// What was written to the sums is there for the products that follow.
-__device__ inline void open_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ inline void close_products() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-// Until at most so many of the closed ones are under way.
-template <int left>
-__device__ void wait_for_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(left) : "memory");
-}
 
 // sums [64, n] += a [64, 16] b [n, 16]^T. A lane's sums: for every eight of n two neighbours (lane
 // % 4) of row lane / 4, then of the row eight further; a warp has 16 rows.

@@ -128,8 +128,8 @@ __device__ void multiply(const WideCall& call, const Near<N>& near) {
     for (int at = part.first; at < part.end; ++at) {
       wait_at_gate(near.full + slot, round & 1);
       const unsigned char* here = near.slot(slot);
-      const std::uint64_t a = rows_at(here + group * group_rows * row_bytes);
-      const std::uint64_t b = rows_at(here + near.weight_bytes);
+      const std::uint64_t a = tile_at(here + group * group_rows * row_bytes);
+      const std::uint64_t b = tile_at(here + near.weight_bytes);
       open_products();
 #pragma unroll
       for (int k = 0; k < lot / 16; ++k)
