@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -181,7 +182,8 @@ class Train(ShellTest):
         self.fails(self.train(self.path / "none", *room, "--bad-lines", "skip"), "2 that do not")
 
     def row(self, file):
-        return file.read_bytes()[-4 * json.loads((MODEL / "config.json").read_text())["hidden_size"]:]
+        width = json.loads((MODEL / "config.json").read_text())["hidden_size"]
+        return list(struct.unpack(f"<{width}f", file.read_bytes()[-4 * width:]))
 
     def test_what_was_learned_outlasts_a_log_that_is_full(self):
         alone = self.arguments(self.path / "alone", "--reward", "price", log="/dev/full")
@@ -200,8 +202,8 @@ class Train(ShellTest):
             state = json.loads((folder / "state.json").read_text())
             self.assertEqual(state["steps"], 1)
             self.assertNotEqual(state["row"], state["started"])
-            self.assertEqual(self.row(folder / "row.safetensors"),
-                             self.row(self.path / "alone" / "row.safetensors"))
+            for one in (folder, self.path / "alone"):
+                self.assertEqual(self.row(one / "row.safetensors"), state["row"])
         log.unlink()
         self.assertEqual(self.train(folder, "--reward", "price", "--resume").returncode, 0)
         self.assertEqual(self.steps(folder), list(range(1, STEPS + 1)), "none is missing")
@@ -370,7 +372,13 @@ class Train(ShellTest):
         self.assertEqual(self.train(folder, steps=1).returncode, 0)
         rows = ["--soft", folder / "row.safetensors"]
         self.fails(self.train(second, *rows, "--start", "Wait", steps=1), "--start")
-        self.assertEqual(self.train(second, *rows, steps=1).returncode, 0)
+        self.assertEqual(self.train(second, *rows, "--reward", "price", steps=1).returncode, 0)
+        third = self.path / "third"
+        self.assertEqual(self.train(third, *rows, "--name", "more", "--start", "Now", steps=1).returncode, 0)
+        self.fails(self.train(third, "--soft", second / "row.safetensors", "--name", "more", "--start", "Now",
+                              "--resume", steps=1), "run = --soft")
+        self.assertEqual(self.train(third, *rows, "--name", "more", "--start", "Now", "--resume",
+                                    steps=1).returncode, 0)
 
     def test_bad_input(self):
         folder = self.path / "run"
@@ -390,6 +398,7 @@ class Train(ShellTest):
                    "find=strict or find=lenient")
         self.fails(self.train(self.path / "lcpo", "--reward", "lcpo-exact(correct)"), "target_tokens")
         self.fails(self.train(folder, "--clip", 2), "clip")
+        self.fails(self.train(folder, "--name", os.fsdecode(b"no\xfftext")), "UTF-8")
         self.fails(self.train(folder, "--cache-tokens", 1 << 50), "lower cache_tokens")
         self.fails(self.train(folder, "--resume"), "state.json")
         with self.problems.open("a") as file:

@@ -19,10 +19,10 @@ class Chance final : public Judge {
   }
 };
 
-TrainReport report_of(const std::filesystem::path& folder, Precision precision,
-                      Arithmetic arithmetic, float temperature) {
+TrainReport report_of(const std::filesystem::path& folder, DeviceKind device, Precision precision,
+                      Arithmetic arithmetic, float temperature, int problems = 6) {
   Toy toy;
-  toy.model = Model::load(folder, {.device = {DeviceKind::cuda}, .precision = precision});
+  toy.model = Model::load(folder, {.device = {device}, .precision = precision});
   toy.soft = std::make_shared<SoftVocab>(toy.model);
   toy.row = toy.soft->add("ROW", std::vector<TokenId>{5, 6});
   EngineOptions with;
@@ -38,7 +38,23 @@ TrainReport report_of(const std::filesystem::path& folder, Precision precision,
     for (TokenId& id : prompt) id %= toy.model->vocab_size();
     return prompt;
   };
-  return toy.trainer(std::make_shared<Chance>()).step(testing::problems(6));
+  return toy.trainer(std::make_shared<Chance>()).step(testing::problems(problems));
+}
+
+// Sums in another order, and nothing else.
+TEST(Gap, OnACpuIsThatOfFloat32) {
+  for (const Arithmetic arithmetic : {Arithmetic::fast, Arithmetic::row_invariant})
+    for (const float temperature : {1.0f, 0.6f}) {
+      const TrainReport report = report_of(PENSIVE_REASONER, DeviceKind::cpu, Precision::float32,
+                                           arithmetic, temperature, 2);
+      EXPECT_GT(report.gradient_norm, 0);
+      EXPECT_GT(report.mean_logprob_gap, 0);
+      EXPECT_LT(report.mean_logprob_gap, 1e-5) << "at " << temperature;
+      EXPECT_LT(report.max_logprob_gap, 1e-4) << "at " << temperature;
+      std::cout << (arithmetic == Arithmetic::fast ? "fast" : "row-invariant") << ", at "
+                << temperature << ": " << report.mean_logprob_gap << " in the mean, "
+                << report.max_logprob_gap << " at most\n";
+    }
 }
 
 // Rounding to bfloat16 between kernels that sum in other orders is what is left; logits and what
@@ -50,7 +66,8 @@ TEST(Gap, BetweenEngineAndTrainerIsBounded) {
                                                    {Precision::float16, 2e-3, 0.2},
                                                    {Precision::float32, 1e-5, 1e-3}})
       for (const float temperature : {1.0f, 0.6f}) {
-        const TrainReport report = report_of(PENSIVE_REASONER, precision, arithmetic, temperature);
+        const TrainReport report =
+            report_of(PENSIVE_REASONER, DeviceKind::cuda, precision, arithmetic, temperature);
         EXPECT_GT(report.gradient_norm, 0);
         EXPECT_GT(report.mean_logprob_gap, 0);
         EXPECT_LT(report.mean_logprob_gap, mean) << to_string(precision) << " at " << temperature;

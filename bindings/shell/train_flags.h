@@ -38,7 +38,7 @@ struct TrainFlags {
   // With the rollouts' guides, of which the one that feeds the row.
   TrainOptions options(const Model& model, const SoftVocab& soft);
   // As TrainOptions::run has it: a line for each flag that the trainer does not see.
-  std::string run(std::span<const Problem> all) const;
+  std::string run(std::span<const Problem> all, const SoftVocab& soft) const;
   // Throws invalid_argument: nothing that is there already gets lost by a mistake.
   void check() const;
   // Likewise, where a run that goes on would write its row over something else.

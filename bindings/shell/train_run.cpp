@@ -40,9 +40,22 @@ std::string hash_of(std::span<const Problem> problems) {
   return hash.text();
 }
 
+// All rows but the one that is trained.
+std::string hash_of(const SoftVocab& soft, const std::string& trained) {
+  Hash hash;
+  const TokenId first = soft.model()->vocab_size();
+  for (TokenId id = first; id < first + soft.size(); ++id) {
+    const std::vector<float> row = soft.row(id);
+    if (soft.name(id) == trained) continue;
+    hash.add(soft.name(id));
+    hash.add({reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float)});
+  }
+  return hash.text();
+}
+
 }  // namespace
 
-std::string TrainFlags::run(std::span<const Problem> all) const {
+std::string TrainFlags::run(std::span<const Problem> all, const SoftVocab& soft) const {
   const SteeringFlags& s = request.steering;
   std::vector<std::string> lines = {
       fmt::format("{} problems with the hash {} (file, --limit, --bad-lines)", all.size(),
@@ -50,6 +63,7 @@ std::string TrainFlags::run(std::span<const Problem> all) const {
       fmt::format("--prompts {}", prompts),
       fmt::format("--pass-rate {}", fmt::join(pass_rate, ",")),
       fmt::format("--start {}", start.value_or(default_start)),
+      fmt::format("--soft: other rows with the hash {}", hash_of(soft, name)),
       fmt::format("--grader with the fingerprint {}", graded_by),
       fmt::format("--think-max {}", s.think_max),
       fmt::format("--think-min {}", s.think_min),
