@@ -79,7 +79,7 @@ class Runs(ShellTest):
         run(*self.exam("run"))
         before = (self.path / "run" / "samples.jsonl").read_bytes()
         (self.path / "run" / "run.json").unlink()
-        self.refuses(*self.exam("run", "--seed", 5), saying="samples without a run.json")
+        self.refuses(*self.exam("run", "--think-max", 5), saying="samples without a run.json")
         self.assertFalse((self.path / "run" / "run.json").exists())
         self.assertEqual((self.path / "run" / "samples.jsonl").read_bytes(), before)
 

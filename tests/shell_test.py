@@ -65,6 +65,10 @@ class Shell(ShellTest):
 
         run("trace", file, "-m", MODEL, "--html", page)
         html = page.read_text()
+        saved = file.read_text()
+        self.refuses("trace", file, "--html", file, saying="--overwrite")
+        self.assertEqual(file.read_text(), saved)
+        run("trace", file, "-m", MODEL, "--html", page, "--overwrite")
         self.assertEqual(html.count("<article>"), 2)
         self.assertNotRegex(html, r"(src|href)=\"[^#\"]|url\(|https?:|@import", "self-contained")
         for name in ["Thinking", 'class="f', "g\"", "--e:0.", "continue_thinking", 'class="force"']:

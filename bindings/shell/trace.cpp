@@ -16,6 +16,7 @@ struct Flags {
   std::string file, model, revision, soft_file, html_file;
   std::string reference, answer_after, step_end = "\n";
   int only = 0;
+  bool overwrite = false;
 };
 
 // A model's folder is asked for its tokenizer only, unless soft rows are to have their names.
@@ -117,6 +118,7 @@ std::vector<Trace> read(const Flags& flags) {
 }
 
 void show(const Flags& flags) {
+  check_outputs({flags.html_file}, flags.overwrite);
   std::vector<Trace> traces = read(flags);
   const auto tokenizer = tokenizer_of(flags);
   MeasureOptions options;
@@ -155,7 +157,10 @@ void add_trace(CLI::App& app) {
                                     "whose tokenizer reads them; default: ids are shown");
   command->add_option("--revision", flags->revision, "of a hub id")->needs(model);
   command->add_option("--soft", flags->soft_file, "whose rows have names")->needs(model);
-  command->add_option("--html", flags->html_file, "write one page for a browser instead");
+  auto* html =
+      command->add_option("--html", flags->html_file, "write one page for a browser instead");
+  command->add_flag("--overwrite", flags->overwrite, "take the place of an --html that exists")
+      ->needs(html);
   command->add_option("--only", flags->only, "the number of one trace")->check(CLI::PositiveNumber);
   command->add_option("--reference", flags->reference, "the right answer");
   command->add_option("--answer-after", flags->answer_after,
