@@ -45,6 +45,9 @@ Json options_of(const CLI::App& command, const RunParts& parts) {
   set("--min-p", asked.min_p.value_or(defaults.min_p.value_or(0.0f)));
   set("--repeat-penalty",
       asked.repetition_penalty.value_or(defaults.repetition_penalty.value_or(1.0f)));
+  set("--presence-penalty", asked.presence_penalty);
+  set("--frequency-penalty", asked.frequency_penalty);
+  set("--timeout", parts.options.request.timeout_seconds);
   set("--seed", parts.options.seed);
   return options;
 }
