@@ -160,7 +160,7 @@ def decode(lines):
         text = line.get("unfit") or number(line["median"])
         if line.get("limit"):
             text += f" ({100 * line['share']:.0f}%)"
-        cells[shape, column] = text
+        cells.setdefault((shape, column), text)
     shapes = sorted({shape for shape, _ in cells}, key=shape_order)
     return table(["batch, context"] + columns,
                  [[shape.removeprefix("batch ")] + [cells.get((shape, column), "") for column in columns]

@@ -58,7 +58,7 @@ TEST(Trainer, BranchesWhereTheRowFirstStands) {
     EXPECT_GT(behind, 15u) << "forks draw for themselves";
     EXPECT_EQ(report.mean_tokens, 12) << "what was shared counts for every sample";
     EXPECT_LT(report.mean_logprob_gap, 1e-6);
-    EXPECT_LT(report.max_logprob_gap, 1e-5);
+    EXPECT_LT(report.max_logprob_gap, 3e-5);
   }
 }
 

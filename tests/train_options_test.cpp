@@ -241,7 +241,7 @@ TEST(TrainOptions, TheTemperatureIsThePapersWhereNoneIsGiven) {
   Toy toy;
   toy.options.rollout.sampling.temperature.reset();
   Trainer trainer = toy.trainer();
-  EXPECT_LT(trainer.step(problems(4)).max_logprob_gap, 1e-5) << "the loss has the same";
+  EXPECT_LT(trainer.step(problems(4)).max_logprob_gap, 3e-5) << "the loss has the same";
   trainer.save_checkpoint(folder / "run.json");
   EXPECT_THAT(testing::read_file(folder / "run.json"),
               ::testing::HasSubstr("\"temperature\": \"0.9\""));
