@@ -190,7 +190,10 @@ void ProblemFlags::add_to(CLI::App& app) {
   app.add_option("--limit", limit, "only the first so many problems; 0: all")
       ->check(CLI::NonNegativeNumber);
   add_fields(app, fields);
-  app.add_option("--bad-lines", bad_lines, "what is no problem with an answer: refuse or skip")
+  app.add_option(
+         "--bad-lines", bad_lines,
+         "what is no problem with an answer, and in training a prompt that does not fit: refuse or "
+         "skip")
       ->check(CLI::IsMember({"refuse", "skip"}))
       ->capture_default_str();
 }
