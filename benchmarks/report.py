@@ -1,5 +1,5 @@
-"""Writes the tables of docs/performance.md and docs/memory.md from benchmarks/results/*.jsonl, or says that they are
-out of date.
+"""Writes the tables of docs/performance.md, docs/training.md and docs/memory.md from benchmarks/results/*.jsonl, or says
+that they are out of date.
 
     python benchmarks/report.py           # writes
     python benchmarks/report.py --check   # exit code 1 where a document is not what the results make it
@@ -18,7 +18,7 @@ import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-DOCUMENTS = [HERE.parent / "docs" / name for name in ("performance.md", "memory.md")]
+DOCUMENTS = [HERE.parent / "docs" / name for name in ("performance.md", "training.md", "memory.md")]
 GOALS = {
     "P1": "decode, batch 1: share of the limit; 60%, 78%, 88%",
     "P2": "decode, batch 64, context 512: 15,000, 25,000, 40,000 tokens/s",
