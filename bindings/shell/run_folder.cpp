@@ -68,19 +68,6 @@ Json text_files_of(const files::path& folder) {
   return hashes;
 }
 
-// "continue 0123456789abcdef": each row's name and a hash of its values.
-std::string rows_text(const SoftVocab& soft) {
-  std::string text;
-  for (int i = 0; i < soft.size(); ++i) {
-    const TokenId id = soft.model()->vocab_size() + i;
-    const std::vector<float> row = soft.row(id);
-    std::string bytes(row.size() * sizeof(float), '\0');
-    std::memcpy(bytes.data(), row.data(), bytes.size());
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", soft.name(id), hash_of(bytes));
-  }
-  return text.empty() ? "none" : text;
-}
-
 // What was asked and what counts as right: flags may read one file in many ways.
 std::string hash_of_problems(std::span<const Problem> problems) {
   Json all = Json::array();
@@ -101,6 +88,19 @@ std::string hash_of(std::string_view bytes) {  // FNV-1a, 64 bits
   std::uint64_t hash = 14695981039346656037u;
   for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211u;
   return fmt::format("{:016x}", hash);
+}
+
+std::string rows_text(const SoftVocab& soft, std::string_view but) {
+  std::string text;
+  for (int i = 0; i < soft.size(); ++i) {
+    const TokenId id = soft.model()->vocab_size() + i;
+    if (soft.name(id) == but) continue;
+    const std::vector<float> row = soft.row(id);
+    std::string bytes(row.size() * sizeof(float), '\0');
+    std::memcpy(bytes.data(), row.data(), bytes.size());
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", soft.name(id), hash_of(bytes));
+  }
+  return text.empty() ? "none" : text;
 }
 
 Json describe_run(const CLI::App& command, const RunParts& parts) {

@@ -49,6 +49,9 @@ std::vector<std::string> differences(const nlohmann::ordered_json& a,
 
 // 16 digits that tell texts apart by accident, not by malice.
 std::string hash_of(std::string_view bytes);
+// "continue 0123456789abcdef": each row's name and a hash of its values, `but` one; "none" for
+// none.
+std::string rows_text(const SoftVocab& soft, std::string_view but = {});
 
 // "cuda:0, NVIDIA H100 80GB HBM3"; "cpu, " and the processor as the system names it.
 std::string machine_text(const Device& device);

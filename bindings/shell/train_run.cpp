@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "run_folder.h"
 #include "train_flags.h"
 
 namespace pensive::shell {
@@ -15,42 +16,18 @@ namespace {
               fmt::format("expected {}; found {} ({})", expected, found, where));
 }
 
-// FNV-1a over the texts and their ends.
-class Hash {
- public:
-  void add(std::string_view text) {
-    for (const char c : text) add_byte(static_cast<unsigned char>(c));
-    add_byte(0x100);  // no byte of a text
-  }
-  std::string text() const { return fmt::format("{:016x}", value_); }
-
- private:
-  void add_byte(std::uint64_t byte) { value_ = (value_ ^ byte) * 0x100000001b3u; }
-  std::uint64_t value_ = 0xcbf29ce484222325u;
-};
-
-std::string hash_of(std::span<const Problem> problems) {
-  Hash hash;
+// Of every field; each text stands behind its length.
+std::string problems_hash(std::span<const Problem> problems) {
+  std::string all;
+  const auto add = [&all](const std::string& text) {
+    all += fmt::format("{} {}", text.size(), text);
+  };
   for (const Problem& problem : problems) {
-    for (const std::string* text : {&problem.id, &problem.question, &problem.reference})
-      hash.add(*text);
-    for (const std::string& text : problem.intermediates) hash.add(text);
-    hash.add(fmt::format("{} {}", problem.intermediates.size(), problem.target_tokens));
+    for (const std::string* text : {&problem.id, &problem.question, &problem.reference}) add(*text);
+    for (const std::string& text : problem.intermediates) add(text);
+    add(fmt::format("{} {}", problem.intermediates.size(), problem.target_tokens));
   }
-  return hash.text();
-}
-
-// All rows but the one that is trained.
-std::string hash_of(const SoftVocab& soft, const std::string& trained) {
-  Hash hash;
-  const TokenId first = soft.model()->vocab_size();
-  for (TokenId id = first; id < first + soft.size(); ++id) {
-    const std::vector<float> row = soft.row(id);
-    if (soft.name(id) == trained) continue;
-    hash.add(soft.name(id));
-    hash.add({reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float)});
-  }
-  return hash.text();
+  return hash_of(all);
 }
 
 }  // namespace
@@ -59,11 +36,11 @@ std::string TrainFlags::run(std::span<const Problem> all, const SoftVocab& soft)
   const SteeringFlags& s = request.steering;
   std::vector<std::string> lines = {
       fmt::format("{} problems with the hash {} (file, --limit, --bad-lines)", all.size(),
-                  hash_of(all)),
+                  problems_hash(all)),
       fmt::format("--prompts {}", prompts),
       fmt::format("--pass-rate {}", fmt::join(pass_rate, ",")),
       fmt::format("--start {}", start.value_or(default_start)),
-      fmt::format("--soft: other rows with the hash {}", hash_of(soft, name)),
+      fmt::format("--soft: other rows with the hash {}", hash_of(rows_text(soft, name))),
       fmt::format("--grader with the fingerprint {}", graded_by),
       fmt::format("--think-max {}", s.think_max),
       fmt::format("--think-min {}", s.think_min),
