@@ -20,9 +20,11 @@ constexpr std::int64_t unlimited =
     std::numeric_limits<std::int64_t>::max() / 16;  // a sum still fits
 
 // A CUDA context with libtorch's kernels, then cuBLAS with its workspaces, kernels that are loaded
-// as they are used, graphs, and what the allocator's blocks of whole megabytes leave empty.
+// as they are used, graphs, and what the allocator's blocks leave empty beside the cache.
 constexpr std::int64_t context_bytes = 600 * mebibyte;
 constexpr std::int64_t library_bytes = 300 * mebibyte;
+// The allocator's blocks are of whole 2 MiB: what each layer's keys and values may leave empty.
+constexpr std::int64_t empty_layer_bytes = 4 * mebibyte;
 
 void check_options(const EngineOptions& options) {
   const auto at_least = [](std::int64_t least, std::int64_t number, std::string_view name) {
@@ -223,7 +225,8 @@ MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const P
   made.device = sizes.device;
   made.memory_bytes = memory_bytes;
   if (options.soft) made.soft_bytes = options.soft->size() * sizes.width * sizes.value_bytes();
-  if (sizes.device.kind == DeviceKind::cuda) made.runtime_bytes = library_bytes;
+  if (sizes.device.kind == DeviceKind::cuda)
+    made.runtime_bytes = library_bytes + sizes.layers * empty_layer_bytes;
   const std::int64_t free_bytes = memory_bytes - taken_bytes - made.soft_bytes - made.runtime_bytes;
   const std::int64_t page_bytes = sizes.position_bytes() * options.page_tokens;
   const std::int64_t pages = pages_of(sizes, options, free_bytes);
