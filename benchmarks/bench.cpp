@@ -67,13 +67,17 @@ Bench::Bench(const Options& options)
   lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
 }
 
+std::string Bench::label() const {
+  const std::string name = std::filesystem::path(options_.model).filename().string();
+  return options_.shape == "own" ? "real " + name : name;
+}
+
 void Bench::report(std::string_view name, std::string_view unit, const Spread& spread,
                    std::string_view shape) {
   print(fmt::format(
       R"({{"case":"{}","shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"device":"{}","precision":"{}","model":"{}"}})",
       name, shape, unit, spread.median, spread.low, spread.high, options_.repetitions,
-      to_string(model_->info().device), to_string(model_->info().precision),
-      std::filesystem::path(options_.model).filename().string()));
+      to_string(model_->info().device), to_string(model_->info().precision), label()));
 }
 
 // Distinct prompts, so that no prefix is shared.
@@ -133,6 +137,7 @@ void Bench::decode(int batch, Arithmetic arithmetic) {
 }
 
 void Bench::decode_share(int batch, int context, int new_tokens, double copy_bytes_per_second) {
+  context = std::min(context, model_->max_positions() - new_tokens);
   EngineOptions engine_options;
   engine_options.max_live_sequences = batch;
   engine_options.cache_tokens = std::int64_t{batch} * (context + new_tokens + 64);
@@ -150,7 +155,7 @@ void Bench::decode_share(int batch, int context, int new_tokens, double copy_byt
   const double limit = batch * copy_bytes_per_second / bytes;
   print(fmt::format(
       R"({{"case":"decode share","shape":"{}, batch {}, context {} to {}","unit":"tokens/s","median":{:.1f},"low":{:.1f},"high":{:.1f},"n":{},"copy_TB_per_s":{:.3f},"limit":{:.1f},"share":{:.3f},"graphs":{},"run_ahead":{},"device":"{}","precision":"{}"}})",
-      options_.shape, batch, context, context + new_tokens, rate.median, rate.low, rate.high,
+      label(), batch, context, context + new_tokens, rate.median, rate.low, rate.high,
       options_.repetitions, copy_bytes_per_second / 1e12, limit,
       limit > 0 ? rate.median / limit : 0, options_.graphs, engine_options.run_ahead,
       to_string(info.device), to_string(info.precision)));

@@ -23,7 +23,7 @@ struct Options {
   bool only_memory = false;  // loading, and what was planned and taken
   bool graphs = true, run_ahead = true;
 
-  std::string shape;                         // a random checkpoint of this shape instead of `model`
+  std::string shape;  // a random checkpoint of this shape instead of `model`; "own": `model` itself
   std::string shapes;                        // the folder where such are kept
   bool grid = false, profile = false;        // single steps, and their parts
   bool invariant = false;                    // the price of row-invariant steps
@@ -37,6 +37,8 @@ struct Options {
   int samples = 512, new_tokens = 512;       // of a training step, and of each
   int mean_tokens = 0;                       // of samples whose lengths differ; 0: all are as long
   int prompt_tokens = 2048;                  // of prefill
+
+  bool has_random_weights() const { return !shape.empty() && shape != "own"; }
 };
 
 struct Shape;
@@ -114,6 +116,8 @@ class Bench {
       int batch, int salt, const std::vector<std::shared_ptr<const Guide>>& guides) const;
   void compare_guides(Engine& engine, std::string_view name,
                       const std::vector<std::shared_ptr<const Guide>>& guides);
+  // What lines call the model: its folder's name, with "real" before it for --shape own.
+  std::string label() const;
   void report(std::string_view name, std::string_view unit, const Spread& spread,
               std::string_view shape);
   void print(std::string_view line) const { lines_->print(line); }

@@ -131,7 +131,7 @@ class Bench::Grpo {
     const EngineCounters counters = engine_.counters();
     bench_.print(fmt::format(
         R"({{"case":"GRPO steps: the engine","shape":"{}","steps":{},"ahead_steps":{},"ahead_dropped":{},"computed_tokens":{},"preemptions":{}}})",
-        bench_.options_.shape, counters.steps, counters.ahead_steps, counters.ahead_dropped,
+        bench_.label(), counters.steps, counters.ahead_steps, counters.ahead_dropped,
         counters.computed_tokens, counters.preemptions));
   }
 
@@ -194,8 +194,8 @@ class Bench::Grpo {
             : fmt::format("{} tokens in the mean and {} at most, prompts of {}, the row at 16",
                           bench_.options_.mean_tokens, new_tokens_, prompt_tokens);
     const std::string shape =
-        fmt::format("{}, {} prompts x {} samples x {}, batches of {}", bench_.options_.shape,
-                    prompts_, group_, lengths, one.batch_tokens);
+        fmt::format("{}, {} prompts x {} samples x {}, batches of {}", bench_.label(), prompts_,
+                    group_, lengths, one.batch_tokens);
     const ModelInfo& info = bench_.model_->info();
     const auto line = [&](std::string_view name, std::string_view goal, std::string_view unit,
                           const std::vector<double>& values) {
@@ -220,7 +220,7 @@ class Bench::Grpo {
     const auto line = [&](std::string_view of, double taken) {
       bench_.print(fmt::format(
           R"({{"case":"memory","shape":"{}: a backward of {} tokens, {}","planned_MB":{:.1f},"taken_MB":{:.1f},"device":"{}"}})",
-          bench_.options_.shape, one.batch_tokens, of, one.planned / 1e6, taken / 1e6,
+          bench_.label(), one.batch_tokens, of, one.planned / 1e6, taken / 1e6,
           to_string(bench_.model_->info().device)));
     };
     line("its tensors", 1e9 * spread_of(one.extra).high);

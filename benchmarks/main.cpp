@@ -40,7 +40,7 @@ void add_what(CLI::App& app, Options& options) {
   app.add_option(
       "--shape", options.shape,
       "r1-1.5b, llama-1b or smollm2: decode of random weights of that shape, and its share of the "
-      "card's copy bandwidth; --model gives the tokenizer");
+      "card's copy bandwidth; --model gives the tokenizer. own: of the checkpoint itself");
   options.shapes = (std::filesystem::temp_directory_path() / "pensive-shapes").string();
   app.add_option("--shapes", options.shapes, "where such checkpoints are written, and kept")
       ->capture_default_str();
@@ -146,7 +146,7 @@ void measure_model(const Options& options, Bench& bench) {
 void measure(Options options) {
   if (options.invariant) options.arithmetic = Arithmetic::row_invariant;
   if (options.grid || options.profile || options.invariant) return measure_steps(options);
-  if (!options.shape.empty()) {
+  if (options.has_random_weights()) {
     const std::filesystem::path made = std::filesystem::path(options.shapes) / options.shape;
     if (!std::filesystem::exists(made / "model.safetensors"))
       write_checkpoint(shape_named(options.shape), options.model, made);

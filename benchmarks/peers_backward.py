@@ -1,8 +1,8 @@
 """The gradient of one trained row the way Transformers gives it, by whole sequences: goal P5's peer.
 
-python peers_backward.py [pensive-bench MODEL [ARGUMENTS ...]] [--completion 512] [--out FILE]
+python peers_backward.py [pensive-bench MODEL [ARGUMENTS ...]] [--of r1-1.5b] [--completion 512] [--out FILE]
 
-R1-Distill-Qwen-1.5B's shape with random frozen weights in bfloat16, prompts of 128 tokens, one row in
+Frozen weights in bfloat16, random ones of a shape or a checkpoint's own (--of FOLDER), prompts of 128 tokens, one row in
 the middle of the completion, log-probabilities over the completion, one sequence's logits at a time.
 Each line is the median of five; tokens are those of the completions, as `pensive-bench --training`
 counts them. With the program and a folder that gives the tokenizer, whole training steps of ours (P4)
@@ -19,19 +19,9 @@ import time
 import torch
 import transformers
 
+import peers_models
+
 PROMPT = 128
-
-
-def make_model(device):
-    config = transformers.Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-        num_key_value_heads=2, max_position_embeddings=32768, tie_word_embeddings=False, rope_theta=10000.0,
-        rms_norm_eps=1e-6)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device(device):
-        model = transformers.Qwen2ForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
-    return model.requires_grad_(False)
 
 
 def step(model, row, sequences, completion):
@@ -71,8 +61,8 @@ def timed(model, row, sequences, completion):
 
 def peers(args, tell):
     """The peer alone on the card, every number of sequences with and without recomputation."""
-    model = make_model("cuda")
-    row = torch.randn(1536, device="cuda", requires_grad=True)
+    model = peers_models.load(args.of)
+    row = torch.randn(model.config.hidden_size, device="cuda", requires_grad=True)
     held = torch.cuda.memory_allocated() / 1e9
     lines = []
     for sequences in args.sequences:
@@ -88,7 +78,7 @@ def peers(args, tell):
             peak = torch.cuda.max_memory_allocated() / 1e9
             lines.append({
                 "case": "peer: whole-sequence backward" + (", computed twice" if is_checkpointed else ""), "goal": "P5",
-                "unit": "rollout tokens/s", "shape": f"r1-1.5b, {sequences} x {args.completion}, prompts of {PROMPT}",
+                "unit": "rollout tokens/s", "shape": f"{peers_models.label(args.of)}, {sequences} x {args.completion}, prompts of {PROMPT}",
                 "checkpointed": is_checkpointed, "median": round(statistics.median(rates)), "low": round(min(rates)),
                 "high": round(max(rates)), "n": args.repetitions, "peak_GB": round(peak, 2),
                 "beside_weights_GB": round(peak - held, 2), "device": torch.cuda.get_device_name(),
@@ -105,7 +95,7 @@ class Ours:
     def __init__(self, args):
         self.sizes = [str(size) for size in args.batch_tokens]
         self.steps = len(self.sizes) * (args.repetitions + 1)
-        command = [args.bench, "--model", args.model, "--shape", "r1-1.5b", "--training", "--grpo", "--wait",
+        command = [args.bench, *peers_models.arguments(args.of, args.model), "--training", "--grpo", "--wait",
                    "--repetitions", str(args.repetitions), "--batch-tokens", *self.sizes, *args.arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -151,6 +141,7 @@ def in_turns(args, model, row):
 
 
 def compare(args, model, row, lines, tell):
+    label = peers_models.label(args.of)
     sequences, turns, summary = in_turns(args, model, row)
     for line in summary:
         tell(line)
@@ -164,13 +155,13 @@ def compare(args, model, row, lines, tell):
         in_all = max(turn["held_GB"] for _, turn in mine)
         common = {"goal": "P5", "unit": "rollout tokens/s", "n": len(mine), "batch_tokens": size,
                   "pensive_GB": extra, "pensive_in_all_GB": in_all, "device": best["device"], "precision": "bfloat16",
-                  "median": round(rate), "model": "r1-1.5b", "versions": best["versions"]}
+                  "median": round(rate), "model": label, "versions": best["versions"]}
         tell({"case": "backward beside the peer, in turns", "peer": round(statistics.median(peer for peer, _ in mine)),
-              "shape": f"r1-1.5b, batches of {size}; the peer {sequences} x {args.completion}",
+              "shape": f"{label}, batches of {size}; the peer {sequences} x {args.completion}",
               "ratio": round(statistics.median(ratios), 2), **spread(ratios), **common})
         ratios = [turn["rate"] / best["median"] for _, turn in mine]
         tell({"case": "backward beside the peer's best", "peer": best["median"],
-              "shape": f"r1-1.5b, batches of {size}; the peer {best['shape'].split(', ')[1]}, alone",
+              "shape": f"{label}, batches of {size}; the peer {best['shape'].split(', ')[1]}, alone",
               "ratio": round(statistics.median(ratios), 2), **spread(ratios), **common,
               "peer_GB": best["beside_weights_GB"], "peer_in_all_GB": best["peak_GB"],
               "memory_share": round(extra / best["beside_weights_GB"], 3)})
@@ -180,6 +171,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bench", nargs="?")
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--of", default="r1-1.5b", help="a shape, or a checkpoint's folder")
     parser.add_argument("--completion", type=int, default=512)
     parser.add_argument("--sequences", type=int, nargs="+", default=[16, 24, 32])
     parser.add_argument("--repetitions", type=int, default=5)

@@ -1,8 +1,8 @@
 """Decode and prefill by Transformers beside ours, in turns on one card: peers of goals P1, P2 and P3.
 
-python peers_decode.py pensive-bench MODEL [ARGUMENTS ...] [--of r1-1.5b llama-1b] [--rounds 3] [--out FILE]
+python peers_decode.py pensive-bench MODEL [ARGUMENTS ...] [--of r1-1.5b llama-1b FOLDER] [--rounds 3] [--out FILE]
 
-Random weights of the shape in bfloat16. The peer decodes greedily, eagerly (its growing cache) and compiled (a static
+Random weights of a shape, or a checkpoint's, in bfloat16. The peer decodes greedily, eagerly (its growing cache) and compiled (a static
 cache, torch.compile with CUDA graphs); it reads prompts with its default attention, the last position's logits only.
 Ours draws at temperature 1. A round is one turn of each: batch 1 from 64 to 576 positions, batch 64 from 512 to 640,
 one and four prompts of 2,048. MODEL gives ours a tokenizer. A ratio is of two figures of one round.
@@ -17,29 +17,16 @@ import time
 import torch
 import transformers
 
+import peers_models
+
 DECODE = {1: (64, 512), 64: (512, 128)}  # batch: prompt, new tokens
 PREFILL = {1: 2048, 4: 2048}  # prompts: tokens of each
 
 
-def config_of(shape):
-    if shape == "r1-1.5b":
-        return transformers.Qwen2Config(
-            vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-            num_key_value_heads=2, max_position_embeddings=32768, tie_word_embeddings=False, rms_norm_eps=1e-6)
-    if shape == "llama-1b":
-        return transformers.LlamaConfig(
-            vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
-            num_key_value_heads=8, head_dim=64, max_position_embeddings=32768, tie_word_embeddings=True)
-    raise SystemExit(f"expected a shape of r1-1.5b and llama-1b; found {shape} (--of)")
-
-
 class Peer:
     def __init__(self, shape):
-        self.config = config_of(shape)
-        torch.set_default_dtype(torch.bfloat16)
-        with torch.device("cuda"):
-            self.model = transformers.AutoModelForCausalLM.from_config(self.config).eval()
-        torch.set_default_dtype(torch.float32)
+        self.model = peers_models.load(shape)
+        self.config = self.model.config
         self.compiled = {batch: self.compile(batch) for batch in DECODE}
 
     def ids(self, rows, tokens):
@@ -105,7 +92,7 @@ def now():
 def our_turn(args, shape):
     """-> tokens/s, and what part of the limit that is, of each case."""
     torch.cuda.empty_cache()
-    made = subprocess.run([args.bench, "--model", args.model, "--shape", shape, "--single", "--repetitions", "1",
+    made = subprocess.run([args.bench, *peers_models.arguments(shape, args.model), "--single", "--repetitions", "1",
                            *args.arguments], check=True, capture_output=True, text=True)
     rates = {}
     for line in map(json.loads, made.stdout.splitlines()):
@@ -127,6 +114,7 @@ def shape_of(case, rows):
 
 
 def compare(args, shape, tell):
+    label = peers_models.label(shape)
     peer = Peer(shape)
     peer.turn()  # warms up
     turns = [(peer.turn(), our_turn(args, shape)) for _ in range(args.rounds)]
@@ -134,9 +122,9 @@ def compare(args, shape, tell):
         theirs, ours = ([turn[who][case, rows] for turn in turns] for who in (0, 1))
         ratios = [mine / other for mine, other in zip(ours, theirs)]
         tell({"case": case, "goal": "P3" if case.startswith("prefill") else "P1" if rows == 1 else "P2",
-              "unit": "tokens/s", "shape": f"{shape}, {shape_of(case, rows)}", "median": round(statistics.median(ours), 1),
+              "unit": "tokens/s", "shape": f"{label}, {shape_of(case, rows)}", "median": round(statistics.median(ours), 1),
               "peer": round(statistics.median(theirs), 1), "ratio": round(statistics.median(ratios), 2),
-              "low": round(min(ratios), 2), "high": round(max(ratios), 2), "n": args.rounds, "model": shape,
+              "low": round(min(ratios), 2), "high": round(max(ratios), 2), "n": args.rounds, "model": label,
               "precision": "bfloat16", "device": torch.cuda.get_device_name(),
               "versions": f"torch {torch.__version__}, transformers {transformers.__version__}"})
 

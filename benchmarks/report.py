@@ -44,15 +44,21 @@ def read(folder):
     return lines
 
 
+# What only the table of training tells: parts, and batches of another size than the trainer's own.
+PARTS = re.compile(r"GRPO step: |peer: |backward(: memory.*|, suffixes.*)?$")
+BATCH_TOKENS = 4096
+
+
 def goal_of(line):
     if "goal" in line:
-        return line["goal"]
+        is_part = PARTS.match(line["case"]) or line.get("batch_tokens", BATCH_TOKENS) != BATCH_TOKENS
+        return None if is_part else line["goal"]
     shape = line.get("shape", "")
-    if line.get("model", "").startswith("r1") and "-engine" in line["file"]:
+    if line["file"].endswith("-engine-cuda"):
         if "guides" in line["case"] and shape.startswith("batch 1;") and line.get("unit") == "tokens/s over none":
             return "P6"
         return "P7" if line["case"] == "fork" else None
-    if line.get("case") != "decode share" or not line.get("graphs", True) or not shape.startswith(("r1", "llama")):
+    if line.get("case") != "decode share" or not line.get("graphs", True):
         return None
     if "batch 1, context 64 " in shape:
         return "P1"
@@ -124,15 +130,20 @@ def once(lines):
     return list(first.values())
 
 
+def model_and_shape(line):
+    model, shape = line.get("model", ""), line.get("shape", "")
+    return shape if shape.startswith(model) else ", ".join(filter(None, (model, shape)))
+
+
 def goals(lines):
     """Every line that counts towards a goal."""
     rows = []
     for goal, text in GOALS.items():
-        found = once([line for line in lines if goal_of(line) == goal])
+        found = sorted(once([line for line in lines if goal_of(line) == goal]),
+                       key=lambda line: re.match(r"[^,]*", model_and_shape(line))[0])
         for line in found:
-            what = line["case"] + (f": {line['shape']}" if line.get("shape") else "")
             limit, share = beside(line)
-            rows.append([goal, what, figure(line), limit, share, place(line)])
+            rows.append([goal, f"{line['case']}: {model_and_shape(line)}", figure(line), limit, share, place(line)])
         if not found:
             rows.append([goal, text, "not measured", "", "", ""])
     return table(["", "case", "figure", "limit or peer", "share or ratio", "where"], rows)
@@ -213,12 +224,13 @@ def training(lines):
             continue
         same = {one["case"]: one for one in lines
                 if one["file"] == line["file"] and one.get("batch_tokens") == line["batch_tokens"]}
-        step = [figure(same[case]) for case in ("GRPO step", "GRPO step: rollouts", "GRPO step: update")]
-        rows.append([number(line["batch_tokens"]), *step, number(line["median"]),
+        step = [figure(same[case]) for case in
+                ("GRPO step", "GRPO step: rollouts", "GRPO step: judges", "GRPO step: update")]
+        rows.append([line["model"], number(line["batch_tokens"]), *step, number(line["median"]),
                      f"{number(line['pensive_GB'])} ({number(line['pensive_in_all_GB'])}) GB",
                      f"{number(line['peer'])}, {number(line['peer_GB'])} ({number(line['peer_in_all_GB'])}) GB",
                      *beside(line)[1].split("; "), beside(same["backward beside the peer, in turns"])[1]])
-    return table(["tokens in a backward", "step", "rollouts", "update", "rollout tokens/s", "memory (in all)",
+    return table(["model", "tokens in a backward", "step", "rollouts", "judges", "update", "rollout tokens/s", "memory (in all)",
                   "the peer at its best", "rate beside it", "memory beside it", "rate beside the peer, in turns"], rows)
 
 

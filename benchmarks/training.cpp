@@ -77,7 +77,7 @@ void Bench::prefill_share(int prompts, int length, double product_flops_per_seco
   const Spread rate = spread_of(rates);
   print(fmt::format(
       R"({{"case":"prefill share","goal":"P3","shape":"{}, {} x {}","unit":"TFLOP/s","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"tokens_per_s":{:.0f},"limit":{:.4g},"share":{:.3f},"device":"{}","precision":"{}"}})",
-      options_.shape, prompts, length, rate.median / 1e12, rate.low / 1e12, rate.high / 1e12,
+      label(), prompts, length, rate.median / 1e12, rate.low / 1e12, rate.high / 1e12,
       options_.repetitions, rate.median / flops * prompts * length, product_flops_per_second / 1e12,
       rate.median / product_flops_per_second, to_string(info.device), to_string(info.precision)));
 }
@@ -181,8 +181,8 @@ void Bench::suffix_share(int count, int length) {
   const Spread ratio = spread_of(ratios);
   print(fmt::format(
       R"({{"case":"backward, suffixes over whole sequences","goal":"P5","shape":"{}, {} x {}, the row at half","unit":"tokens/s","suffixes":{:.0f},"whole":{:.0f},"ratio":{:.3f},"low":{:.3f},"high":{:.3f},"suffixes_GB":{:.2f},"whole_GB":{:.2f},"gradient_gap":{:.2g},"n":{},"device":"{}","precision":"{}"}})",
-      options_.shape, count, length, spread_of(rates[0]).median, spread_of(rates[1]).median,
-      ratio.median, ratio.low, ratio.high, peaks[0], peaks[1],
+      label(), count, length, spread_of(rates[0]).median, spread_of(rates[1]).median, ratio.median,
+      ratio.low, ratio.high, peaks[0], peaks[1],
       relative_gap(results[0].gradient, results[1].gradient), options_.repetitions,
       to_string(model_->info().device), to_string(model_->info().precision)));
 }
@@ -223,7 +223,7 @@ void Bench::overlap(const Shape& shape, int batch) {
   const Spread gain = spread_of(gains);
   print(fmt::format(
       R"({{"case":"decode and backward at once","shape":"{}, steps of {} at context {}, backwards of 8192 tokens","unit":"one after the other over together","median":{:.3f},"low":{:.3f},"high":{:.3f},"backward_takes":{:.3f},"n":{},"device":"{}","precision":"{}"}})",
-      options_.shape, batch, context, gain.median, gain.low, gain.high, spread_of(slower).median,
+      label(), batch, context, gain.median, gain.low, gain.high, spread_of(slower).median,
       options_.repetitions, to_string(model_->info().device), to_string(model_->info().precision)));
 }
 
