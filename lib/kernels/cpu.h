@@ -62,7 +62,8 @@ bool takes_packed_attention(const at::Tensor& queries, const at::Tensor& keys,
                             const at::Tensor& values);
 at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
                             const at::Tensor& values, const PackedBatch& batch, double scale);
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
+                    Arithmetic arithmetic);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines);
 void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& key_pages,

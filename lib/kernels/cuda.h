@@ -201,7 +201,8 @@ struct CudaTable {
   void* (*current_stream)(int device);  // libtorch's current stream
   // x of the type `of_x`, which is that of weight and out, or float32.
   int (*rms_norm)(const void* x, const void* weight, void* out, std::int32_t rows,
-                  std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream);
+                  std::int32_t width, double epsilon, bool is_invariant, Scalar scalar, Scalar of_x,
+                  void* stream);
   int (*silu_mul)(const void* gate_up, void* out, std::int32_t rows, std::int32_t inner,
                   Scalar scalar, void* stream);
   // Rows of x stand x_stride values apart; out is contiguous. cosines and sines are float, for

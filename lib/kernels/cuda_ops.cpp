@@ -73,7 +73,8 @@ at::Tensor linear_invariant_wide(const at::Tensor& x, const at::Tensor& weight) 
                                    : multiply_in_tiles(x, weight, {}).to(at::kFloat);
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
+                    Arithmetic arithmetic) {
   c10::DeviceGuard guard(x.device());
   at::Tensor from = x.contiguous(), weights = weight.contiguous();
   at::Tensor out = at::empty(from.sizes(), weights.options());
@@ -81,7 +82,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
   if (from.numel() == 0) return out;
   check(table().rms_norm(from.const_data_ptr(), weights.const_data_ptr(), out.mutable_data_ptr(),
                          narrow(from.numel() / width, "rms_norm"), narrow(width, "rms_norm"),
-                         epsilon, scalar_of(weight), scalar_of(x), stream_of(x)),
+                         epsilon, arithmetic == Arithmetic::row_invariant, scalar_of(weight),
+                         scalar_of(x), stream_of(x)),
         "rms_norm");
   return out;
 }

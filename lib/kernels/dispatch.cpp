@@ -114,13 +114,15 @@ at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic
   return at::mm(x, weight.t(), at::kFloat);
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
+                    Arithmetic arithmetic) {
   const bool is_wide = x.is_cuda() && x.scalar_type() == at::kFloat && weight.element_size() == 2;
   expect(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0) &&
              (is_wide || weight.scalar_type() == x.scalar_type()),
          "rows as wide as the weight and of its type (on CUDA also float32)", x, "rms_norm");
   if (records_gradient(x, weight)) return twin::rms_norm(x, weight, epsilon);
-  return x.is_cuda() ? cuda::rms_norm(x, weight, epsilon) : cpu::rms_norm(x, weight, epsilon);
+  return x.is_cuda() ? cuda::rms_norm(x, weight, epsilon, arithmetic)
+                     : cpu::rms_norm(x, weight, epsilon);
 }
 
 at::Tensor silu_mul(const at::Tensor& gate_up) {

@@ -30,8 +30,10 @@ at::Tensor linear_wide(const at::Tensor& x, const at::Tensor& weight, Arithmetic
 
 // x / sqrt(mean(x^2) + epsilon) * weight over the last dimension, computed in float32 (float64
 // for float64). x [rows, width] or [tokens, heads, head_dim], weight [width] or [head_dim]. On CUDA
-// x may be float32 where the weight is brief: -> x's shape, the weight's type.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+// x may be float32 where the weight is brief: -> x's shape, the weight's type. On the CPU a row's
+// bits are its own in both kinds of arithmetic.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
+                    Arithmetic arithmetic = Arithmetic::fast);
 
 // silu(gate) * up, from gate_up [rows, 2 * inner] = gate | up; -> [rows, inner].
 at::Tensor silu_mul(const at::Tensor& gate_up);

@@ -55,7 +55,7 @@ struct Norm : torch::autograd::Function<Norm> {
     if (goes_by_kernels(x, weight)) {
       context->save_for_backward({x, weight});
       context->saved_data["epsilon"] = epsilon;
-      return cuda::rms_norm(x, weight, epsilon);
+      return cuda::rms_norm(x, weight, epsilon, Arithmetic::fast);
     }
     const at::Tensor wide = x.to(wide_of(x));
     const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + epsilon);

@@ -60,8 +60,10 @@ Decoder::Heads Decoder::project(const LayerWeights& weights, const at::Tensor& n
   const at::Tensor qkv = kernels::linear(normed, weights.qkv, weights.qkv_bias, arithmetic)
                              .view({normed.size(0), heads + 2 * kv_heads, config_.head_dim});
   const std::vector<at::Tensor> parts = qkv.split_with_sizes({heads, kv_heads, kv_heads}, 1);
-  const at::Tensor queries = kernels::rms_norm(parts[0], weights.query_norm, config_.norm_epsilon);
-  const at::Tensor keys = kernels::rms_norm(parts[1], weights.key_norm, config_.norm_epsilon);
+  const at::Tensor queries =
+      kernels::rms_norm(parts[0], weights.query_norm, config_.norm_epsilon, arithmetic);
+  const at::Tensor keys =
+      kernels::rms_norm(parts[1], weights.key_norm, config_.norm_epsilon, arithmetic);
   return {kernels::rotate(queries, angles.cosines, angles.sines),
           kernels::rotate(keys, angles.cosines, angles.sines), parts[2]};
 }
@@ -79,12 +81,13 @@ at::Tensor Decoder::pass(int index, const at::Tensor& x, Input input, const Angl
                          Attention& attention, Arithmetic arithmetic) const {
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(index)];
   const std::int64_t tokens = x.size(0), heads = config_.heads;
-  at::Tensor normed = kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon);
+  at::Tensor normed =
+      kernels::rms_norm(x, weights.attention_norm, config_.norm_epsilon, arithmetic);
   const Heads parts = project(weights, normed, angles, arithmetic);
   const at::Tensor mixed = attention.attend(index, parts.queries, parts.keys, parts.values)
                                .reshape({tokens, heads * config_.head_dim});
   const at::Tensor middle = add(x, input, mixed, weights.output, weights.output_bias, arithmetic);
-  normed = kernels::rms_norm(middle, weights.mlp_norm, config_.norm_epsilon);
+  normed = kernels::rms_norm(middle, weights.mlp_norm, config_.norm_epsilon, arithmetic);
   const at::Tensor inner =
       kernels::silu_linear(normed, weights.gate_up, weights.gate_up_bias, arithmetic);
   return add(middle, Input::given, inner, weights.down, weights.down_bias, arithmetic);
@@ -100,8 +103,8 @@ at::Tensor Decoder::add(const at::Tensor& x, Input input, const at::Tensor& y,
   return kernels::add_linear(x, y, weight, bias, arithmetic);
 }
 
-at::Tensor Decoder::finish(const at::Tensor& x) const {
-  return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon);
+at::Tensor Decoder::finish(const at::Tensor& x, Arithmetic arithmetic) const {
+  return kernels::rms_norm(x, weights_.final_norm, config_.norm_epsilon, arithmetic);
 }
 
 at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& positions,
@@ -110,7 +113,7 @@ at::Tensor Decoder::forward(const at::Tensor& embeddings, const at::Tensor& posi
   at::Tensor x = embeddings;  // [tokens, width]
   for (int index = 0; index < config_.layers; ++index)
     x = pass(index, x, index == 0 ? Input::kept : Input::given, turned, attention, arithmetic);
-  return finish(x);
+  return finish(x, arithmetic);
 }
 
 at::Tensor Decoder::head(const at::Tensor& hidden, Arithmetic arithmetic) const {

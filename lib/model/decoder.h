@@ -62,7 +62,7 @@ class Decoder {
   Angles angles(const at::Tensor& positions) const;
   at::Tensor layer(int index, const at::Tensor& x, const Angles& angles, Attention& attention,
                    Arithmetic arithmetic) const;
-  at::Tensor finish(const at::Tensor& x) const;
+  at::Tensor finish(const at::Tensor& x, Arithmetic arithmetic) const;
   // hidden [rows, width] -> logits [rows, vocab_size] in float32 (float64 for float64).
   at::Tensor head(const at::Tensor& hidden, Arithmetic arithmetic) const;
 

@@ -12,7 +12,8 @@
 namespace pensive::kernels {
 
 int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t rows,
-                    std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream);
+                    std::int32_t width, double epsilon, bool is_invariant, Scalar scalar,
+                    Scalar of_x, void* stream);
 int launch_silu_mul(const void* gate_up, void* out, std::int32_t rows, std::int32_t inner,
                     Scalar scalar, void* stream);
 int launch_rotate(const void* x, std::int64_t x_stride, const void* cosines, const void* sines,

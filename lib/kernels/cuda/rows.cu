@@ -134,7 +134,8 @@ int copy_rows(CudaPageRows keys, CudaPageRows values, const std::int64_t* slots,
 }  // namespace
 
 int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t rows,
-                    std::int32_t width, double epsilon, Scalar scalar, Scalar of_x, void* stream) {
+                    std::int32_t width, double epsilon, bool is_invariant, Scalar scalar,
+                    Scalar of_x, void* stream) {
   return by_scalar(scalar, [&](auto type) -> int {
     using S = decltype(type);
     return by_row_type<S>(scalar, of_x, [&](auto row_type) -> int {
@@ -147,7 +148,7 @@ int launch_rms_norm(const void* x, const void* weight, void* out, std::int32_t r
         auto* to = static_cast<S*>(out);
         auto* on = static_cast<cudaStream_t>(stream);
         const auto least = static_cast<Compute<S>>(epsilon);
-        if (rows >= many) {
+        if (rows >= many && !is_invariant) {  // its sums have another order
           rms_norm_of_many<S, X, V><<<(rows + warps - 1) / warps, threads, 0, on>>>(
               from, weights, to, rows, width, least);
         } else {
