@@ -100,7 +100,7 @@ struct EngineOptions {
   bool reuse_prefixes = true;  // match prompts against pages computed before
   // On a CUDA card, steps in which every sequence decodes one token run through kernels of their
   // own as one CUDA graph, captured the second time a size of step is needed. Off: through
-  // libtorch, operation by operation, as prompts do; slower, and the twin to compare with. Not for
+  // libtorch, operation by operation; slower, and the twin to compare with. Not for
   // float64, or widths that are no multiple of 16 bytes, which always go through libtorch.
   // Row-invariant steps and prompts go through those kernels either way. Without effect on a CPU.
   bool graphs = true;

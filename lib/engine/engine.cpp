@@ -126,12 +126,15 @@ void Engine::Parts::wish(const Plan& plan) {
 }
 
 void Engine::Parts::compute(const Plan& plan) {
-  wish(plan);
   Outcome outcome;
   try {
     // What takes most of a step that only decodes is logits.
     const bool is_decode = plan.tokens == std::ssize(plan.chunks);
-    quietly([&] { outcome = carry_out(plan); },
+    const auto work = [&] {
+      wish(plan);
+      outcome = carry_out(plan);
+    };
+    quietly(work,
             is_decode ? "EngineOptions::max_live_sequences" : "EngineOptions::max_tokens_per_step");
   } catch (...) {
     scheduler.roll_back();

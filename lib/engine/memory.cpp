@@ -98,6 +98,14 @@ std::int64_t splits_of(std::int64_t longest, bool is_few) {
   return longest > 8192 || is_few ? 64 : 32;
 }
 
+// What packed prompts on a card gather, of one layer; see Runner::prompts().
+std::int64_t gathered_bytes(const Sizes& sizes, const EngineOptions& options,
+                            std::int64_t longest) {
+  const bool is_packed = sizes.device.kind == DeviceKind::cuda && sizes.value_bytes() == 2 &&
+                         options.arithmetic == Arithmetic::fast;
+  return is_packed ? most_gathered(longest, options) * sizes.position_bytes() / sizes.layers : 0;
+}
+
 // What row-invariant prompts on a card go through; see kernels::RowForward.
 std::int64_t forward_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t pages) {
   if (!takes_steps(sizes) || options.arithmetic != Arithmetic::row_invariant) return 0;
@@ -126,7 +134,7 @@ Steps steps_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pa
   const std::int64_t rows = std::min<std::int64_t>(options.max_live_sequences, pages);
   const std::int64_t longest = longest_of(sizes, options, pages);
   return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest) +
-              forward_bytes(sizes, options, pages),
+              gathered_bytes(sizes, options, longest) + forward_bytes(sizes, options, pages),
           decode_step_bytes(sizes, options, options.max_live_sequences, pages)};
 }
 
@@ -204,6 +212,10 @@ std::int64_t MemoryPlan::sequences(int positions) const noexcept {
   return cache_tokens / page_tokens / ((positions - 1) / page_tokens + 1);
 }
 
+std::int64_t most_gathered(std::int64_t longest, const EngineOptions& options) {
+  return longest + std::int64_t{4} * options.max_tokens_per_step;
+}
+
 Sizes sizes_of(const Config& config, at::ScalarType scalar, const Device& device) {
   return {config.layers,
           config.width,
@@ -219,9 +231,11 @@ Sizes sizes_of(const Config& config, at::ScalarType scalar, const Device& device
 }
 
 MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const PlanOptions& plan,
-                       std::int64_t memory_bytes, std::int64_t taken_bytes) {
+                       std::int64_t memory_bytes, std::int64_t taken_bytes,
+                       std::int64_t training_bytes) {
   check_options(options);
   MemoryPlan made;
+  made.training_bytes = training_bytes;
   made.device = sizes.device;
   made.memory_bytes = memory_bytes;
   if (options.soft) made.soft_bytes = options.soft->size() * sizes.width * sizes.value_bytes();
@@ -239,7 +253,7 @@ MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const P
   made.max_positions = static_cast<int>(sizes.positions);
   made.context = plan.context;
   if (plan.context > 0)
-    made.most_sequences = most_sequences(sizes, options, plan.context, free_bytes);
+    made.most_sequences = most_sequences(sizes, options, plan.context, free_bytes - training_bytes);
   return made;
 }
 
@@ -263,7 +277,7 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
 MemoryPlan plan_memory(const PlannedModel& model, const EngineOptions& options,
                        const PlanOptions& plan) {
   MemoryPlan made = plan_engine(model.sizes, options, plan, model.memory_bytes,
-                                model.weight_bytes + model.runtime_bytes);
+                                model.weight_bytes + model.runtime_bytes, model.training_bytes);
   made.weight_bytes = model.weight_bytes;
   made.runtime_bytes += model.runtime_bytes;
   return made;

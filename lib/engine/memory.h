@@ -21,17 +21,23 @@ struct Sizes {
 };
 Sizes sizes_of(const Config& config, at::ScalarType scalar, const Device& device);
 
-// Of an engine, in `memory_bytes` of which `taken_bytes` are spoken for. Throws invalid_argument
-// for options that can never work.
+// Positions whose keys and values packed prompts may gather from the pages at once: one sequence at
+// its longest, and some. Steps of more go row by row, which gathers nothing.
+std::int64_t most_gathered(std::int64_t longest, const EngineOptions& options);
+
+// Of an engine, in `memory_bytes` of which `taken_bytes` are spoken for and `training_bytes` will
+// be taken beside it. Throws invalid_argument for options that can never work.
 MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const PlanOptions& plan,
-                       std::int64_t memory_bytes, std::int64_t taken_bytes);
+                       std::int64_t memory_bytes, std::int64_t taken_bytes,
+                       std::int64_t training_bytes = 0);
 
 // A checkpoint as far as plans need it: understood, its weights measured and not read.
 struct PlannedModel {
   Sizes sizes;
   std::int64_t weight_bytes = 0;
-  std::int64_t memory_bytes = 0;   // given, or free now
-  std::int64_t runtime_bytes = 0;  // of CUDA, where the memory was given whole
+  std::int64_t memory_bytes = 0;    // given, or free now
+  std::int64_t runtime_bytes = 0;   // of CUDA, where the memory was given whole
+  std::int64_t training_bytes = 0;  // of a backward beside the engine, where one is planned
 };
 PlannedModel planned_model(const std::filesystem::path& directory, const ModelOptions& options,
                            const PlanOptions& plan);

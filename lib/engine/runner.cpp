@@ -2,6 +2,7 @@
 
 #include <ATen/autocast_mode.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "base/inside.h"
+#include "engine/memory.h"
 #include "engine/paged.h"
 #include "kernels/upload.h"
 
@@ -121,6 +123,10 @@ Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options,
     : model_(std::move(model)),
       arithmetic_(options.arithmetic),
       most_rows_(options.max_live_sequences),
+      most_gathered_(
+          most_gathered(std::min<std::int64_t>(model_->max_positions(),
+                                               std::int64_t{pages} * options.page_tokens),
+                        options)),
       log_(options.log),
       cache_(*model_, pages, options.page_tokens) {
   if (arithmetic_ == Arithmetic::row_invariant)
@@ -188,8 +194,9 @@ kernels::PagedBatch Runner::batch(const at::Tensor& arrays) const {
   return batch;
 }
 
-// Nothing where attention of single rows does as well: of few tokens, and where there is no flash
-// attention or every row's bits must be its own.
+// Nothing where attention of single rows does as well, or better: of few tokens, where there is no
+// flash attention or every row's bits must be its own, and where many short pieces stand behind
+// long sequences, whose keys would all be gathered.
 std::optional<Prompts> Runner::prompts(const Plan& plan) const {
   constexpr std::int64_t few = 64;
   if (arithmetic_ != Arithmetic::fast || !kernels::has_flash(cache_.keys.front()))
@@ -200,12 +207,15 @@ std::optional<Prompts> Runner::prompts(const Plan& plan) const {
   made.first = begin - plan.chunks.begin();
   if (plan.tokens - made.first < few) return std::nullopt;
   std::vector<std::int64_t> queries, keys, slots;
+  std::int64_t positions = 0;
   bool is_whole = true;
   for (auto chunk = begin; chunk != plan.chunks.end(); ++chunk) {
     queries.push_back(chunk->count);
     keys.push_back(chunk->first + chunk->count);
+    positions += keys.back();
     is_whole = is_whole && chunk->first == 0;
   }
+  if (!is_whole && positions > most_gathered_) return std::nullopt;
   const at::Device device = cache_.keys.front().device();
   made.batch = kernels::pack(queries, keys, device);
   if (is_whole) return made;
@@ -297,7 +307,17 @@ bool Runner::launch(const std::vector<kernels::DecodeRow>& rows,
   return is_launched;
 }
 
+void Runner::follow_stream() {
+  const at::Device device = cache_.keys.front().device();
+  if (!device.is_cuda()) return;
+  const c10::impl::VirtualGuardImpl streams(device.type());
+  const c10::Stream now = streams.getStream(device);
+  if (stream_ && *stream_ != now) streams.synchronizeDevice(device.index());
+  stream_ = now;
+}
+
 void Runner::copy(const Plan& plan) {
+  follow_stream();
   if (plan.copies.empty()) return;
   if (decode_) decode_->settle();
   cache_.copy(plan.copies);

@@ -1,6 +1,7 @@
 // Carries a plan out on the device: flat arrays in, drawn tokens out. Makes no decision.
 #pragma once
 #include <ATen/ATen.h>
+#include <c10/core/Stream.h>
 
 #include <functional>
 #include <memory>
@@ -76,7 +77,8 @@ class Runner {
   // Before the first step.
   void decode_with(const MakeSteps& make);
 
-  // What a plan copies comes before what it computes.
+  // What a plan copies comes before what it computes. Begins each step: what was computed under
+  // another current stream is waited for, since a prompt's first pieces are not.
   void copy(const Plan& plan);
   // Any plan, operation by operation.
   Outcome compute(const Plan& plan, const Wishes& wishes);
@@ -97,6 +99,7 @@ class Runner {
   const Cache& cache() const noexcept { return cache_; }
 
  private:
+  void follow_stream();
   void lay_out(const Plan& plan);
   bool launch(const std::vector<kernels::DecodeRow>& rows,
               const std::vector<kernels::DrawRow>& draws);
@@ -109,11 +112,13 @@ class Runner {
   std::shared_ptr<const Model> model_;
   Arithmetic arithmetic_;
   int most_rows_;
+  std::int64_t most_gathered_;
   LogSink log_;
   Cache cache_;
   std::unique_ptr<kernels::DecodeSteps> decode_;  // null: every step goes through the decoder
   std::unique_ptr<kernels::RowForward>
-      forward_;       // instead of it, where rows have bits of their own
+      forward_;                        // instead of it, where rows have bits of their own
+  std::optional<c10::Stream> stream_;  // of the last step, on a card
   at::Tensor arena_;  // int64, grows: ids | positions | slots | drawn rows | int32: starts,
                       // lengths, tables
   std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;

@@ -67,12 +67,11 @@ std::int64_t backward_bytes(const Sizes& sizes, const Load& load) {
 MemoryPlan plan_memory(const std::filesystem::path& directory, const ModelOptions& model,
                        const EngineOptions& options, const TrainOptions& training,
                        const PlanOptions& plan) {
-  const PlannedModel planned = planned_model(directory, model, plan);
-  MemoryPlan made = plan_memory(planned, options, plan);
+  PlannedModel planned = planned_model(directory, model, plan);
   const bool is_cuda = planned.sizes.device.kind == DeviceKind::cuda;
-  made.training_bytes =
+  planned.training_bytes =
       backward_bytes(planned.sizes, load_of(planned.sizes, training)) + (is_cuda ? empty_bytes : 0);
-  return made;
+  return plan_memory(planned, options, plan);
 }
 
 }  // namespace pensive
