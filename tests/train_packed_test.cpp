@@ -70,6 +70,37 @@ TEST(PackedSuffixes, PacksFewBatchesAlikeInSize) {
   EXPECT_TRUE(plan_packs({}, 700).empty());
 }
 
+// A few long prefixes must not meet in one pack because the mean prefix is short.
+TEST(PackedSuffixes, APackHasRoomForWhatStandsBeforeIt) {
+  std::vector<Suffix> suffixes(12);
+  for (int i = 0; i < 12; ++i) {
+    suffixes[i].begins = i < 4 ? 3000 : 100;
+    suffixes[i].tokens.resize(suffixes[i].begins + 50);
+  }
+  suffixes[5].asides = {{7, 10, 111}, {7, 50, 112}, {7, 3, 104}};  // two runs: two more strands
+  EXPECT_EQ(gathered_before(suffixes[0]), 3000);
+  EXPECT_EQ(gathered_before(suffixes[5]), 300);
+  const auto bytes = [](std::int64_t tokens, std::int64_t before) { return 10 * tokens + before; };
+  constexpr std::int64_t room = 7500;
+  std::int64_t last = INT64_MAX;
+  std::size_t members = 0;
+  const auto packs = plan_packs(suffixes, 1000, bytes, room);
+  for (const std::vector<int>& pack : packs) {
+    std::int64_t tokens = 0, before = 0;
+    for (const int s : pack) {
+      tokens += suffixes[s].length();
+      before += gathered_before(suffixes[s]);
+    }
+    EXPECT_LE(bytes(tokens, before), room);
+    EXPECT_LE(bytes(tokens, before), last) << "the largest first";
+    last = bytes(tokens, before);
+    members += pack.size();
+  }
+  EXPECT_EQ(members, suffixes.size());
+  EXPECT_EQ(packs.size(), 3u);
+  EXPECT_EQ(plan_packs(suffixes, 1000, bytes, 10).size(), 12u) << "always at least one";
+}
+
 // With less memory first smaller batches, then layers computed twice, then smaller batches again.
 TEST(PackedSuffixes, GoAsTheMemoryAllows) {
   const Decoder decoder = tiny_decoder(at::kFloat);
@@ -106,6 +137,10 @@ TEST(PackedSuffixes, GoAsTheMemoryAllows) {
   EXPECT_NEAR(way.batch_tokens, 500, 50);
   EXPECT_EQ(choose_way(setting, suffixes, 0).batch_tokens, 1) << "and then it fails";
   suffixes[5].tokens.resize(4100);  // goes through whole, or not at all
+  EXPECT_TRUE(choose_way(setting, suffixes, needs(3000, false)).recomputes);
+  suffixes[5].tokens.resize(300);
+  suffixes[7].begins = 20000;  // it alone is gathered whole, and in every layer where all is kept
+  suffixes[7].tokens.resize(20200);
   EXPECT_TRUE(choose_way(setting, suffixes, needs(3000, false)).recomputes);
   setting.recompute = Recompute::never;
   EXPECT_FALSE(choose_way(setting, suffixes, needs(500, false)).recomputes);

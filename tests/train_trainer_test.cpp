@@ -1,4 +1,5 @@
 // Whole training steps on a tiny random model.
+#include <ATen/autocast_mode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -234,7 +235,9 @@ TEST(Trainer, WorksInTheHostsModes) {
     const c10::InferenceMode maybe(inference);
     const c10::AutoGradMode no_gradient(false);
     Toy toy;
+    at::autocast::set_autocast_enabled(at::kCPU, inference);
     toy.trainer().step(problems(4));
+    at::autocast::set_autocast_enabled(at::kCPU, false);
     EXPECT_EQ(c10::InferenceMode::is_enabled(), inference);
     EXPECT_FALSE(c10::GradMode::is_enabled());
     EXPECT_EQ(toy.soft->row(toy.row), plain.soft->row(plain.row));

@@ -107,7 +107,7 @@ struct TrainOptions {
 
   std::uint64_t seed = 0;
   // Suffix positions in one backward at most, on a CPU with padding; fewer where a card has not the
-  // memory. Twice as many take twice the memory and are hardly faster (docs/performance.md).
+  // memory. Twice as many take twice the memory and are hardly faster (docs/training.md).
   int max_batch_tokens = 4096;
 
   // What this run is of, for resume() to compare: all that decides what is learned and that the
@@ -183,8 +183,9 @@ class PENSIVE_EXPORT Trainer {
   // resume() throws invalid_argument for a checkpoint of another model, row, setting or
   // TrainOptions::run, naming both values. Guides and judges of this library are compared with all
   // their options, but for functions; others by their names; prompt_of by the prompt it makes of
-  // one problem of the last step. Where arithmetic is row-invariant, a resumed run has the bits of
-  // an undisturbed one.
+  // one problem of the last step. Where arithmetic is row-invariant, a resumed run on a CPU has
+  // the bits of an undisturbed one; on a card its rollouts have, while updates add up as the card's
+  // free memory and libtorch's attention allow.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

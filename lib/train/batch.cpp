@@ -287,7 +287,7 @@ Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   const at::Device device = setting.rows.device();
   batch.embeddings = embed(setting, std::move(ids));
   // What layers add up is kept in float32 on a card: it costs little there, and brings the trainer
-  // closer to what the weights say (docs/performance.md).
+  // closer to what the weights say (docs/training.md).
   if (device.is_cuda() && batch.embeddings.element_size() == 2)
     batch.embeddings = batch.embeddings.to(at::kFloat);
   batch.positions = to_device(positions, device);

@@ -26,10 +26,15 @@ struct Way {
   bool is_packed = false;
   bool recomputes = false;  // each layer again on the way back, of which only the input is kept
   int batch_tokens = 0;
+  std::int64_t room = INT64_MAX;  // bytes that a batch may take
 };
 // `free_bytes`: what batches may take; nothing: as much as they like.
 Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                std::optional<std::int64_t> free_bytes);
+
+// Packs of that way, each within its room.
+std::vector<std::vector<int>> plan_packs(const SuffixSetting& setting,
+                                         std::span<const Suffix> suffixes, const Way& way);
 
 Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                  const std::vector<int>& members, const PrefixOf& prefix_of, const Way& way);

@@ -145,7 +145,7 @@ struct SuffixResult {
 using PrefixOf = std::function<std::optional<CachedPrefix>(int suffix)>;
 
 // Loss and gradient of the row over all suffixes, a batch of them at a time. Sets its own grad and
-// inference modes and leaves the caller's as they were.
+// inference modes, casts nothing by itself, and leaves the caller's as they were.
 SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                              const PrefixOf& prefix_of);
 
@@ -157,9 +157,18 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
 // Which padded suffixes go through the model together: alike in length, at most `max_batch_tokens`
 // padded suffix positions and four times as many prefix positions, but always at least one.
 std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens);
-// Likewise of packed ones, in their order: few batches, alike in size. The largest batch comes
-// first: what libtorch's allocator keeps of it has room for all others.
-std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens);
+// Positions that packed attention gathers before a suffix: its prefix once for what is kept, and
+// once for each run of asides.
+std::int64_t gathered_before(const Suffix& suffix);
+// What a pack of so many suffix tokens behind so many gathered positions takes, in bytes.
+using PackBytes = std::function<std::int64_t(std::int64_t tokens, std::int64_t prefix_tokens)>;
+// Likewise of packed ones, in their order: few batches, alike in size, none of more than `room`
+// bytes but those of one suffix. The largest batch comes first: what libtorch's allocator keeps of
+// it has room for all others.
+std::vector<std::vector<int>> plan_packs(
+    std::span<const Suffix> suffixes, int max_batch_tokens,
+    const PackBytes& bytes_of = [](std::int64_t tokens, std::int64_t) { return tokens; },
+    std::int64_t room = INT64_MAX);
 
 // Adam (arXiv 1412.6980) with decay rates .9 and .95, no weight decay, on float32 values.
 struct Adam {

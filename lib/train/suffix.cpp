@@ -1,4 +1,5 @@
 // The gradient of one row: forward and backward from the first soft token on.
+#include <ATen/autocast_mode.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
@@ -99,7 +100,8 @@ Pulls pulls_by_layers(const SuffixSetting& setting, const Batch& batch) {
       inputs.push_back(layer(index, inputs.back()));
   }
   at::Tensor leaf = inputs.back().detach().requires_grad_(true);
-  const at::Tensor hidden = decoder.finish(leaf).index_select(0, batch.target_rows);
+  const at::Tensor hidden =
+      decoder.finish(leaf, Arithmetic::fast).index_select(0, batch.target_rows);
   HeadResult head = head_backward(setting, batch, hidden.detach());
   hidden.backward(head.gradient);
   for (int index = decoder.config().layers - 1; index >= 0; --index) {
@@ -139,7 +141,7 @@ Way way_of(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
 }
 
 std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffixes) {
-  return way.is_packed ? plan_packs(suffixes, way.batch_tokens)
+  return way.is_packed ? plan_packs(setting, suffixes, way)
                        : plan_batches(suffixes, way.batch_tokens);
 }
 
@@ -148,6 +150,7 @@ std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffi
 SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                              const PrefixOf& prefix_of) {
   const c10::InferenceMode no_inference(false);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const c10::AutoGradMode with_gradient(true);
   SuffixResult result;
   result.gradient.assign(setting.decoder.config().width, 0.0);
@@ -163,6 +166,7 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
                                                  std::span<const Suffix> suffixes,
                                                  const PrefixOf& prefix_of) {
   const c10::InferenceMode no_inference(false);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const c10::NoGradGuard no_gradient;
   std::vector<std::vector<double>> logprobs(suffixes.size());
   const std::int64_t chunk = chunk_of(setting);

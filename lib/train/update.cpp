@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/autocast_mode.h>
 #include <c10/core/InferenceMode.h>
 
 #include "train/parts.h"
@@ -170,6 +171,7 @@ void Trainer::Parts::learn(std::span<const Sequence> sequences, Lesson& lesson,
 void Trainer::Parts::update(std::span<const Sequence> sequences, const Scores& scores,
                             TrainReport& report) {
   const c10::InferenceMode no_inference(false);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   Lesson lesson = make_lesson(sequences, scores, row, options);
   std::vector<float> values = soft->row(row);
   Adam next_adam = adam;

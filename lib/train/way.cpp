@@ -16,6 +16,17 @@ std::int64_t sum_of(std::span<const Suffix> suffixes, int (*of)(const Suffix&)) 
                          [&](std::int64_t sum, const Suffix& suffix) { return sum + of(suffix); });
 }
 
+// Of packed suffixes alone, the one that takes most.
+std::int64_t most_bytes_of_one(const Sizes& sizes, Load load, std::span<const Suffix> suffixes) {
+  std::int64_t most = 0;
+  for (const Suffix& suffix : suffixes) {
+    load.tokens = suffix.length();
+    load.prefix_tokens = gathered_before(suffix);
+    most = std::max(most, backward_bytes(sizes, load));
+  }
+  return most;
+}
+
 // Like `all`, whose tokens have prefixes in proportion, but of so many tokens.
 Load part_of(Load all, std::int64_t tokens) {
   all.prefix_tokens =
@@ -48,6 +59,10 @@ Load load_of(std::span<const Suffix> suffixes, const SuffixSetting& setting, con
   Load all;
   all.tokens = all_of(suffixes, [](const Suffix& s) { return s.length(); });
   all.prefix_tokens = all_of(suffixes, [](const Suffix& s) { return s.begins; });
+  if (way.is_packed) {
+    all.prefix_tokens = 0;
+    for (const Suffix& suffix : suffixes) all.prefix_tokens += gathered_before(suffix);
+  }
   for (const Suffix& suffix : suffixes)
     all.longest = std::max<std::int64_t>(all.longest, suffix.begins + suffix.length());
   all.logits = setting.max_logits;
@@ -78,14 +93,39 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   for (const Suffix& suffix : suffixes) longest = std::max<std::int64_t>(longest, suffix.length());
   const std::int64_t most = std::max(wanted, longest);
   std::int64_t fits = fitting(sizes, all, most, room);
-  // A suffix goes through whole; below so many tokens computing twice costs less than an idle card.
-  if (fits < std::max(longest, std::min<std::int64_t>(wanted, least_tokens))) {
+  // A suffix goes through whole, behind all of its prefix; below so many tokens computing twice
+  // costs less than an idle card.
+  const bool is_one_too_large = way.is_packed && most_bytes_of_one(sizes, all, suffixes) > room;
+  if (is_one_too_large || fits < std::max(longest, std::min<std::int64_t>(wanted, least_tokens))) {
     way.recomputes = all.recomputes = true;
     fits = fitting(sizes, all, most, room);
   }
   way.batch_tokens =
       static_cast<int>(std::clamp<std::int64_t>(fits, 1, std::max(1, way.batch_tokens)));
+  way.room = room;
   return way;
+}
+
+std::vector<std::vector<int>> plan_packs(const SuffixSetting& setting,
+                                         std::span<const Suffix> suffixes, const Way& way) {
+  const Device device{setting.rows.is_cuda() ? DeviceKind::cuda : DeviceKind::cpu};
+  const Sizes sizes = sizes_of(setting.decoder.config(), setting.rows.scalar_type(), device);
+  Load load = load_of(suffixes, setting, way);
+  const auto bytes_of = [&](std::int64_t tokens, std::int64_t prefix_tokens) {
+    load.tokens = tokens;
+    load.prefix_tokens = prefix_tokens;
+    return backward_bytes(sizes, load);
+  };
+  return plan_packs(suffixes, way.batch_tokens, bytes_of, way.room);
+}
+
+std::int64_t gathered_before(const Suffix& suffix) {
+  std::int64_t strands = suffix.kept() > 0 ? 1 : 0;
+  for (std::size_t i = 0; i < suffix.asides.size(); ++i) {
+    const int before = suffix.kept() + static_cast<int>(i) - 1;
+    strands += i == 0 || suffix.asides[i].parent != before ? 1 : 0;
+  }
+  return strands * suffix.begins;
 }
 
 std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int max_batch_tokens) {
@@ -115,26 +155,33 @@ std::vector<std::vector<int>> plan_batches(std::span<const Suffix> suffixes, int
   return batches;
 }
 
-std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens) {
+std::vector<std::vector<int>> plan_packs(std::span<const Suffix> suffixes, int max_batch_tokens,
+                                         const PackBytes& bytes_of, std::int64_t room) {
   const std::int64_t all = sum_of(suffixes, [](const Suffix& s) { return s.length(); });
   const std::int64_t packs = (all + max_batch_tokens - 1) / max_batch_tokens;
   const std::int64_t even = packs == 0 ? 0 : (all + packs - 1) / packs;
-  std::vector<std::vector<int>> batches;
-  std::int64_t tokens = 0;
+  struct Pack {
+    std::vector<int> members;
+    std::int64_t bytes = 0;
+  };
+  std::vector<Pack> made;
+  std::int64_t tokens = 0, before = 0;
   for (int s = 0; s < static_cast<int>(suffixes.size()); ++s) {
     const int length = suffixes[s].length();
-    if (batches.empty() || tokens >= even || tokens + length > max_batch_tokens) {
-      batches.emplace_back();
-      tokens = 0;
+    const std::int64_t gathered = gathered_before(suffixes[s]);
+    if (made.empty() || tokens >= even || tokens + length > max_batch_tokens ||
+        bytes_of(tokens + length, before + gathered) > room) {
+      made.emplace_back();
+      tokens = before = 0;
     }
-    batches.back().push_back(s);
+    made.back().members.push_back(s);
     tokens += length;
+    before += gathered;
+    made.back().bytes = bytes_of(tokens, before);
   }
-  const auto size = [&](const std::vector<int>& batch) {
-    return std::accumulate(batch.begin(), batch.end(), std::int64_t{0},
-                           [&](std::int64_t sum, int s) { return sum + suffixes[s].length(); });
-  };
-  std::ranges::stable_sort(batches, std::ranges::greater(), size);
+  std::ranges::stable_sort(made, std::ranges::greater(), &Pack::bytes);
+  std::vector<std::vector<int>> batches;
+  for (Pack& pack : made) batches.push_back(std::move(pack.members));
   return batches;
 }
 
