@@ -128,13 +128,13 @@ __device__ void soften(int vectors, T* scores, T* mosts, T* sums, T* shrinks) {
     scores[m * chunk + 32 + lane] = b;
     T sum = a + b;
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    __syncwarp();  // all have read mosts
     if (lane == 0) {
       T shrink = exp(before - most);
       mosts[m] = most;
       shrinks[m] = shrink;
       sums[m] = sums[m] * shrink + sum;
     }
-    __syncwarp();
   }
 }
 
