@@ -351,6 +351,17 @@ TEST_F(Cuda, DrawsInBrief) {
   expect_cuts(9001, 8);
 }
 
+TEST_F(Cuda, ThreadsMayDrawFromOtherVocabulariesAtOnce) {
+  std::vector<std::function<void()>> calls;
+  for (const int vocab : {9001, 150000}) {
+    const at::Tensor logits = at::randn({3, vocab}).to(card_);
+    calls.push_back([logits] {
+      for (const Drawn& one : draw(logits, std::vector<DrawRow>(3))) EXPECT_TRUE(one.is_finite);
+    });
+  }
+  call_at_once(calls, 1500);
+}
+
 TEST_F(Cuda, KnowsItsMemory) {
   Memory card = memory({DeviceKind::cuda, 0});
   EXPECT_GT(card.total_bytes, int64_t{1} << 30);

@@ -269,6 +269,21 @@ TEST_F(Invariant, HoldsOnOlderCards) {
   }
 }
 
+// A kernel that each shape asks for another amount of a block's memory.
+TEST_F(Invariant, ThreadsMayMultiplyOtherShapesAtOnce) {
+  std::vector<std::function<void()>> calls;
+  for (const int in : {64, 4096, 512}) {
+    const at::Tensor weight = random({72, in}, at::kHalf).to(card_);
+    const at::Tensor x = random({9, in}, at::kHalf).to(card_);
+    const at::Tensor expected = linear(x, weight, {}, Arithmetic::row_invariant);
+    calls.push_back([weight, x, expected, round = 0]() mutable {
+      const at::Tensor found = linear(x, weight, {}, Arithmetic::row_invariant);
+      if (++round % 200 == 0) EXPECT_TRUE(same_bits(found, expected));
+    });
+  }
+  call_at_once(calls, 5000);
+}
+
 // Few cases, for tools under which each takes long.
 TEST_F(Invariant, HoldsInBrief) {
   expect_same_in_any_company({.has_biases = true, .has_norms = true}, {5, 70, 1100}, at::kBFloat16);

@@ -8,7 +8,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <optional>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -86,6 +89,22 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
   at::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();
   return x.numel() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+}
+
+// Calls each of these so often, in threads of their own; what one of them throws is a failure.
+inline void call_at_once(const std::vector<std::function<void()>>& calls, int rounds) {
+  std::vector<std::string> errors(calls.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < calls.size(); ++i)
+    threads.emplace_back([&, i] {
+      try {
+        for (int round = 0; round < rounds; ++round) calls[i]();
+      } catch (const std::exception& error) {
+        errors[i] = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(errors, std::vector<std::string>(calls.size()));
 }
 
 // One sequence of a random batch: positions in the cache and query rows at its end.

@@ -10,6 +10,7 @@
 #include "base/inside.h"
 #include "kernels/forward.h"
 #include "kernels/kernels.h"
+#include "kernels/packed.h"
 #include "model/parts.h"
 
 namespace pensive {
@@ -43,7 +44,8 @@ void check_plan(const PlanOptions& plan) {
 }
 
 // The decoder at its widest, then the head and the draw; see Decoder::forward() and Runner::run().
-std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int64_t drawn) {
+std::int64_t prompt_step_bytes(const Sizes& sizes, Arithmetic arithmetic, std::int64_t tokens,
+                               std::int64_t drawn) {
   const std::int64_t size = sizes.value_bytes(), own = sizes.heads * sizes.head_dim;
   const std::int64_t keys = sizes.kv_heads * sizes.head_dim, wide = std::max<std::int64_t>(size, 4);
   const std::int64_t norms = sizes.has_query_key_norms ? 2 : 1;
@@ -52,11 +54,15 @@ std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int
   // Embeddings, x before and after attention, its norm, projected and turned heads, and what
   // attention gives.
   const std::int64_t around = 4 * sizes.width + own + 2 * keys + norms * (own + keys) + own;
-  const std::int64_t gated = (around + 3 * sizes.inner) * size;
+  const std::int64_t least = arithmetic == Arithmetic::fast ? sizes.least_gated_rows : tokens + 1;
+  const std::int64_t fewer = std::min(tokens, least - 1);  // which keep gate and up
+  const std::int64_t gated = std::max(tokens >= least ? tokens * (around + sizes.inner) : 0,
+                                      fewer * (around + 3 * sizes.inner)) *
+                             size;
   const std::int64_t down =
       (around + sizes.inner + 2 * sizes.width) * size + (widens ? sizes.inner * wide : 0);
   const std::int64_t arrays = 4 * 8 + sizes.head_dim * wide + 2 * 8;  // ids, places, angles
-  const std::int64_t layers = tokens * (std::max(gated, down) + arrays);
+  const std::int64_t layers = std::max(gated, tokens * down) + tokens * arrays;
   // Logits as the product gives them, in float32, and once more while they are drawn from.
   const std::int64_t logits =
       drawn * sizes.vocab * 2 * wide + (tokens + 2 * drawn) * sizes.width * wide;
@@ -123,8 +129,8 @@ Steps steps_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pa
   const std::int64_t tokens = options.max_tokens_per_step;
   const std::int64_t rows = std::min<std::int64_t>(options.max_live_sequences, pages);
   const std::int64_t longest = longest_of(sizes, options, pages);
-  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest) +
-              forward_bytes(sizes, options, pages),
+  return {prompt_step_bytes(sizes, options.arithmetic, tokens, std::min(rows, tokens)) +
+              thread_bytes(sizes, longest) + forward_bytes(sizes, options, pages),
           decode_step_bytes(sizes, options, options.max_live_sequences, pages)};
 }
 
@@ -176,9 +182,17 @@ std::int64_t memory_of(const Device& device, const PlanOptions& plan) {
   return plan.memory_bytes > 0 ? plan.memory_bytes : kernels::memory(device).free_bytes;
 }
 
+// Of a device that is there.
+Sizes sizes_here(const Config& config, at::ScalarType scalar, const Device& device) {
+  Sizes sizes = sizes_of(config, scalar, device);
+  if (!config.has_mlp_bias)
+    sizes.least_gated_rows = kernels::least_gated_rows(device, scalar, sizes.width, sizes.inner);
+  return sizes;
+}
+
 Sizes sizes_of(const Model& model) {
   const Model::Parts& parts = model.parts();
-  return pensive::sizes_of(parts.decoder->config(), parts.scalar, model.info().device);
+  return sizes_here(parts.decoder->config(), parts.scalar, model.info().device);
 }
 
 }  // namespace
@@ -250,7 +264,8 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
   const bool is_told = plan.memory_bytes > 0 && options.device.kind == DeviceKind::cuda;
   const Device device = is_told ? options.device : kernels::resolve(options.device);
   PlannedModel model;
-  model.sizes = sizes_of(config, to_scalar(precision), device);
+  model.sizes = is_told ? sizes_of(config, to_scalar(precision), device)
+                        : sizes_here(config, to_scalar(precision), device);
   model.weight_bytes = decoder_bytes(directory, config, precision);
   model.memory_bytes = memory_of(device, plan);
   if (is_told) model.runtime_bytes = context_bytes;
