@@ -359,7 +359,7 @@ TEST_F(Cuda, ThreadsMayDrawFromOtherVocabulariesAtOnce) {
       for (const Drawn& one : draw(logits, std::vector<DrawRow>(3))) EXPECT_TRUE(one.is_finite);
     });
   }
-  call_at_once(calls, 1500);
+  call_at_once(calls, 300);
 }
 
 TEST_F(Cuda, KnowsItsMemory) {

@@ -120,7 +120,10 @@ struct Loads {
   }
 
  private:
-  __device__ static int line() { return threadIdx.x % 32 / 4; }
+  __device__ static int line() {
+    int lane = threadIdx.x % 32;
+    return lane / 4;
+  }
 };
 
 // A lane's sums: for each tile of 16 rows of the weight and group of x as the tensor cores have
@@ -170,7 +173,7 @@ __global__ void __launch_bounds__(warps * 32) multiply_tiles(Call<S> call) {
   // Blocks that share a piece of the weight come together.
   int first_column = static_cast<int>(blockIdx.x) / call.chunks * height;
   int first_row = static_cast<int>(blockIdx.x) % call.chunks * groups * group_rows;
-  int first = static_cast<int>(threadIdx.x) / 32 * stretch, k = first + threadIdx.x % 4 * 8;
+  int lane = threadIdx.x % 32, first = threadIdx.x / 32 * stretch, k = first + lane % 4 * 8;
   Loads<S, P> loads;
   loads.find_weight(call, first_column);
 #pragma unroll
