@@ -7,6 +7,7 @@
 #include "counted.h"
 #include "engine/memory.h"
 #include "engine_helpers.h"
+#include "kernels/packed.h"
 
 namespace pensive::testing {
 namespace {
@@ -203,6 +204,41 @@ TEST(Memory, IsOnACardAsPlanned) {
                1e-6 * static_cast<double>(plan.prompt_step_bytes),
                1e-6 * static_cast<double>(plan.decode_step_bytes));
   }
+}
+
+TEST(Memory, OfAPromptOnACardIsAsPlanned) {
+  // Of one large enough that on 9.0 gate and up are never there, and of the largest where they are.
+  if (!has_cuda()) GTEST_SKIP() << "no CUDA card here";
+  c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(at::kCUDA);
+  const auto stats = [&] { return allocator.getDeviceStats(0).allocated_bytes[0]; };
+  for (const Precision precision : {Precision::float32, Precision::bfloat16, Precision::float16})
+    for (const int tokens : {1020, 6000}) {
+      const Case one{PENSIVE_REASONER, precision, tokens, 10, Arithmetic::fast, false};
+      const ModelOptions how{.device = {DeviceKind::cuda}, .precision = precision};
+      EngineOptions options = options_of(one);
+      options.reuse_prefixes = false;
+      const MemoryPlan plan = plan_memory(one.folder, how, options);
+      const MemoryPlan of_any_card =
+          plan_memory(one.folder, how, options, {.memory_bytes = std::int64_t{1} << 33});
+      const auto model = Model::load(one.folder, how);
+      Engine engine(model, options);
+      run(engine, one);  // what libtorch keeps for its products is taken from here on
+      const std::int64_t before = stats().current;
+      allocator.resetPeakStats(0);
+      run(engine, one);
+      const std::int64_t taken = stats().peak - before;
+      EXPECT_LE(taken, plan.prompt_step_bytes) << tokens << " " << to_string(precision);
+      EXPECT_GT(taken, plan.prompt_step_bytes / 2) << tokens << " " << to_string(precision);
+      fmt::print("{} tokens, {}: {:.1f} MB taken, {:.1f} planned, {:.1f} for any card\n", tokens,
+                 to_string(precision), 1e-6 * static_cast<double>(taken),
+                 1e-6 * static_cast<double>(plan.prompt_step_bytes),
+                 1e-6 * static_cast<double>(of_any_card.prompt_step_bytes));
+      EXPECT_LE(plan.prompt_step_bytes, of_any_card.prompt_step_bytes);
+      const bool is_gated =
+          precision != Precision::float32 &&
+          kernels::least_gated_rows(model->info().device, at::kHalf, 192, 512) <= tokens;
+      EXPECT_EQ(plan.prompt_step_bytes < of_any_card.prompt_step_bytes, is_gated);
+    }
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Each CUDA operation against its CPU twin, on fresh random inputs.
-
+#include "kernels_as_card.h"
 #include "kernels_oracle.h"
 #include "pensive/base.h"
 
@@ -8,20 +8,28 @@ namespace {
 
 const at::ScalarType cuda_types[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
+// Wishes of which some cut, mask, bias and list.
+DrawRow cutting_wish(int i, int vocab) {
+  DrawRow row;
+  row.key = mix(17, static_cast<std::uint64_t>(i));
+  row.temperature = i % 4 == 0 ? 1.0f : 0.3f * static_cast<float>(i % 7 + 1);
+  row.top_k = i % 3 == 0 ? 1 << i % 18 : 0;
+  row.top_p = i % 2 ? 0.04f * static_cast<float>(i + 1) : 1.0f;
+  row.min_p = i % 5 == 4 ? 0.05f : 0.0f;
+  if (i % 6 == 1) row.mask.assign(static_cast<std::size_t>(vocab / 32 + 1), 0x5A5A5A5Au);
+  if (i % 6 == 2) {
+    row.bias_tokens = {3, vocab - 1};
+    row.bias_logits = {9, 11};
+  }
+  if (i % 8 == 3) row.listed = 5;
+  return row;
+}
+
 class Cuda : public OnCard {
  protected:
   Cuda() : OnCard(11) {}
 
   at::Tensor there(const at::Tensor& x) const { return x.to(card_); }
-
-  // Leaves memory full of NaN behind, where the next output of this size will come to lie.
-  void poison(const at::Tensor& like) const {
-    for (int i = 0; i < 4; ++i) {
-      std::vector<at::Tensor> filled;
-      for (int j = 0; j <= i; ++j)
-        filled.push_back(at::full_like(like, NAN, like.options().device(card_)));
-    }
-  }
 
   void expect_same(const at::Tensor& card, const at::Tensor& host, const char* what) const {
     EXPECT_TRUE(card.is_cuda());
@@ -40,10 +48,73 @@ class Cuda : public OnCard {
     return moved;
   }
 
+  void expect_rows(int64_t width, at::ScalarType scalar) const {
+    at::Tensor x = random({37, width}, scalar) * 3, weight = random({width}, scalar);
+    expect_same(rms_norm(there(x), there(weight), 1e-6), rms_norm(x, weight, 1e-6), "rms_norm");
+    at::Tensor many = random({1027, width}, scalar);  // a warp for each row
+    expect_same(rms_norm(there(many), there(weight), 1e-6), rms_norm(many, weight, 1e-6),
+                "rms_norm of many rows");
+    const auto first = [&](std::int64_t rows) {  // of so many that are row-invariant
+      return rms_norm(there(many.narrow(0, 0, rows)), there(weight), 1e-6,
+                      Arithmetic::row_invariant)
+          .narrow(0, 0, 5);
+    };
+    EXPECT_TRUE(same_bits(first(5), first(1027))) << width << " " << scalar;
+    at::Tensor gate_up = random({19, 2 * width}, scalar) * 4;
+    expect_same(silu_mul(there(gate_up)), silu_mul(gate_up), "silu_mul");
+  }
+
+  void expect_rotation(int64_t dim, at::ScalarType scalar) const {
+    at::Tensor whole = random({23, 7 * dim}, scalar);
+    at::Tensor angles = at::randn({23, dim / 2}, at::kDouble) * 10;
+    at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
+    at::Tensor c = angles.cos().to(wide), s = angles.sin().to(wide);
+    auto slice = [&](const at::Tensor& x) { return x.narrow(1, dim, 5 * dim).view({23, 5, dim}); };
+    expect_same(rotate(slice(there(whole)), there(c), there(s)), rotate(slice(whole), c, s),
+                "rotate");
+  }
+
+  void expect_pages(int heads, int64_t dim, at::ScalarType scalar) const {
+    at::Tensor keys = random({50, heads, dim}, scalar), values = random({50, heads, dim}, scalar);
+    at::Tensor key_pages = random({9, 16, heads, dim}, scalar),
+               value_pages = random({9, 16, heads, dim}, scalar);
+    at::Tensor key_there = there(key_pages), value_there = there(value_pages);
+    PagedBatch batch, moved;
+    batch.slots = at::randperm(9 * 16, at::kLong).narrow(0, 0, 50).contiguous();
+    batch.slots[7] = -1;
+    moved.slots = there(batch.slots);
+    write_pages(keys, values, key_pages, value_pages, batch);
+    write_pages(there(keys), there(values), key_there, value_there, moved);
+    EXPECT_TRUE(same_bits(key_there, key_pages)) << dim << " " << scalar;
+    EXPECT_TRUE(same_bits(value_there, value_pages)) << dim << " " << scalar;
+  }
+
+  // Coarse values, so that many tie.
+  void expect_cuts(int vocab, int rows) const {
+    const at::Tensor logits = (at::randn({rows, vocab}) * 12).round() / 4;
+    std::vector<DrawRow> wishes;
+    for (int i = 0; i < rows; ++i) wishes.push_back(cutting_wish(i, vocab));
+    std::vector<Drawn> host = draw(logits, wishes), card = draw(there(logits), wishes);
+    int differ = 0;
+    for (int i = 0; i < rows; ++i) {
+      const Drawn &a = card[static_cast<std::size_t>(i)], &b = host[static_cast<std::size_t>(i)];
+      ASSERT_TRUE(a.is_finite && b.is_finite);
+      EXPECT_EQ(a.listed_tokens, b.listed_tokens);
+      EXPECT_EQ(a.top_token, b.top_token);
+      EXPECT_NEAR(a.entropy, b.entropy, 1e-4) << vocab << " row " << i;
+      if (a.token != b.token) {
+        ++differ;  // two scores closer than rounding
+        continue;
+      }
+      EXPECT_NEAR(a.logprob, b.logprob, 2e-5) << vocab << " row " << i;
+      EXPECT_NEAR(a.drawn_logprob, b.drawn_logprob, 1e-4) << vocab << " row " << i;
+    }
+    EXPECT_LE(differ, 1) << vocab;
+  }
+
   void expect_attention(const AttentionShape& shape, const std::vector<Part>& parts,
                         at::ScalarType scalar) const {
     AttentionCase made = attention_case(shape, parts, scalar), moved = there(made);
-    poison(made.queries);
     at::Tensor out = attend(moved);
     EXPECT_LT(error(out, naive_attention(made)), 2 * tolerance(scalar))
         << shape.heads << "/" << shape.kv_heads << " heads, " << shape.head_dim << " wide, "
@@ -51,60 +122,36 @@ class Cuda : public OnCard {
   }
 };
 
+TEST_F(Cuda, PoisonIsThere) {
+  // What other tests rely on to see what was not written.
+  const Poison poison(true);
+  for (const int64_t size : {3, 5000, 3000000})
+    EXPECT_TRUE(
+        at::empty({size}, at::dtype(at::kBFloat16).device(card_)).isnan().all().item<bool>())
+        << size;
+}
+
 TEST_F(Cuda, RowOperationsEqualTheCpu) {
   for (at::ScalarType scalar : cuda_types) {
-    for (int64_t width : {1, 31, 192, 576, 1536, 5000}) {
-      at::Tensor x = random({37, width}, scalar) * 3, weight = random({width}, scalar);
-      poison(x);
-      expect_same(rms_norm(there(x), there(weight), 1e-6), rms_norm(x, weight, 1e-6), "rms_norm");
-      at::Tensor many = random({1027, width}, scalar);  // a warp for each row
-      poison(many);
-      expect_same(rms_norm(there(many), there(weight), 1e-6), rms_norm(many, weight, 1e-6),
-                  "rms_norm of many rows");
-      const auto alone = [&](std::int64_t rows) {
-        return rms_norm(there(many.narrow(0, 0, rows)), there(weight), 1e-6,
-                        Arithmetic::row_invariant)
-            .narrow(0, 0, 5);
-      };
-      EXPECT_TRUE(same_bits(alone(5), alone(1027))) << width << " " << scalar;
-      at::Tensor gate_up = random({19, 2 * width}, scalar) * 4;
-      poison(gate_up.narrow(1, 0, width));
-      expect_same(silu_mul(there(gate_up)), silu_mul(gate_up), "silu_mul");
-    }
-    for (int64_t dim : {2, 32, 64, 80, 128}) {
-      at::Tensor whole = random({23, 7 * dim}, scalar);
-      at::Tensor angles = at::randn({23, dim / 2}, at::kDouble) * 10;
-      at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
-      at::Tensor c = angles.cos().to(wide), s = angles.sin().to(wide);
-      auto slice = [&](const at::Tensor& x) {
-        return x.narrow(1, dim, 5 * dim).view({23, 5, dim});
-      };
-      poison(slice(whole));
-      expect_same(rotate(slice(there(whole)), there(c), there(s)), rotate(slice(whole), c, s),
-                  "rotate");
-    }
+    for (int64_t width : {1, 31, 192, 576, 1536, 5000}) expect_rows(width, scalar);
+    for (int64_t dim : {2, 32, 64, 80, 96, 128}) expect_rotation(dim, scalar);
   }
   at::Tensor many = random({70000, 2 * 3}, at::kFloat);
   expect_same(silu_mul(there(many)), silu_mul(many), "silu_mul of many rows");
 }
 
-TEST_F(Cuda, WritePagesEqualsTheCpu) {
-  for (at::ScalarType scalar : cuda_types) {
-    for (int64_t dim : {3, 32, 64}) {
-      at::Tensor keys = random({50, 2, dim}, scalar), values = random({50, 2, dim}, scalar);
-      at::Tensor key_pages = random({9, 16, 2, dim}, scalar),
-                 value_pages = random({9, 16, 2, dim}, scalar);
-      at::Tensor key_there = there(key_pages), value_there = there(value_pages);
-      PagedBatch batch, moved;
-      batch.slots = at::randperm(9 * 16, at::kLong).narrow(0, 0, 50).contiguous();
-      batch.slots[7] = -1;
-      moved.slots = there(batch.slots);
-      write_pages(keys, values, key_pages, value_pages, batch);
-      write_pages(there(keys), there(values), key_there, value_there, moved);
-      EXPECT_TRUE(same_bits(key_there, key_pages)) << dim;
-      EXPECT_TRUE(same_bits(value_there, value_pages)) << dim;
-    }
+TEST_F(Cuda, RowOperationsInBrief) {
+  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (int64_t width : {31, 192}) expect_rows(width, scalar);
+    for (int64_t dim : {2, 80}) expect_rotation(dim, scalar);
+    for (int64_t dim : {1, 3, 32}) expect_pages(1, dim, scalar);
   }
+}
+
+TEST_F(Cuda, WritePagesEqualsTheCpu) {
+  for (at::ScalarType scalar : cuda_types)
+    for (int heads : {1, 2})  // units of 2, 4 and 16 bytes
+      for (int64_t dim : {1, 3, 32, 64, 96}) expect_pages(heads, dim, scalar);
 }
 
 TEST_F(Cuda, AttentionEqualsTheNaiveOne) {
@@ -113,12 +160,24 @@ TEST_F(Cuda, AttentionEqualsTheNaiveOne) {
       expect_attention({2 * group, 2, 32, 16}, {{17, 1}, {140, 5}, {1, 1}}, scalar);
       expect_attention({2 * group, 2, 64, 16}, {{64, 1}, {65, 1}, {700, 1}}, scalar);
     }
-    for (int dim : {16, 20, 48, 80, 128, 256}) {
+    for (int dim : {16, 20, 48, 80, 96, 128, 256}) {
       expect_attention({6, 2, dim, 16}, {{33, 1}, {120, 70}, {3, 3}}, scalar);
     }
     for (int page_tokens : {1, 3, 64}) {
       expect_attention({6, 2, 64, page_tokens}, {{300, 11}, {9, 9}, {128, 1}}, scalar);
     }
+  }
+}
+
+TEST_F(Cuda, AttentionEqualsOverTheLongestRows) {
+  for (at::ScalarType scalar : {at::kBFloat16, at::kHalf})
+    expect_attention({6, 2, 64, 16}, {{33000, 1}, {1, 1}, {32999, 3}}, scalar);
+}
+
+TEST_F(Cuda, AttentionInBrief) {
+  for (at::ScalarType scalar : {at::kFloat, at::kBFloat16}) {
+    expect_attention({6, 2, 80, 16}, {{33, 1}, {70, 20}, {3, 3}}, scalar);
+    expect_attention({18, 2, 64, 3}, {{65, 1}, {9, 9}}, scalar);
   }
 }
 
@@ -159,7 +218,6 @@ TEST_F(Cuda, RowInvariantProductsHaveTheSameBitsInAnyCompany) {
       at::Tensor x = random({210, in}, scalar), weight = random({out, in}, scalar);
       at::Tensor bias = random({out}, scalar);
       at::Tensor exact = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
-      poison(exact.to(scalar));
       auto product = [&](const at::Tensor& rows, bool has_bias) {
         return linear(there(rows), there(weight), has_bias ? there(bias) : at::Tensor(),
                       Arithmetic::row_invariant);
@@ -284,42 +342,30 @@ TEST_F(Cuda, CutsTiesAsTheCpuDoes) {
 }
 
 TEST_F(Cuda, CutsWideRowsAsTheCpuDoes) {
-  // Coarse values, so that many tie; the last row of them has more than a team's blocks hold.
-  for (const int vocab : {8192, 20001, 50002, 151936, 500000}) {
-    const int rows = vocab > 200000 ? 6 : 24;
-    at::Tensor logits = (at::randn({rows, vocab}) * 12).round() / 4;
-    std::vector<DrawRow> wishes(static_cast<std::size_t>(rows));
-    for (int i = 0; i < rows; ++i) {
-      DrawRow& row = wishes[static_cast<std::size_t>(i)];
-      row.key = mix(17, static_cast<std::uint64_t>(i));
-      row.temperature = i % 4 == 0 ? 1.0f : 0.3f * static_cast<float>(i % 7 + 1);
-      row.top_k = i % 3 == 0 ? 1 << i % 18 : 0;
-      row.top_p = i % 2 ? 0.04f * static_cast<float>(i + 1) : 1.0f;
-      row.min_p = i % 5 == 4 ? 0.05f : 0.0f;
-      if (i % 6 == 1) row.mask.assign(static_cast<std::size_t>(vocab / 32 + 1), 0x5A5A5A5Au);
-      if (i % 6 == 2) {
-        row.bias_tokens = {3, vocab - 1};
-        row.bias_logits = {9, 11};
-      }
-      if (i % 8 == 3) row.listed = 5;
-    }
-    std::vector<Drawn> host = draw(logits, wishes), card = draw(there(logits), wishes);
-    int differ = 0;
-    for (int i = 0; i < rows; ++i) {
-      const Drawn &a = card[static_cast<std::size_t>(i)], &b = host[static_cast<std::size_t>(i)];
-      ASSERT_TRUE(a.is_finite && b.is_finite);
-      EXPECT_EQ(a.listed_tokens, b.listed_tokens);
-      EXPECT_EQ(a.top_token, b.top_token);
-      EXPECT_NEAR(a.entropy, b.entropy, 1e-4) << vocab << " row " << i;
-      if (a.token != b.token) {
-        ++differ;  // two scores closer than rounding
-        continue;
-      }
-      EXPECT_NEAR(a.logprob, b.logprob, 2e-5) << vocab << " row " << i;
-      EXPECT_NEAR(a.drawn_logprob, b.drawn_logprob, 1e-4) << vocab << " row " << i;
-    }
-    EXPECT_LE(differ, 1) << vocab;
+  for (const int vocab : {8192, 20001, 50002, 151936}) expect_cuts(vocab, 24);
+  expect_cuts(500000, 6);  // more than a team's blocks hold
+}
+
+TEST_F(Cuda, CutsWideRowsOnOlderCards) {
+  const AsCard older(8, 0);  // a block alone, which holds up to some 55,000 values
+  for (const int vocab : {8192, 20001, 50002, 151936}) expect_cuts(vocab, 24);
+}
+
+TEST_F(Cuda, DrawsInBrief) {
+  expect_cuts(9001, 8);
+  const AsCard older(8, 0);
+  expect_cuts(9001, 8);
+}
+
+TEST_F(Cuda, ThreadsMayDrawFromOtherVocabulariesAtOnce) {
+  std::vector<std::function<void()>> calls;
+  for (const int vocab : {9001, 150000}) {
+    const at::Tensor logits = at::randn({3, vocab}).to(card_);
+    calls.push_back([logits] {
+      for (const Drawn& one : draw(logits, std::vector<DrawRow>(3))) EXPECT_TRUE(one.is_finite);
+    });
   }
+  call_at_once(calls, 300);
 }
 
 TEST_F(Cuda, KnowsItsMemory) {

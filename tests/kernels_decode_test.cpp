@@ -3,91 +3,18 @@
 
 #include <cstdlib>
 
-#include "kernels_steps.h"
+#include "kernels_whole_steps.h"
 #include "pensive/base.h"
 
 namespace pensive::kernels {
 namespace {
 
-// The slow twin.
-std::vector<Drawn> step_by_step(DecodeModel& model, const Rows& rows,
-                                const std::vector<DrawRow>& wishes) {
-  std::vector<TwinRow> all;
-  for (std::size_t i = 0; i < rows.positions.size(); ++i)
-    all.push_back({nullptr, rows.positions[i], rows.pages[i]});
-  return step_by_step(model, all, rows.embeddings, wishes);
-}
-
-class Decode : public OnCard {
+class Decode : public WholeSteps {
  protected:
-  Decode() : OnCard(23) {}
-
-  // One row alone both ways that there are.
-  void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar) {
-    expect_equal(shape, positions, scalar, OneRow::chain);
-    if (positions.size() == 1) expect_equal(shape, positions, scalar, OneRow::stays);
-  }
-
-  // Greedy draws that tell the logprobs of many tokens; three times, so that the third is a graph.
-  void expect_equal(const Shape& shape, const std::vector<int>& positions, at::ScalarType scalar,
-                    OneRow one_row) {
-    const int pages = pages_for(shape, positions);
-    DecodeModel model = random_model(shape, pages, scalar);
-    model.one_row = one_row;
-    DecodeModel moved = on(model, card_);
-    const Rows rows = random_rows(shape, positions, pages, scalar);
-    std::vector<DrawRow> wishes(positions.size());
-    for (std::size_t i = 0; i < wishes.size(); ++i) {
-      wishes[i].temperature = 0;
-      for (int t = 0; t < shape.vocab; t += 1 + shape.vocab / 60) wishes[i].watched.push_back(t);
-    }
-    poison();
-    const auto steps = DecodeSteps::make(moved, static_cast<int>(positions.size()) + 3);
-    ASSERT_NE(steps, nullptr);
-    const at::Tensor embeddings = rows.embeddings.to(card_);
-    std::vector<DecodeRow> asked;
-    for (std::size_t i = 0; i < positions.size(); ++i)
-      asked.push_back(
-          {embeddings[static_cast<std::int64_t>(i)].const_data_ptr(), positions[i], rows.pages[i]});
-    const std::vector<Drawn> slow = step_by_step(model, rows, wishes);
-    for (int again = 0; again < 3; ++again) {
-      const std::vector<Drawn> fast = steps->run(asked, wishes);
-      expect_near(fast, slow, shape, scalar);
-    }
-    EXPECT_EQ(steps->captures(), 1);
-    const double limit = scalar == at::kFloat ? 1e-5 : scalar == at::kHalf ? 4e-3 : 2e-2;
-    for (std::size_t i = 0; i < model.layers.size(); ++i) {
-      EXPECT_LT(error(moved.layers[i].key_pages, model.layers[i].key_pages), limit);
-      EXPECT_LT(error(moved.layers[i].value_pages, model.layers[i].value_pages), limit);
-    }
-  }
-
-  static void expect_near(const std::vector<Drawn>& fast, const std::vector<Drawn>& slow,
-                          const Shape& shape, at::ScalarType scalar) {
-    const double limit = scalar == at::kFloat ? 1e-4 : scalar == at::kHalf ? 2e-2 : 1.5e-1;
-    ASSERT_EQ(fast.size(), slow.size());
-    for (std::size_t i = 0; i < fast.size(); ++i) {
-      ASSERT_TRUE(fast[i].is_finite) << "row " << i;
-      ASSERT_EQ(fast[i].watched.size(), slow[i].watched.size());
-      double worst = 0;
-      for (std::size_t t = 0; t < slow[i].watched.size(); ++t)
-        worst =
-            std::max(worst, std::abs(static_cast<double>(fast[i].watched[t]) - slow[i].watched[t]));
-      EXPECT_LT(worst, limit) << "row " << i << " of " << fast.size() << ", " << shape.heads << "/"
-                              << shape.kv_heads << " heads, " << shape.head_dim << " wide, "
-                              << scalar;
-      EXPECT_NEAR(fast[i].entropy, slow[i].entropy, limit);
-    }
-  }
+  Decode() : WholeSteps(23) {}
 };
 
 constexpr at::ScalarType scalars[] = {at::kFloat, at::kBFloat16, at::kHalf};
-
-std::vector<int> positions_of(int rows) {
-  std::vector<int> positions;
-  for (int i = 0; i < rows; ++i) positions.push_back((i * 37 + 11) % 150);
-  return positions;
-}
 
 TEST_F(Decode, EqualsSingleOperationsForEveryNumberOfRows) {
   for (const at::ScalarType scalar : scalars)
@@ -134,6 +61,13 @@ TEST_F(Decode, EqualsForEveryHeadAndGroup) {
                      {0, 77, 128, 700 + 100 * group}, scalar);
 }
 
+TEST_F(Decode, RowsEqualInBrief) {
+  for (const int rows : {2, 9, 33, 65, 129})
+    expect_equal({.has_biases = rows == 9}, positions_of(rows), at::kBFloat16);
+  for (const int rows : {1, 9}) expect_equal({}, positions_of(rows), at::kFloat);
+  expect_equal({.vocab = 8200, .page_tokens = 3, .has_norms = true}, {2100, 7, 64}, at::kHalf);
+}
+
 TEST_F(Decode, OneRowEqualsInBrief) {
   // Few cases, for tools under which each takes long: a stretch alone, few, and many.
   expect_equal({.heads = 2, .head_dim = 64}, {30}, at::kBFloat16);
@@ -145,7 +79,7 @@ TEST_F(Decode, OneRowEqualsForEveryHeadGroupAndLength) {
   // A stretch alone, a few that every block joins, and many.
   for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {
     for (const int head_dim : {64, 80, 96, 128})
-      for (const int group : {1, 3, 6, 8, 9})
+      for (int group = 1; group <= 9; ++group)
         expect_equal({.heads = 2 * group, .head_dim = head_dim, .has_biases = group % 2 == 0},
                      {70 * group + head_dim}, scalar);
     for (const int position : {0, 63, 64, 511, 512, 2047, 2048, 3999})
@@ -243,6 +177,51 @@ TEST_F(Decode, DrawsWhatASingleDrawDraws) {
     }
   }
   EXPECT_LE(differ, 3);
+}
+
+TEST_F(Decode, LooksUpWhatTheStepBeforeDraws) {
+  // A step launched before the last one's tokens are known, against one that is told them.
+  for (const int rows : {1, 3, 20}) {
+    const Shape shape{.vocab = 300};
+    std::vector<int> positions = positions_of(rows);
+    for (int& position : positions) ++position;  // of the second step
+    const int pages = pages_for(shape, positions);
+    const DecodeModel model = random_model(shape, pages, at::kHalf);
+    const Rows own = random_rows(shape, positions, pages, at::kHalf);
+    const at::Tensor table = random({shape.vocab, shape.width}, at::kHalf).to(card_);
+    const at::Tensor embeddings = own.embeddings.to(card_);
+    std::vector<DecodeRow> first, ahead;
+    for (int i = 0; i < rows; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      first.push_back({embeddings[i].const_data_ptr(), positions[at] - 1, own.pages[at]});
+      ahead.push_back({table.const_data_ptr(), positions[at], own.pages[at], rows - 1 - i});
+    }
+    std::vector<DrawRow> wishes(static_cast<std::size_t>(rows));
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      wishes[i].key = i;
+      wishes[i].watched = {0, 7, 299};
+    }
+    for (const OneRow way : {OneRow::chain, OneRow::stays}) {
+      DecodeModel waits = on(model, card_), runs = on(model, card_);
+      waits.one_row = runs.one_row = way;
+      const auto waiting = DecodeSteps::make(waits, rows), running = DecodeSteps::make(runs, rows);
+      const std::vector<Drawn> drawn = waiting->run(first, wishes);
+      std::vector<DecodeRow> told = ahead;
+      for (DecodeRow& row : told) {
+        row.embedding = table[drawn[static_cast<std::size_t>(row.drawn)].token].const_data_ptr();
+        row.drawn = -1;
+      }
+      const std::vector<Drawn> then = waiting->run(told, wishes);
+      ASSERT_TRUE(running->launch(first, wishes));
+      ASSERT_TRUE(running->launch(ahead, wishes));
+      running->wait();
+      const std::vector<Drawn> found = running->wait();
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        EXPECT_EQ(found[i].token, then[i].token) << rows << " rows";
+        EXPECT_EQ(found[i].watched, then[i].watched) << rows << " rows";
+      }
+    }
+  }
 }
 
 TEST_F(Decode, RefusesWhatItCannotDo) {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "kernels/forward.h"
+#include "kernels_as_card.h"
 #include "kernels_steps.h"
 
 namespace pensive::kernels {
@@ -51,17 +52,17 @@ class Invariant : public OnCard {
     EXPECT_EQ(a.watched, b.watched) << row;
   }
 
-  // All rows at once, one by one and a few at a time; each size three times, so that the third is a
-  // graph.
+  // All rows at once, one by one and a few at a time; launched one by one, then as graphs, in
+  // between after a step of NaN.
   void expect_same_in_any_company(const Shape& shape, const std::vector<int>& positions,
                                   at::ScalarType scalar) {
     make(shape, positions, scalar);
     DecodeModel model = model_here();
-    poison();
     const auto steps = DecodeSteps::make(model, static_cast<int>(positions.size()) + 3);
     ASSERT_NE(steps, nullptr);
     const std::size_t count = positions.size();
     std::vector<Drawn> whole = run(*steps, 0, count);
+    run_nan(*steps, asked_, wishes_, card_);
     for (int again = 0; again < 2; ++again) {
       const std::vector<Drawn> replayed = run(*steps, 0, count);
       for (std::size_t i = 0; i < count; ++i) expect_same(replayed[i], whole[i], i);
@@ -80,6 +81,83 @@ class Invariant : public OnCard {
     }
     EXPECT_TRUE(same_bits(model.layers[1].key_pages, keys));
     expect_near(whole, shape, scalar);
+  }
+
+  struct Prompt {
+    int tokens, first, others;  // of one sequence from `first` on, and of another from its start
+  };
+  std::vector<DecodeRow> prompt_of(const at::Tensor& embeddings, const Prompt& of) const {
+    std::vector<DecodeRow> prompt;
+    for (int i = 0; i < of.tokens + of.others; ++i) {
+      const bool is_first = i < of.tokens;
+      prompt.push_back({embeddings[i].const_data_ptr(), is_first ? of.first + i : i - of.tokens,
+                        rows_.pages[is_first ? 0 : 1]});
+    }
+    return prompt;
+  }
+
+  // One prompt, after one of NaN, against one decode step a token; then in other pieces.
+  void expect_prompts(const Shape& shape, const Prompt& of, at::ScalarType scalar) {
+    make(shape, {of.first + of.tokens - 1, of.others - 1}, scalar);
+    const at::Tensor embeddings = random({of.tokens + of.others, shape.width}, scalar).to(card_);
+    const std::vector<DecodeRow> prompt = prompt_of(embeddings, of);
+    DrawRow wish = wishes_[0];
+    wish.temperature = 0.8f;
+
+    DecodeModel model = model_here(), slow = model_here();
+    const auto forward = RowForward::make(model);
+    const auto steps = DecodeSteps::make(slow, 4);
+    ASSERT_NE(forward, nullptr);
+    const at::Tensor nan = at::full_like(embeddings, NAN);
+    EXPECT_TRUE(forward->forward(prompt_of(nan, of)).isnan().all().item<bool>());
+    const at::Tensor hidden = forward->forward(prompt);
+    const at::Tensor logits = linear_wide(hidden, model.head, Arithmetic::row_invariant);
+    const std::vector<Drawn> drawn = draw(logits, std::vector<DrawRow>(prompt.size(), wish));
+    for (std::size_t i = 0; i < prompt.size(); ++i) {
+      const std::vector<Drawn> one = steps->run(std::span(prompt).subspan(i, 1), {wish});
+      expect_same(drawn[i], one[0], i);
+      if (HasFailure()) FAIL() << scalar << ", " << shape.head_dim << " wide";
+    }
+    for (std::size_t i = 0; i < model.layers.size(); ++i) {
+      EXPECT_TRUE(same_bits(model.layers[i].key_pages, slow.layers[i].key_pages));
+      EXPECT_TRUE(same_bits(model.layers[i].value_pages, slow.layers[i].value_pages));
+    }
+    DecodeModel again = model_here();
+    const auto pieces = RowForward::make(again);
+    std::vector<at::Tensor> parts;
+    const int rest = of.tokens - 20 + of.others;
+    for (std::size_t at = 0; const int count : {1, 16, 3, rest}) {
+      parts.push_back(
+          pieces->forward(std::span(prompt).subspan(at, static_cast<std::size_t>(count))));
+      at += static_cast<std::size_t>(count);
+    }
+    EXPECT_TRUE(same_bits(at::cat(parts), hidden));
+  }
+
+  // A product alone, with and without a bias: bits for so many rows against those for 300.
+  void expect_products(int in, int out, const std::vector<int>& counts,
+                       at::ScalarType scalar) const {
+    const at::Tensor weight = (random({out, in}, at::kDouble) / std::sqrt(in)).to(scalar);
+    const at::Tensor bias = random({out}, scalar), x = random({300, in}, scalar);
+    const at::Tensor wide = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+    const at::Tensor there = x.to(card_), weights = weight.to(card_), biases = bias.to(card_);
+    const auto plain = [&](const at::Tensor& rows) {
+      return linear(rows, weights, biases, Arithmetic::row_invariant);
+    };
+    const auto in_float = [&](const at::Tensor& rows) {
+      return linear_wide(rows, weights, Arithmetic::row_invariant);
+    };
+    const at::Tensor all = plain(there), all_wide = in_float(there);
+    EXPECT_LT(error(all_wide, wide), 1e-5) << in << " x " << out << ", " << scalar;
+    EXPECT_LT(error(all, wide + bias.to(at::kDouble)), scalar == at::kHalf ? 1e-3 : 5e-3)
+        << in << " x " << out << ", " << scalar;
+    for (const int rows : counts) {
+      const at::Tensor some = there.narrow(0, 300 - rows, rows).contiguous();
+      EXPECT_TRUE(same_bits(plain(some), all.narrow(0, 300 - rows, rows)))
+          << rows << " rows, " << in << " x " << out << ", " << scalar;
+      EXPECT_TRUE(same_bits(in_float(some), all_wide.narrow(0, 300 - rows, rows)))
+          << rows << " rows, " << in << " x " << out << ", " << scalar;
+    }
   }
 
   // The slow twin's.
@@ -140,58 +218,24 @@ TEST_F(Invariant, ALongNeighbourChangesNothing) {
   }
 }
 
-// Two sequences in one prompt, from `first` on, in pieces, against one decode step a token.
+TEST_F(Invariant, TheLongestRowChangesNothing) {
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf})
+    expect_same_in_any_company({.heads = 4, .head_dim = 64, .positions = 33001}, {33000, 5, 1023},
+                               scalar);
+}
+
 TEST_F(Invariant, PromptsHaveTheBitsOfDecodeSteps) {
-  for (const at::ScalarType scalar : scalars) {
+  for (const at::ScalarType scalar : scalars)
     for (const Shape& shape :
          {Shape{.vocab = 300}, Shape{.heads = 12, .head_dim = 128, .has_biases = true},
           Shape{.head_dim = 80, .page_tokens = 5, .has_norms = true},
-          Shape{.heads = 4, .head_dim = 256}}) {
-      constexpr int tokens = 290, first = 900, others = 30;
-      make(shape, {first + tokens - 1, others - 1}, scalar);
-      const at::Tensor embeddings = random({tokens + others, shape.width}, scalar).to(card_);
-      std::vector<DecodeRow> prompt;
-      for (int i = 0; i < tokens + others; ++i) {
-        const bool is_first = i < tokens;
-        prompt.push_back({embeddings[i].const_data_ptr(), is_first ? first + i : i - tokens,
-                          rows_.pages[is_first ? 0 : 1]});
-      }
-      DrawRow wish = wishes_[0];
-      wish.temperature = 0.8f;
-
-      DecodeModel model = model_here(), slow = model_here();
-      poison();
-      const auto forward = RowForward::make(model);
-      const auto steps = DecodeSteps::make(slow, 4);
-      ASSERT_NE(forward, nullptr);
-      const at::Tensor hidden = forward->forward(prompt);
-      const at::Tensor logits = linear_wide(hidden, model.head, Arithmetic::row_invariant);
-      const std::vector<Drawn> drawn = draw(logits, std::vector<DrawRow>(prompt.size(), wish));
-      for (std::size_t i = 0; i < prompt.size(); ++i) {
-        const std::vector<Drawn> one = steps->run(std::span(prompt).subspan(i, 1), {wish});
-        expect_same(drawn[i], one[0], i);
-        if (HasFailure()) FAIL() << scalar << ", " << shape.head_dim << " wide";
-      }
-      for (std::size_t i = 0; i < model.layers.size(); ++i) {
-        EXPECT_TRUE(same_bits(model.layers[i].key_pages, slow.layers[i].key_pages));
-        EXPECT_TRUE(same_bits(model.layers[i].value_pages, slow.layers[i].value_pages));
-      }
-      // And in other pieces.
-      DecodeModel again = model_here();
-      const auto pieces = RowForward::make(again);
-      std::vector<at::Tensor> parts;
-      for (const std::size_t count : {1, 16, 3, 270, 30}) {
-        const std::size_t at = parts.empty() ? 0 : static_cast<std::size_t>(at::cat(parts).size(0));
-        parts.push_back(pieces->forward(std::span(prompt).subspan(at, count)));
-      }
-      EXPECT_TRUE(same_bits(at::cat(parts), hidden));
-    }
-  }
+          Shape{.heads = 4, .head_dim = 256}})
+      expect_prompts(shape, {.tokens = 290, .first = 900, .others = 30}, scalar);
 }
 
-// A product alone, of shapes that no tile fits, with and without a bias.
 TEST_F(Invariant, ProductsHaveTheSameBitsForEveryNumberOfRows) {
-  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {
+  const std::vector<int> rows = {1, 2, 8, 15, 16, 17, 32, 33, 64, 65, 127, 128, 129, 257};
+  for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf})
     for (const auto& [in, out] : {std::pair{8, 1},
                                   {64, 64},
                                   {72, 3},
@@ -200,31 +244,56 @@ TEST_F(Invariant, ProductsHaveTheSameBitsForEveryNumberOfRows) {
                                   {1544, 4099},
                                   {4104, 520},
                                   {8960, 1536},
-                                  {520, 20000}}) {
-      const at::Tensor weight = (random({out, in}, at::kDouble) / std::sqrt(in)).to(scalar);
-      const at::Tensor bias = random({out}, scalar), x = random({300, in}, scalar);
-      const at::Tensor wide = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
-      const at::Tensor there = x.to(card_), weights = weight.to(card_), biases = bias.to(card_);
-      poison();
-      const auto plain = [&](const at::Tensor& rows) {
-        return linear(rows, weights, biases, Arithmetic::row_invariant);
-      };
-      const auto in_float = [&](const at::Tensor& rows) {
-        return linear_wide(rows, weights, Arithmetic::row_invariant);
-      };
-      const at::Tensor all = plain(there), all_wide = in_float(there);
-      EXPECT_LT(error(all_wide, wide), 1e-5) << in << " x " << out << ", " << scalar;
-      EXPECT_LT(error(all, wide + bias.to(at::kDouble)), scalar == at::kHalf ? 1e-3 : 5e-3)
-          << in << " x " << out << ", " << scalar;
-      for (const int rows : {1, 2, 8, 15, 16, 17, 32, 33, 64, 65, 127, 128, 129, 257}) {
-        const at::Tensor some = there.narrow(0, 300 - rows, rows).contiguous();
-        EXPECT_TRUE(same_bits(plain(some), all.narrow(0, 300 - rows, rows)))
-            << rows << " rows, " << in << " x " << out << ", " << scalar;
-        EXPECT_TRUE(same_bits(in_float(some), all_wide.narrow(0, 300 - rows, rows)))
-            << rows << " rows, " << in << " x " << out << ", " << scalar;
-      }
+                                  {520, 20000}})
+      expect_products(in, out, rows, scalar);
+}
+
+// What serves where 9.0's own products and clusters of blocks are not: tensor cores alone, then
+// neither.
+TEST_F(Invariant, HoldsOnOlderCards) {
+  for (const auto& [major, minor] : {std::pair{8, 0}, {7, 5}}) {
+    const AsCard older(major, minor);
+    for (const at::ScalarType scalar : {at::kBFloat16, at::kHalf}) {
+      expect_same_in_any_company({.vocab = 300}, positions_of(70, 150), scalar);
+      expect_same_in_any_company(
+          {.width = 200, .inner = 328, .vocab = 9001, .page_tokens = 3, .has_biases = true},
+          positions_of(35, 60), scalar);
+      for (const int head_dim : {64, 80, 96, 128})
+        expect_same_in_any_company({.heads = 6, .head_dim = head_dim, .has_norms = true},
+                                   {0, 77, 128, 63, 64, 1300, 1023, 2048, 5}, scalar);
+      expect_prompts({.heads = 12, .head_dim = 128, .has_biases = true},
+                     {.tokens = 290, .first = 900, .others = 30}, scalar);
+      for (const auto& [in, out] : {std::pair{8, 1}, {200, 331}, {1544, 4099}, {520, 9000}})
+        expect_products(in, out, {1, 8, 9, 17, 33, 64, 65, 257}, scalar);
     }
   }
+}
+
+// A kernel that each shape asks for another amount of a block's memory.
+TEST_F(Invariant, ThreadsMayMultiplyOtherShapesAtOnce) {
+  std::vector<std::function<void()>> calls;
+  for (const int in : {64, 4096, 512}) {
+    const at::Tensor weight = random({72, in}, at::kHalf).to(card_);
+    const at::Tensor x = random({9, in}, at::kHalf).to(card_);
+    const at::Tensor expected = linear(x, weight, {}, Arithmetic::row_invariant);
+    calls.push_back([weight, x, expected, round = 0]() mutable {
+      const at::Tensor found = linear(x, weight, {}, Arithmetic::row_invariant);
+      if (++round % 200 == 0) EXPECT_TRUE(same_bits(found, expected));
+    });
+  }
+  call_at_once(calls, 5000);
+}
+
+// Few cases, for tools under which each takes long.
+TEST_F(Invariant, HoldsInBrief) {
+  expect_same_in_any_company({.has_biases = true, .has_norms = true}, {5, 70, 1100}, at::kBFloat16);
+  expect_same_in_any_company({.vocab = 8200, .page_tokens = 3}, positions_of(9, 40), at::kHalf);
+  expect_prompts({}, {.tokens = 20, .first = 30, .others = 3}, at::kBFloat16);
+  expect_products(264, 330, {1, 33, 129}, at::kHalf);
+  expect_products(4104, 72, {8, 65}, at::kBFloat16);
+  const AsCard older(8, 0);
+  expect_same_in_any_company({}, {5, 70, 1100}, at::kHalf);
+  expect_products(264, 330, {9, 33}, at::kBFloat16);
 }
 
 TEST_F(Invariant, ForwardRefusesOtherModels) {
@@ -252,7 +321,6 @@ TEST_F(Invariant, LogitsAreFloat32) {
           layer.output.zero_();
           layer.down.zero_();
         }
-        poison();
         const auto steps = DecodeSteps::make(model_here(), rows);
         const std::vector<Drawn> found = run(*steps, 0, static_cast<std::size_t>(rows));
         const at::Tensor hidden = rms_norm(rows_.embeddings, host_.final_norm, host_.epsilon);

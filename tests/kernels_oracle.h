@@ -1,12 +1,17 @@
 // Naive float64 versions of the kernels, and random batches to hold them against.
 #pragma once
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -20,30 +25,47 @@ inline void seed(std::uint64_t salt) {
   at::manual_seed(salt + 1000 * (given == nullptr ? 0 : std::strtoull(given, nullptr, 10)));
 }
 
+// While it lives, what at::empty() gives is full of NaN, or of the largest number: what a kernel
+// leaves out is seen. PENSIVE_UNPOISONED=1 leaves memory as it comes, for tools that watch over
+// what was never written.
+class Poison {
+ public:
+  explicit Poison(bool is_on = std::getenv("PENSIVE_UNPOISONED") == nullptr)
+      : before_(at::globalContext().deterministicAlgorithms()) {
+    set(is_on);
+  }
+  ~Poison() { set(before_); }
+  Poison(const Poison&) = delete;
+  Poison& operator=(const Poison&) = delete;
+
+ private:
+  static void set(bool is_on) {
+    at::globalContext().setDeterministicAlgorithms(is_on, /*warn_only=*/true);
+    at::globalContext().setDeterministicFillUninitializedMemory(true);
+  }
+  bool before_;
+};
+
 // Tests that run on a card, and are skipped where there is none.
 class OnCard : public testing::Test {
  protected:
   explicit OnCard(std::uint64_t salt) : salt_(salt) {}
   void SetUp() override {
+    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);  // else libtorch warns of cuBLAS
     try {
       card_ = to_torch(resolve({DeviceKind::cuda, 0}));
     } catch (const Error& error) {
       GTEST_SKIP() << error.what();
     }
     seed(salt_);
-  }
-  // Memory full of NaN, where outputs of a megabyte or more will come to lie; smaller ones come
-  // from elsewhere, and workspaces are zeros at first.
-  void poison() const {
-    std::vector<at::Tensor> filled;
-    for (int i = 0; i < 4; ++i)
-      filled.push_back(at::full({12 << 20}, NAN, at::dtype(at::kFloat).device(card_)));
+    poison_.emplace();
   }
 
   at::Device card_ = at::kCPU;
 
  private:
   std::uint64_t salt_;
+  std::optional<Poison> poison_;
 };
 
 inline at::Tensor random(at::IntArrayRef shape, at::ScalarType scalar) {
@@ -67,6 +89,22 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
   at::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();
   return x.numel() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+}
+
+// Calls each of these so often, in threads of their own; what one of them throws is a failure.
+inline void call_at_once(const std::vector<std::function<void()>>& calls, int rounds) {
+  std::vector<std::string> errors(calls.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < calls.size(); ++i)
+    threads.emplace_back([&, i] {
+      try {
+        for (int round = 0; round < rounds; ++round) calls[i]();
+      } catch (const std::exception& error) {
+        errors[i] = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(errors, std::vector<std::string>(calls.size()));
 }
 
 // One sequence of a random batch: positions in the cache and query rows at its end.

@@ -165,14 +165,6 @@ class PackedOnCard : public OnCard {
  protected:
   PackedOnCard() : OnCard(23) {}
 
-  void poison(const at::Tensor& like) const {
-    for (int i = 0; i < 4; ++i) {
-      std::vector<at::Tensor> filled;
-      for (int j = 0; j <= i; ++j)
-        filled.push_back(at::full_like(like, NAN, like.options().device(card_)));
-    }
-  }
-
   // Values and gradients of flash attention against the slow twin's in float64.
   void expect_flash(const AttentionShape& shape, const std::vector<Part>& parts,
                     at::ScalarType scalar) const {
@@ -188,16 +180,67 @@ class PackedOnCard : public OnCard {
     there.query_starts = there.query_starts.to(card_);
     there.key_starts = there.key_starts.to(card_);
     ASSERT_TRUE(has_flash(brief[0]));
-    poison(made.queries);
     const at::Tensor fast = packed_attention(brief[0], brief[1], brief[2], there, made.scale);
     EXPECT_LT(error(fast.detach(), slow.detach()), 6e-3) << shape.head_dim << " " << scalar;
     const at::Tensor pull = random(slow.sizes(), scalar);
+    const Poison none(false);  // with it libtorch would take another way back
     const auto expected = torch::autograd::grad({slow}, exact, {pull.to(at::kDouble)});
     const auto found = torch::autograd::grad({fast}, brief, {pull.to(card_)});
     for (std::size_t i = 0; i < 3; ++i)
       EXPECT_LT(error(found[i], expected[i]), 1e-2)
           << "gradient " << i << ", " << shape.heads << "/" << shape.kv_heads << " heads, "
           << shape.head_dim << " wide, " << scalar;
+  }
+
+  // Gradients by our own kernels against libtorch's on the CPU in float64.
+  static at::Tensor gradient(const at::Tensor& leaf, const at::Tensor& out,
+                             const at::Tensor& pull) {
+    return torch::autograd::grad({out}, {leaf}, {pull.to(out.device(), out.scalar_type())})[0];
+  }
+  static at::Tensor exact(const at::Tensor& x) { return x.to(at::kDouble).requires_grad_(true); }
+  at::Tensor there(const at::Tensor& x) const { return x.to(card_).requires_grad_(true); }
+
+  void expect_norm(std::int64_t rows, std::int64_t width, at::ScalarType scalar) const {
+    const at::Tensor x = random({rows, width}, scalar) * 3, weight = random({width}, scalar);
+    const at::Tensor pull = random({rows, width}, scalar), a = exact(x), b = there(x);
+    EXPECT_LT(error(gradient(b, rms_norm(b, weight.to(card_), 1e-6), pull),
+                    gradient(a, rms_norm(a, weight.to(at::kDouble), 1e-6), pull)),
+              // Of one number a row the norm is its sign: the gradient is what cancels.
+              width == 1 ? 1e6 : 3 * tolerance(scalar))
+        << width << " " << scalar;
+  }
+
+  void expect_gate(std::int64_t rows, std::int64_t width, at::ScalarType scalar) const {
+    const at::Tensor gate_up = random({rows, 2 * width}, scalar) * 4;
+    const at::Tensor pull = random({rows, width}, scalar), a = exact(gate_up), b = there(gate_up);
+    EXPECT_LT(error(gradient(b, silu_mul(b), pull), gradient(a, silu_mul(a), pull)),
+              3 * tolerance(scalar))
+        << width << " " << scalar;
+  }
+
+  void expect_rotation(std::int64_t dim, at::ScalarType scalar) const {
+    const at::Tensor heads = random({23, 5, dim}, scalar), pull = random({23, 5, dim}, scalar);
+    const at::Tensor angles = at::randn({23, dim / 2}, at::kDouble) * 10;
+    const at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor a = exact(heads), b = there(heads);
+    EXPECT_LT(
+        error(gradient(b, rotate(b, angles.cos().to(card_, wide), angles.sin().to(card_, wide)),
+                       pull),
+              gradient(a, rotate(a, angles.cos(), angles.sin()), pull)),
+        3 * tolerance(scalar));
+  }
+
+  void expect_sum(at::ScalarType scalar) const {
+    const at::Tensor x = random({9, 24}, scalar), y = random({9, 40}, scalar);
+    const at::Tensor weight = random({24, 40}, scalar), c = exact(y), d = there(y);
+    const at::Tensor sum = add_linear(x.to(card_), d, weight.to(card_), {}, Arithmetic::fast);
+    const at::Tensor same =
+        add_linear(x.to(at::kDouble), c, weight.to(at::kDouble), {}, Arithmetic::fast);
+    EXPECT_LT(error(sum.detach(), same.detach()), 2 * tolerance(scalar) + 1e-12);
+    if (sum.element_size() == 2) expect_wide(scalar);
+    const at::Tensor push = random({9, 24}, scalar);
+    EXPECT_LT(error(gradient(d, sum, push), gradient(c, same, push)),
+              2 * tolerance(scalar) + 1e-12);
   }
 
   // Sums kept in float32 beside brief weights.
@@ -212,7 +255,6 @@ class PackedOnCard : public OnCard {
           return is_there ? one.to(card_) : one.to(at::kDouble);
         };
         const at::Tensor a = put(x).requires_grad_(true), b = put(y).requires_grad_(true);
-        poison(x);
         const at::Tensor sum = add_linear(a, b, put(weight), {}, Arithmetic::fast);
         const at::Tensor out = rms_norm(sum, put(gain), 1e-6);
         const at::Tensor plain = [&] {
@@ -260,54 +302,28 @@ TEST_F(PackedOnCard, TokenLogprobsEqualLogSoftmax) {
   expect_token_logprobs(50, 0.9, at::kDouble, card_, 1e-13);
 }
 
-// Gradients by our own kernels against libtorch's on the CPU in float64.
 TEST_F(PackedOnCard, RowGradientsEqualTheCpu) {
-  const auto gradient = [](const at::Tensor& leaf, const at::Tensor& out, const at::Tensor& pull) {
-    return torch::autograd::grad({out}, {leaf}, {pull.to(out.device(), out.scalar_type())})[0];
-  };
   for (const at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
     for (const std::int64_t width : {1, 31, 192, 1536, 5000}) {
-      const at::Tensor x = random({37, width}, scalar) * 3, weight = random({width}, scalar);
-      const at::Tensor gate_up = random({19, 2 * width}, scalar) * 4;
-      const at::Tensor pull = random({37, width}, scalar), other = random({19, width}, scalar);
-      const auto exact = [](const at::Tensor& one) {
-        return one.to(at::kDouble).requires_grad_(true);
-      };
-      const auto there = [&](const at::Tensor& one) { return one.to(card_).requires_grad_(true); };
-      const at::Tensor a = exact(x), b = there(x), c = exact(gate_up), d = there(gate_up);
-      poison(gate_up);
-      EXPECT_LT(error(gradient(b, rms_norm(b, weight.to(card_), 1e-6), pull),
-                      gradient(a, rms_norm(a, weight.to(at::kDouble), 1e-6), pull)),
-                // Of one number a row the norm is its sign: the gradient is what cancels.
-                width == 1 ? 1e6 : 3 * tolerance(scalar))
-          << width << " " << scalar;
-      EXPECT_LT(error(gradient(d, silu_mul(d), other), gradient(c, silu_mul(c), other)),
-                3 * tolerance(scalar))
-          << width << " " << scalar;
+      expect_norm(37, width, scalar);
+      expect_gate(19, width, scalar);
     }
-    const at::Tensor heads = random({23, 5, 64}, scalar), pull = random({23, 5, 64}, scalar);
-    const at::Tensor angles = at::randn({23, 32}, at::kDouble) * 10;
-    const at::ScalarType wide = scalar == at::kDouble ? at::kDouble : at::kFloat;
-    const at::Tensor a = heads.to(at::kDouble).requires_grad_(true);
-    const at::Tensor b = heads.to(card_).requires_grad_(true);
-    EXPECT_LT(
-        error(gradient(b, rotate(b, angles.cos().to(card_, wide), angles.sin().to(card_, wide)),
-                       pull),
-              gradient(a, rotate(a, angles.cos(), angles.sin()), pull)),
-        3 * tolerance(scalar));
-    const at::Tensor x = random({9, 24}, scalar), y = random({9, 40}, scalar);
-    const at::Tensor weight = random({24, 40}, scalar);
-    const at::Tensor c = y.to(at::kDouble).requires_grad_(true);
-    const at::Tensor d = y.to(card_).requires_grad_(true);
-    const at::Tensor sum = add_linear(x.to(card_), d, weight.to(card_), {}, Arithmetic::fast);
-    const at::Tensor same =
-        add_linear(x.to(at::kDouble), c, weight.to(at::kDouble), {}, Arithmetic::fast);
-    EXPECT_LT(error(sum.detach(), same.detach()), 2 * tolerance(scalar) + 1e-12);
-    if (sum.element_size() == 2) expect_wide(scalar);
-    const at::Tensor push = random({9, 24}, scalar);
-    EXPECT_LT(error(gradient(d, sum, push), gradient(c, same, push)),
-              2 * tolerance(scalar) + 1e-12);
+    for (const std::int64_t dim : {2, 64, 80, 96, 128}) expect_rotation(dim, scalar);
+    expect_sum(scalar);
   }
+  expect_gate(70000, 3, at::kBFloat16);  // more rows than a grid is high
+}
+
+TEST_F(PackedOnCard, GradientsInBrief) {
+  for (const at::ScalarType scalar : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const std::int64_t width : {31, 192}) {
+      expect_norm(5, width, scalar);
+      expect_gate(5, width, scalar);
+    }
+    expect_rotation(64, scalar);
+  }
+  for (const std::int64_t vocab : {7, 4096})
+    expect_token_logprobs(vocab, 0.7, at::kFloat, card_, 4e-6);
 }
 
 }  // namespace

@@ -74,6 +74,21 @@ inline DecodeModel on(const DecodeModel& model, at::Device device) {
   return moved;
 }
 
+// As many bytes as any row has, each of which makes a number NaN.
+inline at::Tensor nan_row(at::Device card) {
+  return at::full({1 << 16}, 255, at::dtype(at::kByte).device(card));
+}
+
+// A step of embeddings of NaN: after it every number that kernels wrote is NaN, in the workspace,
+// which nobody may touch, too. So are keys and values of its positions, until they are written
+// again.
+inline void run_nan(DecodeSteps& steps, std::vector<DecodeRow> rows,
+                    const std::vector<DrawRow>& wishes, at::Device card) {
+  const at::Tensor nan = nan_row(card);
+  for (DecodeRow& row : rows) row.embedding = nan.const_data_ptr();
+  for (const Drawn& drawn : steps.run(rows, wishes)) EXPECT_FALSE(drawn.is_finite);
+}
+
 // Rows at random positions; pages in random order.
 struct Rows {
   std::vector<int> positions;

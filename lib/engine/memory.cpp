@@ -10,6 +10,7 @@
 #include "base/inside.h"
 #include "kernels/forward.h"
 #include "kernels/kernels.h"
+#include "kernels/packed.h"
 #include "model/parts.h"
 
 namespace pensive {
@@ -20,9 +21,10 @@ constexpr std::int64_t unlimited =
     std::numeric_limits<std::int64_t>::max() / 16;  // a sum still fits
 
 // A CUDA context with libtorch's kernels, then cuBLAS with its workspaces, kernels that are loaded
-// as they are used, graphs, and what the allocator's blocks leave empty beside the cache.
+// as they are used, graphs: 571 MB were seen beside R1-1.5B's weights, cache and
+// tensors of steps, with what the allocator's blocks leave empty (docs/memory.md).
 constexpr std::int64_t context_bytes = 600 * mebibyte;
-constexpr std::int64_t library_bytes = 300 * mebibyte;
+constexpr std::int64_t library_bytes = 512 * mebibyte;
 // The allocator's blocks are of whole 2 MiB: what each layer's keys and values may leave empty.
 constexpr std::int64_t empty_layer_bytes = 4 * mebibyte;
 
@@ -45,7 +47,8 @@ void check_plan(const PlanOptions& plan) {
 }
 
 // The decoder at its widest, then the head and the draw; see Decoder::forward() and Runner::run().
-std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int64_t drawn) {
+std::int64_t prompt_step_bytes(const Sizes& sizes, Arithmetic arithmetic, std::int64_t tokens,
+                               std::int64_t drawn) {
   const std::int64_t size = sizes.value_bytes(), own = sizes.heads * sizes.head_dim;
   const std::int64_t keys = sizes.kv_heads * sizes.head_dim, wide = std::max<std::int64_t>(size, 4);
   const std::int64_t norms = sizes.has_query_key_norms ? 2 : 1;
@@ -54,11 +57,15 @@ std::int64_t prompt_step_bytes(const Sizes& sizes, std::int64_t tokens, std::int
   // Embeddings, x before and after attention, its norm, projected and turned heads, and what
   // attention gives.
   const std::int64_t around = 4 * sizes.width + own + 2 * keys + norms * (own + keys) + own;
-  const std::int64_t gated = (around + 3 * sizes.inner) * size;
+  const std::int64_t least = arithmetic == Arithmetic::fast ? sizes.least_gated_rows : tokens + 1;
+  const std::int64_t fewer = std::min(tokens, least - 1);  // which keep gate and up
+  const std::int64_t gated = std::max(tokens >= least ? tokens * (around + sizes.inner) : 0,
+                                      fewer * (around + 3 * sizes.inner)) *
+                             size;
   const std::int64_t down =
       (around + sizes.inner + 2 * sizes.width) * size + (widens ? sizes.inner * wide : 0);
   const std::int64_t arrays = 4 * 8 + sizes.head_dim * wide + 2 * 8;  // ids, places, angles
-  const std::int64_t layers = tokens * (std::max(gated, down) + arrays);
+  const std::int64_t layers = std::max(gated, tokens * down) + tokens * arrays;
   // Logits as the product gives them, in float32, and once more while they are drawn from.
   const std::int64_t logits =
       drawn * sizes.vocab * 2 * wide + (tokens + 2 * drawn) * sizes.width * wide;
@@ -133,8 +140,9 @@ Steps steps_of(const Sizes& sizes, const EngineOptions& options, std::int64_t pa
   const std::int64_t tokens = options.max_tokens_per_step;
   const std::int64_t rows = std::min<std::int64_t>(options.max_live_sequences, pages);
   const std::int64_t longest = longest_of(sizes, options, pages);
-  return {prompt_step_bytes(sizes, tokens, std::min(rows, tokens)) + thread_bytes(sizes, longest) +
-              gathered_bytes(sizes, options, longest) + forward_bytes(sizes, options, pages),
+  return {prompt_step_bytes(sizes, options.arithmetic, tokens, std::min(rows, tokens)) +
+              thread_bytes(sizes, longest) + gathered_bytes(sizes, options, longest) +
+              forward_bytes(sizes, options, pages),
           decode_step_bytes(sizes, options, options.max_live_sequences, pages)};
 }
 
@@ -186,9 +194,17 @@ std::int64_t memory_of(const Device& device, const PlanOptions& plan) {
   return plan.memory_bytes > 0 ? plan.memory_bytes : kernels::memory(device).free_bytes;
 }
 
+// Of a device that is there.
+Sizes sizes_here(const Config& config, at::ScalarType scalar, const Device& device) {
+  Sizes sizes = sizes_of(config, scalar, device);
+  if (!config.has_mlp_bias)
+    sizes.least_gated_rows = kernels::least_gated_rows(device, scalar, sizes.width, sizes.inner);
+  return sizes;
+}
+
 Sizes sizes_of(const Model& model) {
   const Model::Parts& parts = model.parts();
-  return pensive::sizes_of(parts.decoder->config(), parts.scalar, model.info().device);
+  return sizes_here(parts.decoder->config(), parts.scalar, model.info().device);
 }
 
 }  // namespace
@@ -267,7 +283,8 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
   const bool is_told = plan.memory_bytes > 0 && options.device.kind == DeviceKind::cuda;
   const Device device = is_told ? options.device : kernels::resolve(options.device);
   PlannedModel model;
-  model.sizes = sizes_of(config, to_scalar(precision), device);
+  model.sizes = is_told ? sizes_of(config, to_scalar(precision), device)
+                        : sizes_here(config, to_scalar(precision), device);
   model.weight_bytes = decoder_bytes(directory, config, precision);
   model.memory_bytes = memory_of(device, plan);
   if (is_told) model.runtime_bytes = context_bytes;

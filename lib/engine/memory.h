@@ -1,6 +1,7 @@
 // What fits, computed before it is tried.
 #pragma once
 #include <cstdint>
+#include <limits>
 
 #include "model/checkpoint.h"
 #include "pensive/engine.h"
@@ -14,6 +15,9 @@ struct Sizes {
   at::ScalarType scalar = at::kFloat;
   Device device{};
   bool has_query_key_norms = false;
+  // A step of so many tokens or more keeps no gate and up (kernels::least_gated_rows()); of a card
+  // that need not be there, nobody knows.
+  std::int64_t least_gated_rows = std::numeric_limits<std::int64_t>::max();
 
   std::int64_t value_bytes() const { return static_cast<std::int64_t>(c10::elementSize(scalar)); }
   // Keys and values of one position, in all layers.

@@ -3,21 +3,23 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <limits>
+
 #include "base/inside.h"
 #include "kernels/cpu.h"
 
 namespace pensive::kernels::cuda {
 namespace {
 
-bool is_brief(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
-}
+constexpr std::int64_t many = 1024;  // with fewer our tiles leave a third of the card idle
+
+bool is_brief(at::ScalarType scalar) { return scalar == at::kBFloat16 || scalar == at::kHalf; }
 
 bool is_on_packs(const at::Tensor& x) {
   return reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
 
-bool has_kernels(const at::Tensor& x) { return capability(x.device().index()) == std::pair(9, 0); }
+bool has_kernels(int card) { return capability(card) == std::pair(9, 0); }
 
 CudaManyRows product_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out,
                         const char* where) {
@@ -35,10 +37,9 @@ CudaManyRows product_of(const at::Tensor& x, const at::Tensor& weight, const at:
 }  // namespace
 
 bool takes_many_rows(const at::Tensor& x, const at::Tensor& weight, std::int64_t out_width) {
-  constexpr std::int64_t many = 1024;  // with fewer our tiles leave a third of the card idle
-  return x.size(0) >= many && is_brief(x) && x.size(1) % 8 == 0 && out_width % 8 == 0 &&
-         x.is_contiguous() && weight.is_contiguous() && is_on_packs(x) && is_on_packs(weight) &&
-         has_kernels(x);
+  return x.size(0) >= many && is_brief(x.scalar_type()) && x.size(1) % 8 == 0 &&
+         out_width % 8 == 0 && x.is_contiguous() && weight.is_contiguous() && is_on_packs(x) &&
+         is_on_packs(weight) && has_kernels(x.device().index());
 }
 
 at::Tensor silu_linear(const at::Tensor& x, const at::Tensor& weight) {
@@ -71,7 +72,8 @@ at::Tensor linear_rotated(const at::Tensor& x, const at::Tensor& weight, const a
 bool takes_packed_attention(const at::Tensor& queries, const at::Tensor& keys,
                             const at::Tensor& values) {
   const std::int64_t head_dim = queries.size(2);
-  if ((head_dim != 64 && head_dim != 128) || !is_brief(queries) || !has_kernels(queries))
+  if ((head_dim != 64 && head_dim != 128) || !is_brief(queries.scalar_type()) ||
+      !has_kernels(queries.device().index()))
     return false;
   const auto suits = [&](const at::Tensor& x) {
     return x.stride(2) == 1 && x.stride(1) == head_dim && x.stride(0) % 8 == 0 && is_on_packs(x);
@@ -110,3 +112,14 @@ at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
 }
 
 }  // namespace pensive::kernels::cuda
+
+namespace pensive::kernels {
+
+std::int64_t least_gated_rows(const Device& resolved, at::ScalarType scalar, std::int64_t in,
+                              std::int64_t inner) {
+  const bool is_ours = resolved.kind == DeviceKind::cuda && cuda::is_brief(scalar) && in % 8 == 0 &&
+                       inner % 8 == 0 && cuda::has_kernels(resolved.index);
+  return is_ours ? cuda::many : std::numeric_limits<std::int64_t>::max();
+}
+
+}  // namespace pensive::kernels

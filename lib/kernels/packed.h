@@ -59,4 +59,10 @@ at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& token
 at::Tensor add_linear(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight,
                       const at::Tensor& bias, Arithmetic arithmetic);
 
+// From how many rows on silu_linear() by a weight [2 * inner, in] without a bias gives its result
+// at once, with no product [rows, 2 * inner] before it, in fast arithmetic and without gradients.
+// The largest number where it never does.
+std::int64_t least_gated_rows(const Device& resolved, at::ScalarType scalar, std::int64_t in,
+                              std::int64_t inner);
+
 }  // namespace pensive::kernels

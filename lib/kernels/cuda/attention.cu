@@ -128,13 +128,13 @@ __device__ void soften(int vectors, T* scores, T* mosts, T* sums, T* shrinks) {
     scores[m * chunk + 32 + lane] = b;
     T sum = a + b;
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    __syncwarp();  // all have read mosts
     if (lane == 0) {
       T shrink = exp(before - most);
       mosts[m] = most;
       shrinks[m] = shrink;
       sums[m] = sums[m] * shrink + sum;
     }
-    __syncwarp();
   }
 }
 
@@ -159,17 +159,10 @@ __device__ void weigh(const S* values, const std::int64_t* places, int here, con
   }
 }
 
-// M: at least the block's query vectors.
-template <class S, int V, int M, class T = Compute<S>>
-__global__ void __launch_bounds__(threads) attend(Call<S> call) {
-  extern __shared__ __align__(16) unsigned char room[];
-  __shared__ T scores[M * chunk], mosts[M], sums[M], shrinks[M];
-  __shared__ std::int64_t places[chunk];
-  T* queries = reinterpret_cast<T*>(room);  // [M, head_dim], scaled
-  Mine mine;
-  if (!find_mine(call, &mine)) return;
+// queries [M, head_dim], scaled; zeros where the block has no more.
+template <class S, int M, class T = Compute<S>>
+__device__ void load_queries(const Call<S>& call, const Mine& mine, T* queries) {
   int dim = call.shape.head_dim, vectors = mine.vectors();
-  std::int64_t out_row = static_cast<std::int64_t>(call.shape.heads) * dim;
   for (int i = threadIdx.x; i < M * dim; i += threads) {
     int m = i / dim, d = i % dim;
     std::int64_t row = mine.first_row + m / mine.heads, head = mine.first_head + m % mine.heads;
@@ -177,6 +170,20 @@ __global__ void __launch_bounds__(threads) attend(Call<S> call) {
                      ? widen(call.queries[row * call.query_stride + head * dim + d]) * call.scale
                      : static_cast<T>(0);
   }
+}
+
+// M: at least the block's query vectors.
+template <class S, int V, int M, class T = Compute<S>>
+__global__ void __launch_bounds__(threads) attend(Call<S> call) {
+  extern __shared__ __align__(16) unsigned char room[];
+  __shared__ T scores[M * chunk], mosts[M], sums[M], shrinks[M];
+  __shared__ std::int64_t places[chunk];
+  T* queries = reinterpret_cast<T*>(room);
+  Mine mine;
+  if (!find_mine(call, &mine)) return;
+  int dim = call.shape.head_dim, vectors = mine.vectors();
+  std::int64_t out_row = static_cast<std::int64_t>(call.shape.heads) * dim;
+  load_queries<S, M>(call, mine, queries);
   for (int m = threadIdx.x; m < M; m += threads) {
     mosts[m] = -INFINITY;
     sums[m] = 0;

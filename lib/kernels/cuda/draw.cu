@@ -282,13 +282,12 @@ int start_rows(void (*kernel)(Parameters...), int rows, int vocab, int team, Way
   if (int error = cudaGetDevice(&device)) return error;
   if (int error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
     return error;
+  most -= 8 * 1024;  // for what a team shares
   int bytes = slice_values(vocab, team) * 4;
-  bool is_near = bytes + 8 * 1024 <= most;  // beside what a team shares
-  if (is_near) {
-    if (int error =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes))
-      return error;
-  }
+  bool is_near = bytes <= most;
+  // Always the same: another thread may be about to launch the kernel with more.
+  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most))
+    return error;
   return start_teams(kernel, dim3(rows * team), threads_for(vocab), team, is_near ? bytes : 0, way,
                      arguments..., is_near);
 }

@@ -27,8 +27,9 @@ struct Call {
 };
 
 // What a block does. height: rows of the weight, 8, 16 or 32, of gate and of up.
-template <Into I, int height, int groups>
+template <Into I, int height_, int groups_>
 struct Plan {
+  static constexpr int height = height_, groups = groups_;
   static constexpr int parts = I == Into::gated ? 2 : 1;
   static constexpr int strips = height / 8;  // of a part
   static constexpr int tiles = (strips + 1) / 2;
@@ -76,91 +77,125 @@ __device__ void hand_out(const Call<S>& call, const float* room, int first_row, 
   }
 }
 
+// What a lane has under way: `ahead` packs of each of its rows of the weight and of x.
+template <class S, class P>
+struct Loads {
+  const S* weight[P::parts][P::strips];
+  const S* x[P::groups];
+  uint4 a[P::ahead][P::parts][P::strips], b[P::ahead][P::groups];
+
+  __device__ void find_weight(const Call<S>& call, int first_column) {
+#pragma unroll
+    for (int p = 0; p < P::parts; ++p)
+#pragma unroll
+      for (int s = 0; s < P::strips; ++s) {
+        int column = min(first_column + s * 8 + line(), call.out_width - 1);
+        weight[p][s] =
+            call.weight + (static_cast<std::int64_t>(p) * call.out_width + column) * call.in;
+      }
+  }
+  // A row that is not there is never written.
+  __device__ void find_x(const Call<S>& call, int first_row) {
+#pragma unroll
+    for (int g = 0; g < P::groups; ++g) {
+      int row = first_row + g * group_rows + line();
+      x[g] = call.x + static_cast<std::int64_t>(row < call.rows ? row : 0) * call.in;
+    }
+  }
+  __device__ void load_weight(int in, int u, int k) {
+#pragma unroll
+    for (int p = 0; p < P::parts; ++p)
+#pragma unroll
+      for (int s = 0; s < P::strips; ++s) {
+        a[u][p][s] = uint4{0, 0, 0, 0};
+        if (k >= in) continue;
+        Pack16<S> pack = fetch(weight[p][s] + k);
+        memcpy(&a[u][p][s], &pack, 16);
+      }
+  }
+  __device__ void load_x(int in, int u, int k) {
+#pragma unroll
+    for (int g = 0; g < P::groups; ++g)
+      b[u][g] = k < in ? *reinterpret_cast<const uint4*>(x[g] + k) : uint4{0, 0, 0, 0};
+  }
+
+ private:
+  __device__ static int line() {
+    int lane = threadIdx.x % 32;
+    return lane / 4;
+  }
+};
+
+// A lane's sums: for each tile of 16 rows of the weight and group of x as the tensor cores have
+// them.
+template <class P>
+using TileSums = float[P::parts][P::tiles][P::groups][4];
+
+template <class S, class P>
+__device__ void join_loads(const Loads<S, P>& loads, int u, TileSums<P>& sums) {
+  const uint4 nothing{0, 0, 0, 0};
+#pragma unroll
+  for (int p = 0; p < P::parts; ++p)
+#pragma unroll
+    for (int t = 0; t < P::tiles; ++t) {
+      const uint4 low = loads.a[u][p][2 * t];
+      const uint4 high = P::strips > 1 ? loads.a[u][p][(2 * t + 1) % P::strips] : nothing;
+#pragma unroll
+      for (int g = 0; g < P::groups; ++g) {
+        uint4 here = loads.b[u][g];
+        join_tile<S>(sums[p][t][g], low.x, high.x, low.y, high.y, here.x, here.y);
+        join_tile<S>(sums[p][t][g], low.z, high.z, low.w, high.w, here.z, here.w);
+      }
+    }
+}
+
+// A warp's sums of the groups from `before` on to its part of the room.
+template <class P>
+__device__ void lay_down(const TileSums<P>& sums, int before, float* room) {
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4;
+#pragma unroll
+  for (int p = 0; p < P::parts; ++p)
+#pragma unroll
+    for (int s = 0; s < P::strips; ++s)
+#pragma unroll
+      for (int g = 0; g < P::at_once; ++g)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          room[(((warp * P::parts + p) * P::at_once + g) * P::height + s * 8 + line) * group_rows +
+               lane % 4 * 2 + i] = sums[p][s / 2][before + g][s % 2 * 2 + i];
+}
+
 template <class S, Into I, int height, int groups, class P = Plan<I, height, groups>>
 __global__ void __launch_bounds__(warps * 32) multiply_tiles(Call<S> call) {
-  constexpr int parts = P::parts, strips = P::strips, tiles = P::tiles, ahead = P::ahead;
+  constexpr int ahead = P::ahead, stride = warps * stretch;
   __shared__ float room[P::room];
   let_next_come();
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4;
   // Blocks that share a piece of the weight come together.
   int first_column = static_cast<int>(blockIdx.x) / call.chunks * height;
   int first_row = static_cast<int>(blockIdx.x) % call.chunks * groups * group_rows;
-  const S* from[parts][strips];
+  int lane = threadIdx.x % 32, first = threadIdx.x / 32 * stretch, k = first + lane % 4 * 8;
+  Loads<S, P> loads;
+  loads.find_weight(call, first_column);
 #pragma unroll
-  for (int p = 0; p < parts; ++p)
-#pragma unroll
-    for (int s = 0; s < strips; ++s) {
-      int column = min(first_column + s * 8 + line, call.out_width - 1);
-      from[p][s] = call.weight + (static_cast<std::int64_t>(p) * call.out_width + column) * call.in;
-    }
-  uint4 a[ahead][parts][strips], b[ahead][groups];
-  const uint4 nothing{0, 0, 0, 0};
-  auto load_weight = [&](int u, int k) {
-#pragma unroll
-    for (int p = 0; p < parts; ++p)
-#pragma unroll
-      for (int s = 0; s < strips; ++s) {
-        a[u][p][s] = nothing;
-        if (k >= call.in) continue;
-        Pack16<S> pack = fetch(from[p][s] + k);
-        memcpy(&a[u][p][s], &pack, 16);
-      }
-  };
-  constexpr int stride = warps * stretch;
-  int first = warp * stretch, k = first + lane % 4 * 8;
-#pragma unroll
-  for (int u = 0; u < ahead; ++u) load_weight(u, k + u * stride);
+  for (int u = 0; u < ahead; ++u) loads.load_weight(call.in, u, k + u * stride);
   wait_for_previous();
+  loads.find_x(call, first_row);
+#pragma unroll
+  for (int u = 0; u < ahead; ++u) loads.load_x(call.in, u, k + u * stride);
 
-  // A row that is not there is never written.
-  const S* x[groups];
-#pragma unroll
-  for (int g = 0; g < groups; ++g) {
-    int row = first_row + g * group_rows + line;
-    x[g] = call.x + static_cast<std::int64_t>(row < call.rows ? row : 0) * call.in;
-  }
-  auto load_x = [&](int u, int k) {
-#pragma unroll
-    for (int g = 0; g < groups; ++g)
-      b[u][g] = k < call.in ? *reinterpret_cast<const uint4*>(x[g] + k) : nothing;
-  };
-#pragma unroll
-  for (int u = 0; u < ahead; ++u) load_x(u, k + u * stride);
-
-  float sums[parts][tiles][groups][4] = {};
+  TileSums<P> sums = {};
   for (; first < call.in; first += ahead * stride, k += ahead * stride) {
 #pragma unroll
     for (int u = 0; u < ahead; ++u) {
-#pragma unroll
-      for (int p = 0; p < parts; ++p)
-#pragma unroll
-        for (int t = 0; t < tiles; ++t) {
-          const uint4 low = a[u][p][2 * t];
-          const uint4 high = strips > 1 ? a[u][p][(2 * t + 1) % strips] : nothing;
-#pragma unroll
-          for (int g = 0; g < groups; ++g) {
-            uint4 here = b[u][g];
-            join_tile<S>(sums[p][t][g], low.x, high.x, low.y, high.y, here.x, here.y);
-            join_tile<S>(sums[p][t][g], low.z, high.z, low.w, high.w, here.z, here.w);
-          }
-        }
-      load_weight(u, k + (ahead + u) * stride);
-      load_x(u, k + (ahead + u) * stride);
+      join_loads(loads, u, sums);
+      loads.load_weight(call.in, u, k + (ahead + u) * stride);
+      loads.load_x(call.in, u, k + (ahead + u) * stride);
     }
   }
 #pragma unroll
   for (int before = 0; before < groups; before += P::at_once) {
     if (before > 0) __syncthreads();  // the room was read
-#pragma unroll
-    for (int p = 0; p < parts; ++p)
-#pragma unroll
-      for (int s = 0; s < strips; ++s)
-#pragma unroll
-        for (int g = 0; g < P::at_once; ++g)
-#pragma unroll
-          for (int i = 0; i < 2; ++i)
-            room[(((warp * parts + p) * P::at_once + g) * height + s * 8 + line) * group_rows +
-                 lane % 4 * 2 + i] = sums[p][s / 2][before + g][s % 2 * 2 + i];
+    lay_down<P>(sums, before, room);
     __syncthreads();
     hand_out<S, I, height, groups>(call, room, first_row + before * group_rows, first_column);
   }

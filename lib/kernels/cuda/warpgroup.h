@@ -145,9 +145,11 @@ __device__ void weigh_tiles(float (&sums)[columns / 2], const unsigned (&a)[4], 
 #define PENSIVE_SUMS64 PENSIVE_SUMS32(0), PENSIVE_SUMS32(32)
 #define PENSIVE_SUMS96 PENSIVE_SUMS64, PENSIVE_SUMS32(64)
 #define PENSIVE_SUMS128 PENSIVE_SUMS96, PENSIVE_SUMS32(96)
-#define PENSIVE_NAMES32                                                                 \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18" \
-  ", %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define PENSIVE_NAMES8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define PENSIVE_NAMES16 PENSIVE_NAMES8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define PENSIVE_NAMES32 \
+  PENSIVE_NAMES16       \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define PENSIVE_NAMES64                                                                   \
   PENSIVE_NAMES32                                                                         \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48" \
@@ -181,33 +183,49 @@ __device__ void weigh_tiles(float (&sums)[columns / 2], const unsigned (&a)[4], 
 #else
 #define PENSIVE_WEIGH(...)
 #endif
-#define PENSIVE_MULTIPLY_TILES(S, type)                                                       \
-  template <>                                                                                 \
-  __device__ inline void multiply_tiles<S, 128>(float(&sums)[64], std::uint64_t a,            \
-                                                std::uint64_t b, int adds) {                  \
-    PENSIVE_MULTIPLY("128", type, PENSIVE_NAMES64, "%64", "%65", "%66", PENSIVE_SUMS64);      \
-  }                                                                                           \
-  template <>                                                                                 \
-  __device__ inline void weigh_tiles<S, 64>(float(&sums)[32], const unsigned(&a)[4],          \
-                                            std::uint64_t b, int adds) {                      \
-    PENSIVE_WEIGH("64", type, PENSIVE_NAMES32, "%32, %33, %34, %35", "%36", "%37",            \
-                  PENSIVE_SUMS32(0));                                                         \
-  }                                                                                           \
-  template <>                                                                                 \
-  __device__ inline void weigh_tiles<S, 128>(float(&sums)[64], const unsigned(&a)[4],         \
-                                             std::uint64_t b, int adds) {                     \
-    PENSIVE_WEIGH("128", type, PENSIVE_NAMES64, "%64, %65, %66, %67", "%68", "%69",           \
-                  PENSIVE_SUMS64);                                                            \
-  }                                                                                           \
-  template <>                                                                                 \
-  __device__ inline void multiply_tiles<S, 192>(float(&sums)[96], std::uint64_t a,            \
-                                                std::uint64_t b, int adds) {                  \
-    PENSIVE_MULTIPLY("192", type, PENSIVE_NAMES96, "%96", "%97", "%98", PENSIVE_SUMS96);      \
-  }                                                                                           \
-  template <>                                                                                 \
-  __device__ inline void multiply_tiles<S, 256>(float(&sums)[128], std::uint64_t a,           \
-                                                std::uint64_t b, int adds) {                  \
-    PENSIVE_MULTIPLY("256", type, PENSIVE_NAMES128, "%128", "%129", "%130", PENSIVE_SUMS128); \
+#define PENSIVE_MULTIPLY_TILES(S, type)                                                            \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 16>(float(&sums)[8], std::uint64_t a, std::uint64_t b,  \
+                                               int adds) {                                         \
+    PENSIVE_MULTIPLY("16", type, PENSIVE_NAMES8, "%8", "%9", "%10", PENSIVE_SUMS8(0));             \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 32>(float(&sums)[16], std::uint64_t a, std::uint64_t b, \
+                                               int adds) {                                         \
+    PENSIVE_MULTIPLY("32", type, PENSIVE_NAMES16, "%16", "%17", "%18", PENSIVE_SUMS8(0),           \
+                     PENSIVE_SUMS8(8));                                                            \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 64>(float(&sums)[32], std::uint64_t a, std::uint64_t b, \
+                                               int adds) {                                         \
+    PENSIVE_MULTIPLY("64", type, PENSIVE_NAMES32, "%32", "%33", "%34", PENSIVE_SUMS32(0));         \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 128>(float(&sums)[64], std::uint64_t a,                 \
+                                                std::uint64_t b, int adds) {                       \
+    PENSIVE_MULTIPLY("128", type, PENSIVE_NAMES64, "%64", "%65", "%66", PENSIVE_SUMS64);           \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void weigh_tiles<S, 64>(float(&sums)[32], const unsigned(&a)[4],               \
+                                            std::uint64_t b, int adds) {                           \
+    PENSIVE_WEIGH("64", type, PENSIVE_NAMES32, "%32, %33, %34, %35", "%36", "%37",                 \
+                  PENSIVE_SUMS32(0));                                                              \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void weigh_tiles<S, 128>(float(&sums)[64], const unsigned(&a)[4],              \
+                                             std::uint64_t b, int adds) {                          \
+    PENSIVE_WEIGH("128", type, PENSIVE_NAMES64, "%64, %65, %66, %67", "%68", "%69",                \
+                  PENSIVE_SUMS64);                                                                 \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 192>(float(&sums)[96], std::uint64_t a,                 \
+                                                std::uint64_t b, int adds) {                       \
+    PENSIVE_MULTIPLY("192", type, PENSIVE_NAMES96, "%96", "%97", "%98", PENSIVE_SUMS96);           \
+  }                                                                                                \
+  template <>                                                                                      \
+  __device__ inline void multiply_tiles<S, 256>(float(&sums)[128], std::uint64_t a,                \
+                                                std::uint64_t b, int adds) {                       \
+    PENSIVE_MULTIPLY("256", type, PENSIVE_NAMES128, "%128", "%129", "%130", PENSIVE_SUMS128);      \
   }
 PENSIVE_MULTIPLY_TILES(__nv_bfloat16, "bf16")
 PENSIVE_MULTIPLY_TILES(__half, "f16")

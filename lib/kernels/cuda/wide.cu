@@ -14,9 +14,10 @@ namespace {
 constexpr int lot = 64;  // values of `in` in a slot, 128 bytes
 constexpr int row_bytes = 128;
 constexpr int most_threads = most_groups * 128 + 32;
-constexpr int most_ring = 200 * 1024;  // with sums, of a block's shared memory
-constexpr int atom_bytes = 1024;       // of eight rows in shared memory
-constexpr int gate_bytes = 16;         // of a slot's two
+constexpr int most_ring = 200 * 1024;    // with sums, of a block's shared memory
+constexpr int most_shared = 227 * 1024;  // there is no more on 9.0
+constexpr int atom_bytes = 1024;         // of eight rows in shared memory
+constexpr int gate_bytes = 16;           // of a slot's two
 
 template <int N>
 constexpr int at_once = N < 64 ? N : 64;  // rows of x in one product
@@ -135,7 +136,7 @@ __device__ void multiply(const WideCall& call, const Near<N>& near) {
       for (int k = 0; k < lot / 16; ++k)
 #pragma unroll
         for (int p = 0; p < pieces; ++p)
-          join_group<S>(sums[p], a + 2 * k, b + 2 * k + p * (each * row_bytes / 16));
+          multiply_tiles<S, each>(sums[p], a + 2 * k, b + 2 * k + p * (each * row_bytes / 16), 1);
       close_products();
       wait_for_products<1>();
       if (before >= 0 && is_first) arrive_at_gate(near.empty + before);
@@ -208,8 +209,9 @@ int start_rows(const CUtensorMap& weight_map, const CUtensorMap& x_map, WideCall
   const int lots = call.slots * slot;
   const int all = max(call.is_single ? max(lots, sums) : lots + sums, beyond);
   const int shared = atom_bytes + all + call.slots * gate_bytes;
+  // Always the same: another thread may be about to launch the kernel with more.
   if (int error = cudaFuncSetAttribute(multiply_wide<S, N>,
-                                       cudaFuncAttributeMaxDynamicSharedMemorySize, shared))
+                                       cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared))
     return error;
   return start_teams(multiply_wide<S, N>, dim3(clusters * call.splits), call.groups * 128 + 32,
                      call.splits, static_cast<std::size_t>(shared), way, weight_map, x_map, call);
@@ -235,7 +237,8 @@ bool find_wide_room(int cores, WideRoom& room) {
   attribute.id = cudaLaunchAttributeClusterDimension;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_ring);
+  int error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared);
   int counts[2] = {};
   for (int i = 0; i < 2 && error == cudaSuccess; ++i) {
     const unsigned size = 2u << i;

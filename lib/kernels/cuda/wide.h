@@ -20,7 +20,7 @@ class WideProducts {
   // the card, or the driver is too old, there are no wide products.
   int open(int device);
 
-  bool is_there() const { return encode_ != nullptr; }
+  bool is_there() const { return is_there_; }
   // Of the two brief types, without norm; a row of `in` values is whole packs of 16 bytes. Says the
   // same for any number of rows.
   bool takes(const Product& product, Scalar scalar) const;
@@ -34,16 +34,9 @@ class WideProducts {
   }
 
  private:
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
-                              const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                              const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   int launch_some(const Product& product, Scalar scalar, Way way) const;
-  // The weight, and x, as tensors whose boxes are what is copied at once.
-  bool describe(const Product& product, Scalar scalar, int height, CUtensorMap* weight_map,
-                CUtensorMap* x_map) const;
 
-  Encode encode_ = nullptr;
+  bool is_there_ = false;
   WideRoom room_{};
 };
 

@@ -1,7 +1,7 @@
 // What one launch of a wide product knows, and how its ends are written: wide.cu.
 #pragma once
 #include "kernels/cuda/cluster.h"
-#include "kernels/cuda/group.h"
+#include "kernels/cuda/warpgroup.h"
 #include "kernels/cuda/wide.h"
 
 namespace pensive::kernels {

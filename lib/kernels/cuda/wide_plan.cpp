@@ -1,6 +1,9 @@
 // How a weight is shared out over the card's cores, and described to it.
 #include <algorithm>
+#include <map>
+#include <mutex>
 
+#include "kernels/cuda/tile_map.h"
 #include "kernels/cuda/wide_end.h"
 
 namespace pensive::kernels {
@@ -44,6 +47,40 @@ WidePlan plan_wide(const Product& product, const WideRoom& room) {
   return plan;
 }
 
+// The weight, and x, as tensors whose boxes are what is copied at once.
+bool describe(const Product& product, Scalar scalar, int height, CUtensorMap* weight_map,
+              CUtensorMap* x_map) {
+  const bool is_gated = product.into == Into::gated;
+  const auto in = static_cast<cuuint64_t>(product.in), rows = static_cast<cuuint64_t>(product.rows);
+  const auto out = static_cast<cuuint64_t>(is_gated ? 2 * product.out_width : product.out_width);
+  const auto tile = static_cast<cuuint32_t>(height);
+  // Gated: eight rows of gate, then eight of up, so that a block has both sums of a column.
+  const cuuint64_t sizes[2][4] = {{in, out, 1, 1}, {in, 8, 2, out / 16}};
+  const cuuint64_t strides[2][3] = {{in * 2, in * 2, in * 2}, {in * 2, out * in, in * 16}};
+  const cuuint32_t boxes[2][4] = {{lot, tile, 1, 1}, {lot, 8, 2, tile / 16}};
+  const cuuint64_t x_sizes[2] = {in, rows};
+  cuuint32_t x_box[2] = {lot, 16};
+  while (x_box[1] < rows) x_box[1] *= 2;
+  return map_boxes(weight_map, scalar, 4, product.weight, sizes[is_gated], strides[is_gated],
+                   boxes[is_gated]) &&
+         map_boxes(x_map, scalar, 2, product.x, x_sizes, strides[0], x_box);
+}
+
+// Those of a card, which is asked once.
+int find_wide(int device, const WideProducts** found) {
+  static std::mutex mutex;
+  static std::map<int, WideProducts> cards;
+  const std::lock_guard lock(mutex);
+  const auto [at, is_new] = cards.try_emplace(device);
+  const int error = is_new ? at->second.open(device) : cudaSuccess;
+  if (error != cudaSuccess) {
+    cards.erase(at);
+    return error;
+  }
+  *found = &at->second;
+  return cudaSuccess;
+}
+
 }  // namespace
 
 int WideProducts::open(int device) {
@@ -54,19 +91,12 @@ int WideProducts::open(int device) {
     return error;
   if (int error = cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, device))
     return error;
-  if (major != 9 || minor != 0 || !find_wide_room(cores, room_)) return cudaSuccess;
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  const int error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                                     cudaEnableDefault, &result);
-  if (error == cudaSuccess && result == cudaDriverEntryPointSuccess)
-    encode_ = reinterpret_cast<Encode>(found);
-  cudaGetLastError();  // leaves no error behind for the host's next check
+  is_there_ = major == 9 && minor == 0 && find_wide_room(cores, room_) && map_maker();
   return cudaSuccess;
 }
 
 bool WideProducts::takes(const Product& product, Scalar scalar) const {
-  return encode_ && (scalar == Scalar::bfloat16 || scalar == Scalar::float16) && !product.norm &&
+  return is_there_ && (scalar == Scalar::bfloat16 || scalar == Scalar::float16) && !product.norm &&
          product.in % 8 == 0 && (product.into != Into::gated || product.out_width % 8 == 0);
 }
 
@@ -83,35 +113,6 @@ int WideProducts::launch(const Product& product, Scalar scalar, Way way) const {
     if (int error = launch_some(some, scalar, way)) return error;
   }
   return cudaSuccess;
-}
-
-bool WideProducts::describe(const Product& product, Scalar scalar, int height,
-                            CUtensorMap* weight_map, CUtensorMap* x_map) const {
-  const bool is_gated = product.into == Into::gated;
-  const auto type = scalar == Scalar::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                               : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const auto encode = [&](CUtensorMap* map, cuuint32_t rank, const void* at,
-                          const cuuint64_t* sizes, const cuuint64_t* strides,
-                          const cuuint32_t* box) {
-    const cuuint32_t steps[4] = {1, 1, 1, 1};
-    return encode_(map, type, rank, const_cast<void*>(at), sizes, strides, box, steps,
-                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-  };
-  const auto in = static_cast<cuuint64_t>(product.in), rows = static_cast<cuuint64_t>(product.rows);
-  const auto out = static_cast<cuuint64_t>(is_gated ? 2 * product.out_width : product.out_width);
-  const auto tile = static_cast<cuuint32_t>(height);
-  // Gated: eight rows of gate, then eight of up, so that a block has both sums of a column.
-  const cuuint64_t sizes[2][4] = {{in, out, 1, 1}, {in, 8, 2, out / 16}};
-  const cuuint64_t strides[2][3] = {{in * 2, in * 2, in * 2}, {in * 2, out * in, in * 16}};
-  const cuuint32_t boxes[2][4] = {{lot, tile, 1, 1}, {lot, 8, 2, tile / 16}};
-  const cuuint64_t x_sizes[2] = {in, rows};
-  cuuint32_t x_box[2] = {lot, 16};
-  while (x_box[1] < rows) x_box[1] *= 2;
-  return encode(weight_map, 4, product.weight, sizes[is_gated], strides[is_gated],
-                boxes[is_gated]) &&
-         encode(x_map, 2, product.x, x_sizes, strides[0], x_box);
 }
 
 int WideProducts::launch_some(const Product& product, Scalar scalar, Way way) const {
@@ -139,15 +140,24 @@ int WideProducts::launch_some(const Product& product, Scalar scalar, Way way) co
   return start_wide(weight_map, x_map, call, scalar, room_.blocks, way);
 }
 
-int launch_multiply(const CudaProduct& product, int capability, void* stream) {
+int launch_multiply(const CudaProduct& asked, int capability, void* stream) {
+  const Product product{asked.is_wide ? Into::wide : Into::plain,
+                        asked.x,
+                        nullptr,
+                        0,
+                        asked.weight,
+                        asked.bias,
+                        asked.out,
+                        asked.rows,
+                        asked.in,
+                        asked.out_width};
+  const Way way{static_cast<cudaStream_t>(stream), capability, -1, true};
+  if (capability != 90) return launch_invariant(product, asked.scalar, way);
   int device = 0;
-  WideProducts wide;
+  const WideProducts* wide = nullptr;
   if (int error = cudaGetDevice(&device)) return error;
-  if (int error = wide.open(device)) return error;
-  return wide.launch_alike(
-      {product.is_wide ? Into::wide : Into::plain, product.x, nullptr, 0, product.weight,
-       product.bias, product.out, product.rows, product.in, product.out_width},
-      product.scalar, {static_cast<cudaStream_t>(stream), capability, -1, true});
+  if (int error = find_wide(device, &wide)) return error;
+  return wide->launch_alike(product, asked.scalar, way);
 }
 
 }  // namespace pensive::kernels
