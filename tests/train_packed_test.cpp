@@ -139,8 +139,8 @@ TEST(PackedSuffixes, GoAsTheMemoryAllows) {
   suffixes[5].tokens.resize(4100);  // goes through whole, or not at all
   EXPECT_TRUE(choose_way(setting, suffixes, needs(3000, false)).recomputes);
   suffixes[5].tokens.resize(300);
-  suffixes[7].begins = 20000;  // it alone is gathered whole, and in every layer where all is kept
-  suffixes[7].tokens.resize(20200);
+  suffixes[7].begins = 400000;  // it alone is gathered whole, and in every layer where all is kept
+  suffixes[7].tokens.resize(400200);
   EXPECT_TRUE(choose_way(setting, suffixes, needs(3000, false)).recomputes);
   setting.recompute = Recompute::never;
   EXPECT_FALSE(choose_way(setting, suffixes, needs(500, false)).recomputes);

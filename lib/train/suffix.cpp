@@ -140,7 +140,8 @@ Way way_of(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
                     kernels::memory({DeviceKind::cuda, device.index()}).free_bytes);
 }
 
-std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffixes) {
+std::vector<std::vector<int>> plan(const SuffixSetting& setting, const Way& way,
+                                   std::span<const Suffix> suffixes) {
   return way.is_packed ? plan_packs(setting, suffixes, way)
                        : plan_batches(suffixes, way.batch_tokens);
 }
@@ -156,7 +157,7 @@ SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffi
   result.gradient.assign(setting.decoder.config().width, 0.0);
   result.logprobs.resize(suffixes.size());
   const Way way = way_of(setting, suffixes);
-  for (const std::vector<int>& members : plan(way, suffixes))
+  for (const std::vector<int>& members : plan(setting, way, suffixes))
     backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of, way),
              way.recomputes, result);
   return result;
@@ -171,7 +172,7 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
   std::vector<std::vector<double>> logprobs(suffixes.size());
   const std::int64_t chunk = chunk_of(setting);
   const Way way = way_of(setting, suffixes);
-  for (const std::vector<int>& members : plan(way, suffixes)) {
+  for (const std::vector<int>& members : plan(setting, way, suffixes)) {
     const Batch batch = make_batch(setting, suffixes, members, prefix_of, way);
     const at::Tensor hidden =
         setting.decoder
