@@ -2,6 +2,7 @@
 // its guides and its record are follows from it, so that it can be told again up to any token.
 #pragma once
 #include <climits>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,12 +23,12 @@ class Journal {
   };
   enum class What : std::uint8_t { begin, draw, feed, answer };
   struct Entry {
-    What what = What::begin;
-    std::size_t place = 0;    // in the list of its kind
+    std::uint32_t place = 0;  // in the list of its kind
     int most_rows = INT_MAX;  // where a rewind cut short what followed from it
+    What what = What::begin;
   };
 
-  void add_begin() { entries_.push_back({What::begin, 0}); }
+  void add_begin() { add(What::begin, 0); }
   void add_draw(TokenId id, const Stats& stats);
   void add_feed(std::span<const TokenId> tokens);
   void add_answer(const ProbeReply& reply, int spent);
@@ -41,11 +42,18 @@ class Journal {
   const Reply& reply(const Entry& entry) const { return replies_[entry.place]; }
 
  private:
+  // A fork copies them all: small.
   struct Draw {
     TokenId id = 0;
-    Stats stats;  // without what it only points to
-    std::size_t watched_begin = 0, watched_count = 0;
+    float logprob = 0, drawn_logprob = 0, entropy_nats = 0;
+    TokenId top_token = 0;
+    float top_logprob = 0;
+    std::uint32_t watched_begin = 0, watched_count = 0;
   };
+  void add(What what, std::size_t place) {
+    entries_.push_back({static_cast<std::uint32_t>(place), INT_MAX, what});
+  }
+
   std::vector<Entry> entries_;
   std::vector<Draw> draws_;
   std::vector<float> watched_;
