@@ -107,8 +107,9 @@ class Bench {
   // The host's time for a decode step on a card that needs none.
   void host(int batch, std::string_view name,
             const std::vector<std::shared_ptr<const Guide>>& guides);
-  // The host's time for one fork of a sequence so long, or as long as the model's can be.
-  void fork(int most_length);
+  // The host's time for one fork of a sequence so long, or as long as the model's can be; of it so
+  // many tokens are its prompt, 0: nearly all.
+  void fork(int most_length, int prompt_tokens);
 
  private:
   class Grpo;

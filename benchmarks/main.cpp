@@ -107,7 +107,7 @@ void measure_engine(const Options& options, Bench& bench) {
       bench.host(batch, "and those that steer", bench.armed_guides(true));
     }
   }
-  bench.fork(8192);
+  for (const int prompt_tokens : {0, 64}) bench.fork(8192, prompt_tokens);
 }
 
 void measure_shape(const Options& options, Bench& bench) {
