@@ -143,8 +143,9 @@ __device__ void list(const CudaDraw& draw, const Wish& wish, const Slice<T>& sli
 }
 
 // Looks at the untouched row, and samples on the way where nothing is steered or cut.
-template <bool samples, class T>
-__device__ Sums look(const Slice<T>& slice, Best top, std::uint64_t key, Divisor divisor) {
+template <class T>
+__device__ Sums look(const Slice<T>& slice, Best top, std::uint64_t key, Divisor divisor,
+                     bool samples) {
   Looked looked;
   Search search(key, top.index);
   slice.for_each([&](int i, float4 four) {
@@ -192,8 +193,7 @@ __device__ void draw_row(const CudaDraw& draw, const Wish& wish, int row, const 
   const Divisor divisor(is_drawn ? wish.temperature : 1);
 
   list(draw, wish, slice);
-  const Sums all = is_plain ? look<true>(slice, first_look.top, wish.key, divisor)
-                            : look<false>(slice, first_look.top, wish.key, divisor);
+  const Sums all = look(slice, first_look.top, wish.key, divisor, is_plain);
   const Raw raw = raw_of(all, first_look.top);
   if (wish.is_steered()) {
     steer(draw, wish, slice, raw);
