@@ -161,6 +161,14 @@ int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way)
 bool takes_attention_tiles(int head_dim, Scalar scalar, Way way);
 int launch_attention_tiles(const DecodeAttention& call, Scalar scalar, Way way);
 
+// Whether the draw of a step itself takes its results to pinned memory.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    inline bool
+    takes_results(const CudaDraw& draw) {
+  return draw.rows == 1 && draw.host_results != nullptr;
+}
 // The draw of a step, from logits [rows, vocab].
 int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,
                      Way way);
