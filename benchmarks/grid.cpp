@@ -30,6 +30,10 @@ void Bench::grid(const Shape& shape, double copy_bytes_per_second) {
     for (int batch = 1; batch <= 256; batch *= 2)
       measure("step", batch, context, kernels::OneRow::chain);
   }
+  for (const int context : {12288, 16384, 24576}) {  // where the ways of one row cross
+    measure("one row by one kernel", 1, context, kernels::OneRow::stays);
+    measure("one row by the chain", 1, context, kernels::OneRow::chain);
+  }
 }
 
 // Both in turns, so that the ratio is one of neighbours.

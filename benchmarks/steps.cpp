@@ -38,6 +38,9 @@ struct Steps::Inputs {
   CudaDecodeCall call{};
 
   static constexpr std::size_t answer_bytes = 1 << 16;
+  static constexpr std::size_t count_bytes(int batch) {  // of answers: four parts, 16 for each row
+    return static_cast<std::size_t>(batch) * 64;
+  }
 
   Inputs(const Steps& steps, void* decoder, int batch, int context) : calls(steps.calls_) {
     const int pages = (context + page_tokens - 1) / page_tokens;
@@ -71,7 +74,7 @@ struct Steps::Inputs {
     call.workspace = workspace;
     call.results = answers;
     call.host_results = host_answers;
-    call.result_bytes = answer_bytes;
+    call.result_bytes = static_cast<std::int64_t>(count_bytes(batch));
   }
   ~Inputs() {
     for (void* block : {card, answers, workspace}) calls.release(block);
@@ -114,6 +117,9 @@ struct Steps::Inputs {
     draw.top_tokens = reinterpret_cast<std::int32_t*>(part(1));
     draw.is_finite = reinterpret_cast<std::int32_t*>(part(2));
     draw.logprobs = reinterpret_cast<float*>(part(3));
+    draw.results = answers;
+    draw.host_results = host_answers;
+    draw.result_bytes = static_cast<std::int64_t>(count_bytes(batch));
     return draw;
   }
 };

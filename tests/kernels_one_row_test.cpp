@@ -49,6 +49,16 @@ class OneRowSteps : public OnCard {
   }
 };
 
+// A layer's keys and values take 32 MiB at so many positions, 16,384 or 8,192.
+Shape longest_by_one_kernel(int positions) {
+  return {.width = 1024,
+          .inner = 8192,
+          .heads = 16,
+          .kv_heads = (32 << 20) / (4 * 64 * positions),
+          .head_dim = 64,
+          .positions = positions + 100};
+}
+
 TEST_F(OneRowSteps, GoTheWayThatIsFaster) {
   // The ways add up in other orders, so bits tell them apart.
   struct Expected {
@@ -56,11 +66,13 @@ TEST_F(OneRowSteps, GoTheWayThatIsFaster) {
     int position;
     OneRow way;
   };
-  const Shape large{.width = 1024, .inner = 8192, .heads = 16, .head_dim = 64, .positions = 8300},
-      small{.width = 512, .inner = 1024, .heads = 16, .head_dim = 64};
+  const Shape large = longest_by_one_kernel(16384), wide = longest_by_one_kernel(8192),
+              small{.width = 512, .inner = 1024, .heads = 16, .head_dim = 64};
   for (const auto& [shape, position, way] : {Expected{large, 100, OneRow::stays},
-                                             {large, 8191, OneRow::stays},
-                                             {large, 8192, OneRow::chain},
+                                             {large, 16383, OneRow::stays},
+                                             {large, 16384, OneRow::chain},
+                                             {wide, 8191, OneRow::stays},
+                                             {wide, 8192, OneRow::chain},
                                              {small, 100, OneRow::chain}}) {
     const Case here = random_case(shape, {position});
     const OneRow other = way == OneRow::stays ? OneRow::chain : OneRow::stays;
@@ -72,8 +84,7 @@ TEST_F(OneRowSteps, GoTheWayThatIsFaster) {
 TEST_F(OneRowSteps, ChangeWaysAsARowGrows) {
   // Back and forth over the length from which on the chain is faster: what one way leaves behind
   // in the workspace does not disturb the other, nor is a graph captured anew.
-  const Shape shape{.width = 1024, .inner = 8192, .heads = 16, .head_dim = 64, .positions = 8300};
-  const Case both = random_case(shape, {8191, 8192});
+  const Case both = random_case(longest_by_one_kernel(8192), {8191, 8192});
   const auto steps = DecodeSteps::make(both.model, 2);
   const std::vector<float> below = logprobs(*steps, both, 0), above = logprobs(*steps, both, 1);
   for (int again = 0; again < 3; ++again) {

@@ -52,6 +52,11 @@ struct CudaDraw {  // all arrays have one entry a row unless said otherwise
   std::int32_t* is_finite;          // out
   std::int32_t* listed_tokens;      // out, by list_starts: the likeliest first
   float* listed_logprobs;           // out, likewise
+  // Where a step has one row, its kernel itself takes all that it gives to pinned memory, so many
+  // bytes from `results` on, a multiple of 4; null: a copy does.
+  const void* results;
+  void* host_results;
+  std::int64_t result_bytes;
 };
 
 // One token a row under softmax(logits / temperature). All but logits [rows].

@@ -178,7 +178,11 @@ bool CudaSteps::launch(std::span<const DecodeRow> rows, const std::vector<DrawRo
   if (!make_room(calls.workspace_bytes(decoder_, size, longest))) return false;
   settle();
   await(next_);  // its block in pinned memory may still be read for one that was forgotten
-  sent_.put(draw_at_, draws.call(step_.on_card(), results_.on_card()));
+  CudaDraw draw = draws.call(step_.on_card(), results_.on_card());
+  draw.results = results_.on_card();
+  draw.host_results = results_.on_host(next_);
+  draw.result_bytes = static_cast<std::int64_t>(back_.size());
+  sent_.put(draw_at_, draw);
   std::memcpy(step_.on_host(next_), sent_.data(), sent_.size());
 
   std::int32_t captured = 0;

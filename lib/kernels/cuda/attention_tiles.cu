@@ -9,12 +9,11 @@
 namespace pensive::kernels {
 namespace {
 
-constexpr int threads = walk_warps * 32;
 constexpr int most_team = 8;
 
-template <class S, int sets>
+template <class S, int sets, int warps>
 struct Shared {
-  float2 marks[walk_warps][walk_heads];      // largest score, sum of the weights
+  float2 marks[warps][walk_heads];           // largest score, sum of the weights
   float2 team_marks[most_team][walk_heads];  // of the team's blocks
   float weights[walk_heads][most_splits];
   int is_last;
@@ -44,13 +43,14 @@ struct Own {
 
 // The warps' sums of this block, in their order: to the output where the team is one block, else
 // to the blocks that add them up. A warp takes a head at a time.
-template <class S, int sets>
+template <class S, int sets, int warps>
 __device__ void join_warps(const DecodeAttention& call, const Mine& mine, const Own& own,
-                           Shared<S, sets>& shared, const unsigned char* room, float* incoming) {
+                           Shared<S, sets, warps>& shared, const unsigned char* room,
+                           float* incoming) {
   int lane = threadIdx.x % 32;
   int stride = call.stages * stage_bytes(call.head_dim) / static_cast<int>(sizeof(float));
-  for (int g = threadIdx.x / 32; g < mine.heads; g += walk_warps) {
-    const Joint<walk_warps> joint(&shared.marks[0][g], walk_heads, walk_warps);
+  for (int g = threadIdx.x / 32; g < mine.heads; g += warps) {
+    const Joint<warps> joint(&shared.marks[0][g], walk_heads, warps);
     if (call.team > 1) {
       if (lane < call.team)
         in_block(&shared, lane)->team_marks[mine.rank][g] = make_float2(joint.most, joint.sum);
@@ -58,8 +58,9 @@ __device__ void join_warps(const DecodeAttention& call, const Mine& mine, const 
       tell(call, mine, joint, g);
     }
     if (lane >= own.fours) continue;
-    const float* from = reinterpret_cast<const float*>(room) + g * call.head_dim + lane * 4;
-    float4 all = joint.add(from, stride, walk_warps);
+    const float* from =
+        reinterpret_cast<const float*>(room) + g * sum_stride(call.head_dim) + lane * 4;
+    float4 all = joint.add(from, stride, warps);
     if (call.team > 1) {
       float* there = in_block(incoming, own.to);
       *reinterpret_cast<float4*>(there + ((mine.rank * walk_heads + g) * own.each + own.at) * 4) =
@@ -71,9 +72,9 @@ __device__ void join_warps(const DecodeAttention& call, const Mine& mine, const 
 }
 
 // What the team's blocks sent to this one.
-template <class S, int sets>
+template <class S, int sets, int warps>
 __device__ void join_team(const DecodeAttention& call, const Mine& mine, const Own& own,
-                          Shared<S, sets>& shared, const float* incoming) {
+                          Shared<S, sets, warps>& shared, const float* incoming) {
   // Every block tells the same of a head, and waits for nobody else's word.
   if (mine.splits > 1 && threadIdx.x < mine.heads)
     tell(call, mine, Joint<most_team>(&shared.team_marks[0][threadIdx.x], walk_heads, call.team),
@@ -85,46 +86,33 @@ __device__ void join_team(const DecodeAttention& call, const Mine& mine, const O
              joint.add(from, walk_heads * own.each * 4, call.team));
 }
 
-template <class S, int sets>
-__global__ void __launch_bounds__(threads) attend_tiles(DecodeAttention call) {
+template <class S, int sets, int warps>
+__global__ void __launch_bounds__(warps * 32) attend_tiles(DecodeAttention call) {
+  constexpr int threads = warps * 32;
   extern __shared__ __align__(16) unsigned char room[];  // of the warps; then what the team sends
-  __shared__ Shared<S, sets> shared;
+  __shared__ Shared<S, sets, warps> shared;
   let_next_come();
   Mine mine;
   if (!mine.find_in_team(call, walk_heads)) return give_zeros<S, threads>(call, mine);
   if (call.team > 1) arrive_at_cluster();
-  int dim = call.head_dim, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int dim = call.head_dim, warp = threadIdx.x / 32;
   int warp_room = call.stages * stage_bytes(dim);
-  unsigned char* own_room = room + warp * warp_room;
-  Walk<S, sets> walk(call, mine, own_room, warp);
-  const Angles angles(call, mine.length - 1);
+  Walk<S, sets, warps> walk(call, mine, room + warp * warp_room, warp);
+  const Angles<sets> angles(call, mine.length - 1);  // a pair for each 64 dimensions
   ask_for_weights<S, threads>(call, mine);
   const Own own(call, mine);
   for (int i = mine.heads * dim + threadIdx.x; i < walk_heads * dim; i += threads)
     narrow(0.0f, shared.queries + i);
   wait_for_previous();
-  turn_heads<S, walk_heads, walk_warps>(
-      call, mine, angles, shared.newest,
-      [&](int g, int d, float value) { narrow(value, shared.queries + g * dim + d); });
+  turn_heads<S, warps>(call, mine, angles, shared.newest, [&](int g, int d, float value) {
+    narrow(value, shared.queries + g * dim + d);
+  });
   __syncthreads();
   walk.run(shared.queries, shared.newest);
-
-  __syncwarp();  // the chunks were read
-  int g = lane / 4, t = lane % 4;
-  auto* sums = reinterpret_cast<float*>(own_room);
-#pragma unroll
-  for (int set = 0; set < sets; ++set)
-#pragma unroll
-    for (int j = 0; j < 8; ++j)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        int d = set * 64 + (2 * t + i) * 8 + j;
-        if (d < dim) sums[g * dim + d] = walk.sums[set][j][i];
-      }
-  if (t == 0) shared.marks[warp][g] = make_float2(walk.most, walk.sum);
+  walk.put(shared.marks[warp]);
   if (call.team > 1) wait_for_cluster();  // all are there to be sent to
   __syncthreads();
-  auto* incoming = reinterpret_cast<float*>(room + walk_warps * warp_room);
+  auto* incoming = reinterpret_cast<float*>(room + warps * warp_room);
   join_warps(call, mine, own, shared, room, incoming);
   if (call.team > 1) {
     arrive_at_cluster();
@@ -135,24 +123,29 @@ __global__ void __launch_bounds__(threads) attend_tiles(DecodeAttention call) {
   join_splits<S, threads>(call, mine, own.first, own.end, shared.weights);
 }
 
-template <class S, int sets>
+template <class S, int sets, int warps>
 int launch(const DecodeAttention& call, Way way) {
   int group = call.heads / call.kv_heads, parts = (group + walk_heads - 1) / walk_heads;
   // The last is what a team sends: a little more than a block's sums.
-  std::size_t shared = walk_warps * call.stages * stage_bytes(call.head_dim) +
+  std::size_t shared = warps * call.stages * stage_bytes(call.head_dim) +
                        walk_heads * (call.head_dim + 4 * most_team) * sizeof(float);
-  if (int error =
-          cudaFuncSetAttribute(attend_tiles<S, sets>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)))
+  const auto kernel = attend_tiles<S, sets, warps>;
+  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(shared)))
     return error;
-  return start_teams(attend_tiles<S, sets>,
-                     dim3(call.splits * call.team, call.kv_heads * parts, call.rows), threads,
-                     call.team, shared, way, call);
+  return start_teams(kernel, dim3(call.splits * call.team, call.kv_heads * parts, call.rows),
+                     warps * 32, call.team, shared, way, call);
+}
+
+template <class S, int sets>
+int launch_for(const DecodeAttention& call, Way way) {
+  return call.is_large ? launch<S, sets, 2 * walk_warps>(call, way)
+                       : launch<S, sets, walk_warps>(call, way);
 }
 
 template <class S>
 int launch_for(const DecodeAttention& call, Way way) {
-  return call.head_dim <= 64 ? launch<S, 1>(call, way) : launch<S, 2>(call, way);
+  return call.head_dim <= 64 ? launch_for<S, 1>(call, way) : launch_for<S, 2>(call, way);
 }
 
 }  // namespace

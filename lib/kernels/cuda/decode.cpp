@@ -52,19 +52,28 @@ class Decoder {
 
   Size size_for(int rows, int longest) const {
     if (staying_.takes(rows, longest))
-      return {.rows = 1, .splits = 1, .team = 1, .stages = 1, .is_short = true, .stays = true};
+      return {.rows = 1,
+              .splits = 1,
+              .team = 1,
+              .stages = 1,
+              .is_large = false,
+              .is_short = true,
+              .stays = true};
     return chain_size(rows, longest);
   }
   Size chain_size(int rows, int longest) const {
     const int pairs = pairs_for(rows), team = team_for(rows, longest);
+    const bool is_large = has_large_blocks_for(rows, longest);
+    const int counted = is_large ? 2 * team : team;  // a large block as two
     const auto each = [&](int length) {
       if (team == 0) return split_positions(length, model_.is_invariant ? few_rows + 1 : rows);
       return model_.is_invariant ? own_positions(length, team)
-                                 : team_positions(length, longest, pairs, team);
+                                 : team_positions(length, longest, pairs, counted);
     };
     const bool is_short = longest <= short_positions,
-               is_one_chunk = longest <= team * block_positions;
-    return {rows, splits_until(longest, each), team, is_one_chunk ? 1 : 2, is_short, false};
+               is_one_chunk = longest <= counted * block_positions;
+    return {rows, splits_until(longest, each), team, is_one_chunk ? 1 : 2, is_large, is_short,
+            false};
   }
 
   int run(const CudaDecodeCall& call, cudaStream_t stream, bool* captured) {
@@ -83,11 +92,17 @@ class Decoder {
     if (error == cudaSuccess)
       error = graphs_.run(size, stream, captured,
                           [&](cudaStream_t on) { return launch(size, room, on); });
-    if (error == cudaSuccess)
+    if (error == cudaSuccess && !takes_results(asked_of(call)))
       error = cudaMemcpyAsync(call.host_results, call.results,
                               static_cast<std::size_t>(call.result_bytes), cudaMemcpyDeviceToHost,
                               stream);
     return error == cudaSuccess ? cudaEventRecord(done_[call.flight], stream) : error;
+  }
+
+  // As the host has it.
+  static const CudaDraw& asked_of(const CudaDecodeCall& call) {
+    const auto at = reinterpret_cast<const char*>(call.draw) - static_cast<const char*>(call.step);
+    return *reinterpret_cast<const CudaDraw*>(static_cast<const char*>(call.host_step) + at);
   }
 
   int await(std::int32_t flight) { return cudaEventSynchronize(done_[flight]); }
@@ -142,7 +157,15 @@ class Decoder {
     const Way way{nullptr, capability_};
     if (!takes_attention_tiles(model_.head_dim, model_.scalar, way)) return 0;
     if (!way.has_clusters()) return 1;
-    return model_.is_invariant ? own_team : team_blocks(longest, pairs_for(rows));
+    if (model_.is_invariant) return own_team;
+    return has_large_blocks_for(rows, longest) ? large_team(pairs_for(rows))
+                                               : team_blocks(longest, pairs_for(rows));
+  }
+  bool has_large_blocks_for(int rows, int longest) const {
+    const Way way{nullptr, capability_};
+    return !model_.is_invariant && way.has_clusters() &&
+           takes_attention_tiles(model_.head_dim, model_.scalar, way) &&
+           has_large_blocks(longest, pairs_for(rows));
   }
 
   int attend(const Step& step, const CudaLayer& layer, const void* bias) const {

@@ -28,7 +28,7 @@ __host__ __device__
 
 // The same on tensor cores, where a team of blocks reads a stretch of positions: all of a row where
 // the step's longest is short enough, unless that would leave lone blocks with an idle card.
-// `pairs` are the step's rows times their blocks of heads.
+// `pairs` are the step's rows times their blocks of heads; a large block counts as two of a team.
 constexpr int block_positions = 64;  // of a block at a time
 constexpr int short_positions = 2048;
 constexpr int many_blocks = 132;  // keep a large card busy
@@ -52,6 +52,13 @@ inline int team_blocks(int longest, int pairs) {
   while (blocks > 1 && pairs * blocks > 2 * many_blocks) blocks /= 2;
   return blocks;
 }
+// Whether blocks of twice as many warps are faster there, one for each core or for every other:
+// what these share they need not meet for. As seen on a card (docs/performance.md).
+constexpr int few_pairs = 16;
+inline bool has_large_blocks(int longest, int pairs) {
+  return longest <= short_positions && pairs > few_pairs && pairs <= many_blocks;
+}
+inline int large_team(int pairs) { return 2 * pairs <= many_blocks ? 2 : 1; }
 
 // Row-invariant: by the row's own length alone, for teams of one size.
 #if defined(__CUDACC__)
@@ -139,6 +146,7 @@ struct DecodeAttention {
   std::int32_t page_shift;  // its logarithm where it is a power of two, else -1
   std::int32_t team;        // blocks that share a split, on tensor cores
   std::int32_t stages;      // chunks of positions a warp has under way there, 1 or 2
+  bool is_large;            // a block there has eight warps, else four
   std::int32_t longest;     // of the step's rows, about
   bool is_invariant;        // splits go by a row's own length
   bool is_written;          // the cache has the rows' own positions
@@ -153,6 +161,14 @@ int launch_decode_attention(const DecodeAttention& call, Scalar scalar, Way way)
 bool takes_attention_tiles(int head_dim, Scalar scalar, Way way);
 int launch_attention_tiles(const DecodeAttention& call, Scalar scalar, Way way);
 
+// Whether the draw of a step itself takes its results to pinned memory.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    inline bool
+    takes_results(const CudaDraw& draw) {
+  return draw.rows == 1 && draw.host_results != nullptr;
+}
 // The draw of a step, from logits [rows, vocab].
 int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,
                      Way way);

@@ -10,6 +10,7 @@ constexpr int warps = 8;
 constexpr int threads = warps * 32;
 constexpr int tile = 64;          // positions between two updates of the running maximum
 constexpr int score_lanes = 8;    // threads that share the score of one position
+constexpr int most_pairs = 4;     // of dimensions that turn together, a lane: 256 of a head
 constexpr int heads_at_once = 4;  // added up in shared memory
 
 template <int G>
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(threads) attend_new(DecodeAttention call) {
   Mine mine;
   if (!mine.find(call, most_group)) return give_zeros<S, threads>(call, mine);
   int dim = call.head_dim;
-  const Angles angles(call, mine.length - 1);
+  const Angles<most_pairs> angles(call, mine.length - 1);
   auto find_places = [&](int at) {
     int here = min(tile, mine.end - at);
     if (threadIdx.x < here) shared.places[threadIdx.x] = mine.place(call, at + threadIdx.x);
@@ -167,8 +168,8 @@ __global__ void __launch_bounds__(threads) attend_new(DecodeAttention call) {
   ask_for_cache<S, threads>(call, mine);
   wait_for_previous();
   float scale = 1 / sqrtf(static_cast<float>(dim));
-  turn_heads<S, G, warps>(call, mine, angles, static_cast<S*>(nullptr),
-                          [&](int g, int d, float value) { room[g * dim + d] = value * scale; });
+  turn_heads<S, warps>(call, mine, angles, static_cast<S*>(nullptr),
+                       [&](int g, int d, float value) { room[g * dim + d] = value * scale; });
   for (int i = mine.heads * dim + threadIdx.x; i < G * dim; i += threads) room[i] = 0;
   if (threadIdx.x < G) {
     shared.mosts[threadIdx.x] = -INFINITY;
@@ -199,14 +200,14 @@ __global__ void __launch_bounds__(threads) write_own_positions(DecodeAttention c
   wait_for_previous();
   int task = blockIdx.y * warps + threadIdx.x / 32;
   if (task >= 2 * call.kv_heads || call.step[blockIdx.x].position < 0) return;
-  bool is_key = task < call.kv_heads;
+  const auto kind = task < call.kv_heads ? HeadKind::key : HeadKind::value;
   Mine mine;
   mine.find_newest(call, blockIdx.x, task % call.kv_heads);
-  Head head = load_head<S>(call, mine.row, call.heads + task);
+  const auto head = load_head<S, most_pairs>(call, mine.row, call.heads + task);
   std::int64_t at = mine.place(call, mine.length - 1);
-  S* to = static_cast<S*>(is_key ? call.key_pages : call.value_pages) + at;
-  turn_newest<S>(call, head, is_key, Angles(call, mine.length - 1),
-                 [&](int d, float value) { narrow(value, to + d); });
+  S* to = static_cast<S*>(kind == HeadKind::key ? call.key_pages : call.value_pages) + at;
+  turn_head<S>(call, head, kind, Angles<most_pairs>(call, mine.length - 1),
+               [&](int d, float value) { narrow(value, to + d); });
 }
 
 template <class S, int G>

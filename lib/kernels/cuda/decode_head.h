@@ -27,7 +27,8 @@ struct Mine {
     rank = blockIdx.x % call.team;
     return find_split(call.is_invariant
                           ? own_positions(length, call.team)
-                          : team_positions(length, call.longest, call.rows * gridDim.y, call.team));
+                          : team_positions(length, call.longest, call.rows * gridDim.y,
+                                           call.is_large ? 2 * call.team : call.team));
   }
   // One key-value head of a row, of which only the newest position matters.
   __device__ void find_newest(const DecodeAttention& call, int of_row, int of_kv_head) {
@@ -69,16 +70,16 @@ struct Mine {
   }
 };
 
-constexpr int most_pairs = 4;  // of dimensions that turn together, a lane: head_dim of at most 256
-
-// Cosines and sines of this lane's pairs at the row's position.
+// Cosines and sines of this lane's pairs at the row's position. pairs: of dimensions that turn
+// together, a lane; head_dim is at most 64 times as many.
+template <int pairs>
 struct Angles {
-  float cosines[most_pairs], sines[most_pairs];
+  float cosines[pairs], sines[pairs];
   __device__ Angles(const DecodeAttention& call, int position) {
     int half = call.head_dim / 2;
     std::int64_t at = static_cast<std::int64_t>(position) * half;
 #pragma unroll
-    for (int i = 0; i < most_pairs; ++i) {
+    for (int i = 0; i < pairs; ++i) {
       int d = threadIdx.x % 32 + i * 32;
       cosines[i] = d < half ? call.cosines[at + d] : 0;
       sines[i] = d < half ? call.sines[at + d] : 0;
@@ -88,19 +89,20 @@ struct Angles {
 
 // One head of a projected row, as one warp holds it: the lane's pairs of dimensions that turn
 // together.
+template <int pairs>
 struct Head {
-  float a[most_pairs], b[most_pairs];
+  float a[pairs], b[pairs];
 };
 
-template <class S>
-__device__ Head load_head(const DecodeAttention& call, int row, int head) {
+template <class S, int pairs>
+__device__ Head<pairs> load_head(const DecodeAttention& call, int row, int head) {
   int dim = call.head_dim, half = dim / 2;
   std::int64_t heads = call.heads + 2 * call.kv_heads;
   const S* from = static_cast<const S*>(call.qkv) + (row * heads + head) * dim;
   const S* bias = call.qkv_bias ? static_cast<const S*>(call.qkv_bias) + head * dim : nullptr;
-  Head loaded;
+  Head<pairs> loaded;
 #pragma unroll
-  for (int i = 0; i < most_pairs; ++i) {
+  for (int i = 0; i < pairs; ++i) {
     int d = threadIdx.x % 32 + i * 32;
     loaded.a[i] = d < half ? widen(from[d]) : 0;
     loaded.b[i] = d < half ? widen(from[half + d]) : 0;
@@ -112,17 +114,22 @@ __device__ Head load_head(const DecodeAttention& call, int row, int head) {
   return loaded;
 }
 
-// Norms and turns it; takes each value to `put(d, value)`, rounded. Sums of products are spelled
-// out, so that every kernel gets the same bits.
-template <class S, class Put>
-__device__ void turn_head(const DecodeAttention& call, Head head, const void* norm,
-                          const Angles& angles, Put put) {
+enum class HeadKind { query, key, value };
+
+// Norms and turns a query or a key; takes each value to `put(d, value)`, rounded. Sums of products
+// are spelled out, so that every kernel gets the same bits.
+template <class S, int pairs, class Put>
+__device__ void turn_head(const DecodeAttention& call, Head<pairs> head, HeadKind kind,
+                          const Angles<pairs>& angles, Put put) {
   int dim = call.head_dim, half = dim / 2, lane = threadIdx.x % 32;
+  const void* norm = kind == HeadKind::query ? call.query_norm
+                     : kind == HeadKind::key ? call.key_norm
+                                             : nullptr;
   float scale = 1;
   if (norm) {
     float squares = 0;
 #pragma unroll
-    for (int i = 0; i < most_pairs; ++i) {
+    for (int i = 0; i < pairs; ++i) {
       squares = fmaf(head.a[i], head.a[i], squares);
       squares = fmaf(head.b[i], head.b[i], squares);
     }
@@ -130,7 +137,7 @@ __device__ void turn_head(const DecodeAttention& call, Head head, const void* no
     scale = 1 / sqrtf(squares / static_cast<float>(dim) + static_cast<float>(call.epsilon));
   }
 #pragma unroll
-  for (int i = 0; i < most_pairs; ++i) {
+  for (int i = 0; i < pairs; ++i) {
     int d = lane + i * 32;
     if (d >= half) continue;
     float a = head.a[i], b = head.b[i];
@@ -140,71 +147,55 @@ __device__ void turn_head(const DecodeAttention& call, Head head, const void* no
       b = rounded<S>(b * scale * widen(weights[half + d]));
     }
     float c = angles.cosines[i], s = angles.sines[i];
-    put(d, rounded<S>(fmaf(a, c, -(b * s))));
-    put(half + d, rounded<S>(fmaf(b, c, a * s)));
-  }
-}
-
-// The newest position's key, turned, or value, likewise.
-template <class S, class Put>
-__device__ void turn_newest(const DecodeAttention& call, const Head& head, bool is_key,
-                            const Angles& angles, Put put) {
-  if (is_key) return turn_head<S>(call, head, call.key_norm, angles, put);
-  int half = call.head_dim / 2;
-#pragma unroll
-  for (int i = 0; i < most_pairs; ++i) {
-    int d = threadIdx.x % 32 + i * 32;
-    if (d >= half) continue;
-    put(d, head.a[i]);
-    put(half + d, head.b[i]);
+    const bool is_turned = kind != HeadKind::value;
+    put(d, is_turned ? rounded<S>(fmaf(a, c, -(b * s))) : a);
+    put(half + d, is_turned ? rounded<S>(fmaf(b, c, a * s)) : b);
   }
 }
 
 // The block's heads, turned: queries to put(g, d, value); where the block's split has the newest
 // position, its key and value to `newest` [2, head_dim], if there is one, and from one block of the
-// team to their page. What a warp has to do is loaded before the first of it is done.
+// team to their page. A warp's next is loaded before the one at hand is done. All go through one
+// piece of code, since what is long comes from afar.
 // load(head): a head as it was projected.
-template <class S, int most_heads, int warps, class Load, class Put>
-__device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
-                           S* newest, Load load, Put put) {
-  constexpr int each = (most_heads + 2 + warps - 1) / warps;
-  int warp = threadIdx.x / 32, tasks = mine.heads + (mine.has_newest() ? 2 : 0);
-  Head loaded[each];
-#pragma unroll
-  for (int i = 0; i < each; ++i) {
-    int task = warp + i * warps;
-    int head = task < mine.heads    ? mine.first_head + task
-               : task == mine.heads ? call.heads + mine.kv_head
-                                    : call.heads + call.kv_heads + mine.kv_head;
-    if (task < tasks) loaded[i] = load(head);
-  }
-#pragma unroll
-  for (int i = 0; i < each; ++i) {
-    int task = warp + i * warps;
-    if (task >= tasks) continue;
-    if (task < mine.heads) {
-      turn_head<S>(call, loaded[i], call.query_norm, angles,
-                   [&](int d, float value) { put(task, d, value); });
-      continue;
-    }
-    std::int64_t at = mine.place(call, mine.length - 1);
-    bool is_key = task == mine.heads;
-    S* to = static_cast<S*>(is_key ? call.key_pages : call.value_pages) + at;
+template <class S, int warps, int pairs, class Load, class Put>
+__device__ void turn_heads(const DecodeAttention& call, const Mine& mine,
+                           const Angles<pairs>& angles, S* newest, Load load, Put put) {
+  int tasks = mine.heads + (mine.has_newest() ? 2 : 0);
+  const auto head_of = [&](int task) {
+    return task < mine.heads    ? mine.first_head + task
+           : task == mine.heads ? call.heads + mine.kv_head
+                                : call.heads + call.kv_heads + mine.kv_head;
+  };
+  int task = threadIdx.x / 32;
+  Head<pairs> next{};
+  if (task < tasks) next = load(head_of(task));
+#pragma unroll 1
+  for (; task < tasks; task += warps) {
+    const Head<pairs> here = next;
+    if (task + warps < tasks) next = load(head_of(task + warps));
+    const HeadKind kind = task < mine.heads    ? HeadKind::query
+                          : task == mine.heads ? HeadKind::key
+                                               : HeadKind::value;
+    const bool is_query = kind == HeadKind::query, is_key = kind == HeadKind::key;
+    S* to = static_cast<S*>(is_key ? call.key_pages : call.value_pages);
+    if (!is_query) to += mine.place(call, mine.length - 1);
     S* near = newest ? newest + (is_key ? 0 : call.head_dim) : nullptr;
-    auto keep = [&](int d, float value) {
+    const bool is_kept = mine.rank == 0 && !call.is_written;
+    turn_head<S>(call, here, kind, angles, [&](int d, float value) {
+      if (is_query) return put(task, d, value);
       if (near) narrow(value, near + d);
-      if (mine.rank == 0 && !call.is_written) narrow(value, to + d);
-    };
-    turn_newest<S>(call, loaded[i], is_key, angles, keep);
+      if (is_kept) narrow(value, to + d);
+    });
   }
 }
 
-template <class S, int most_heads, int warps, class Put>
-__device__ void turn_heads(const DecodeAttention& call, const Mine& mine, const Angles& angles,
-                           S* newest, Put put) {
-  turn_heads<S, most_heads, warps>(
-      call, mine, angles, newest, [&](int head) { return load_head<S>(call, mine.row, head); },
-      put);
+template <class S, int warps, int pairs, class Put>
+__device__ void turn_heads(const DecodeAttention& call, const Mine& mine,
+                           const Angles<pairs>& angles, S* newest, Put put) {
+  turn_heads<S, warps>(
+      call, mine, angles, newest,
+      [&](int head) { return load_head<S, pairs>(call, mine.row, head); }, put);
 }
 
 // Asks for the keys and values of a block, as far as the second cache is the place for them. No
@@ -214,6 +205,7 @@ __device__ void ask_for_cache(const DecodeAttention& call, const Mine& mine) {
   constexpr int line = 128 / static_cast<int>(sizeof(S)), most_positions = 256;
   int lines = (call.head_dim + line - 1) / line;
   int positions = min(mine.end - mine.begin, most_positions);
+#pragma unroll 1
   for (int i = threadIdx.x; i < positions * lines; i += threads) {
     std::int64_t at = mine.place(call, mine.begin + i / lines) + i % lines * line;
     asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const S*>(call.key_pages) + at));
@@ -230,6 +222,7 @@ __device__ void ask_for_weights(const DecodeAttention& call, const Mine& mine) {
     const S* at = static_cast<const S*>(from) + i;
     if (from) asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
   };
+#pragma unroll 1
   for (int i = threadIdx.x; i < (mine.heads + 2) * lines; i += threads) {
     int task = i / lines, d = i % lines * line;
     int head = task < mine.heads ? mine.first_head + task

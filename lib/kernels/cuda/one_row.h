@@ -7,9 +7,16 @@
 namespace pensive::kernels {
 
 // Where it was seen to be faster than the chain (docs/one_row.md): nothing with less to read in a
-// layer was timed, and over longer rows the chain's attention walks faster.
-constexpr std::int64_t least_layer_bytes = std::int64_t{6} << 20;
-constexpr int most_positions = 8192;
+// layer was timed. What it saves is much the same in every layer, and what it loses, since the
+// chain's attention walks faster, grows with the bytes of keys and values there.
+constexpr std::int64_t least_layer_bytes = std::int64_t{6} << 20,
+                       most_cache_bytes = std::int64_t{32} << 20;
+
+inline int most_positions(const CudaModel& model) {
+  const std::int64_t position =
+      2 * size_of(model.scalar) * std::int64_t{model.kv_heads} * model.head_dim;
+  return static_cast<int>(most_cache_bytes / position);
+}
 
 inline std::int64_t layer_bytes(const CudaModel& model) {
   const std::int64_t own = std::int64_t{model.heads} * model.head_dim;
@@ -31,7 +38,7 @@ class StayingRow {
     const bool is_asked = model.one_row == OneRow::stays;
     if (model.one_row == OneRow::chain) return cudaSuccess;
     if (!is_asked && layer_bytes(model) < least_layer_bytes) return cudaSuccess;
-    if (!is_asked) longest_ = most_positions;
+    if (!is_asked) longest_ = most_positions(model);
     int cores = 0, shared = 0, can_meet = 0;
     if (int error = cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, device))
       return error;

@@ -3,6 +3,7 @@
 // order of their use, over layers and over the meetings at which blocks wait for one another; when
 // one is over, what comes next is already near. The chain of kernels (decode.cpp) is its twin.
 #include "kernels/cuda/persistent_places.h"
+#include "kernels/cuda/warpgroup.h"
 
 namespace pensive::kernels {
 namespace {
@@ -102,9 +103,10 @@ class Block {
   }
 
   __device__ void make_x(LotKind kind, const CudaLayer& layer) {
-    if (kind == LotKind::output)
-      return hear_x(step_.packets.mixed, step_.attention.heads * step_.attention.head_dim);
-    if (kind == LotKind::down) return hear_x(step_.packets.gated, step_.inner);
+    const bool is_output = kind == LotKind::output;
+    if (is_output || kind == LotKind::down)
+      return hear_x(is_output ? step_.packets.mixed : step_.packets.gated,
+                    is_output ? step_.attention.heads * step_.attention.head_dim : step_.inner);
     norm(step_.packets.rows[kind == LotKind::gate_up ? 0 : 1],
          kind == LotKind::gate_up ? layer.mlp_norm
          : kind == LotKind::head  ? step_.final_norm
@@ -257,6 +259,7 @@ class Block {
   // x = what blocks tell. Most of a thread's loads are under way together.
   __device__ void hear_x(const std::uint32_t* from, int values) {
     constexpr int at_once = 10;
+#pragma unroll 1
     for (int first = threadIdx.x * 4; first < values; first += at_once * step_threads * 4) {
       Packets16 packets[at_once];
 #pragma unroll
@@ -335,8 +338,13 @@ __global__ void __launch_bounds__(step_threads + step_askers * 32, 1)
   if (threadIdx.x == 0) ring.open();
   if (threadIdx.x < lot_kinds) places.pairs[threadIdx.x] = own_pairs(step.lots[threadIdx.x]);
   __syncthreads();
-  if (threadIdx.x < step_threads) return Block<S, sets>(step, ring, places).run();
-  if (threadIdx.x % 32 == 0) Asker(step, ring, places.pairs, threadIdx.x / 32 - step_warps).run();
+  if (threadIdx.x < step_threads) {
+    take_registers<taker_registers>();
+    Block<S, sets>(step, ring, places).run();
+  } else {
+    give_registers<asker_registers>();
+    if (threadIdx.x % 32 == 0) Asker(step, ring, places.pairs, threadIdx.x / 32 - step_warps).run();
+  }
 #endif
 }
 

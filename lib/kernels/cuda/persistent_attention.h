@@ -52,30 +52,30 @@ __device__ inline Mine find_stretch(const DecodeAttention& call) {
 }
 
 // A head as blocks told it.
-template <class S>
-__device__ Head hear_head(const DecodeAttention& call, const std::uint32_t* qkv, int head,
-                          unsigned turn) {
+template <class S, int pairs>
+__device__ Head<pairs> hear_head(const DecodeAttention& call, const std::uint32_t* qkv, int head,
+                                 unsigned turn) {
   const int dim = call.head_dim, half = dim / 2;
   const std::uint32_t* from = qkv + head * dim + threadIdx.x % 32;
-  std::uint32_t a[most_pairs], b[most_pairs];
+  std::uint32_t a[pairs], b[pairs];
   bool is_there = false;
   while (!is_there) {
     is_there = true;
 #pragma unroll
-    for (int i = 0; i < most_pairs; ++i) {
+    for (int i = 0; i < pairs; ++i) {
       if (static_cast<int>(threadIdx.x % 32) + i * 32 >= half) continue;
       a[i] = look(from + i * 32);
       b[i] = look(from + half + i * 32);
     }
 #pragma unroll
-    for (int i = 0; i < most_pairs; ++i) {
+    for (int i = 0; i < pairs; ++i) {
       if (static_cast<int>(threadIdx.x % 32) + i * 32 >= half) continue;
       is_there = is_there && fits_brief(a[i], turn) && fits_brief(b[i], turn);
     }
   }
-  Head heard;
+  Head<pairs> heard;
 #pragma unroll
-  for (int i = 0; i < most_pairs; ++i) {
+  for (int i = 0; i < pairs; ++i) {
     const bool is_own = static_cast<int>(threadIdx.x % 32) + i * 32 < half;
     heard.a[i] = is_own ? widen(brief_value<S>(a[i])) : 0;
     heard.b[i] = is_own ? widen(brief_value<S>(b[i])) : 0;
@@ -117,24 +117,22 @@ class Stretch {
     for (int i = mine_.heads * call_.head_dim + threadIdx.x; i < walk_heads * call_.head_dim;
          i += step_threads)
       narrow(0.0f, room_.queries + i);
-    if (walker_ >= 0)
-      const Walk<S, sets, 2> walk(call_, mine_, chunks_ + walker_ * warp_bytes_, walker_);
+    if (walker_ >= 0) const Walker walk(call_, mine_, chunks_ + walker_ * warp_bytes_, walker_);
   }
 
   // After ask().
   __device__ void run(const Packets& packets, unsigned turn) const {
     const int dim = call_.head_dim, lane = threadIdx.x % 32;
-    turn_heads<S, walk_heads, step_warps>(
-        call_, mine_, Angles(call_, 0), room_.newest,
-        [&](int head) { return hear_head<S>(call_, packets.qkv, head, turn); },
+    constexpr int pairs = sets;  // of 64 dimensions
+    turn_heads<S, step_warps>(
+        call_, mine_, Angles<pairs>(call_, 0), room_.newest,
+        [&](int head) { return hear_head<S, pairs>(call_, packets.qkv, head, turn); },
         [&](int g, int d, float value) { narrow(value, room_.queries + g * dim + d); });
     meet_in_block();
     if (walker_ >= 0) {
-      unsigned char* own = chunks_ + walker_ * warp_bytes_;
-      Walk<S, sets, 2> walk(call_, mine_, own, walker_, Asked::yes);
+      Walker walk(call_, mine_, chunks_ + walker_ * warp_bytes_, walker_, Asked::yes);
       walk.run(room_.queries, room_.newest);
-      __syncwarp();  // the chunks were read
-      put_sums(walk, reinterpret_cast<float*>(own));
+      walk.put(room_.marks[walker_]);
     }
     meet_in_block();
     for (int g = threadIdx.x / 32; g < mine_.heads; g += step_warps) {
@@ -144,7 +142,7 @@ class Stretch {
         tell(static_cast<void*>(packets.marks + 2 * at),
              {wide_packet(joint.most, turn), wide_packet(joint.sum, turn)});
       if (lane >= dim / 4) continue;
-      const float* from = reinterpret_cast<const float*>(chunks_) + g * dim + lane * 4;
+      const float* from = reinterpret_cast<const float*>(chunks_) + g * sum_stride(dim) + lane * 4;
       const int stride = warp_bytes_ / static_cast<int>(sizeof(float));
       float4 all = joint.add(from, stride, walk_warps);
       if (mine_.splits > 1) {
@@ -163,19 +161,7 @@ class Stretch {
   }
 
  private:
-  __device__ void put_sums(const Walk<S, sets, 2>& walk, float* sums) const {
-    const int dim = call_.head_dim, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-    for (int set = 0; set < sets; ++set)
-#pragma unroll
-      for (int j = 0; j < 8; ++j)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int d = set * 64 + (2 * t + i) * 8 + j;
-          if (d < dim) sums[g * dim + d] = walk.sums[set][j][i];
-        }
-    if (t == 0) room_.marks[walker_][g] = make_float2(walk.most, walk.sum);
-  }
+  using Walker = Walk<S, sets, walk_warps, 2>;
 
   // One warp looks until all stretches have told, so that not every lane does again and again.
   __device__ void await_marks(const Packets& packets, unsigned turn) const {

@@ -12,7 +12,7 @@ constexpr int pass_bytes = 512;  // of a row, that a warp takes at a time
 // long for one another; and not so far that the second cache (50 MB) would lose what is not used
 // yet.
 constexpr std::int64_t ahead_bytes = std::int64_t{28} << 20;
-constexpr int clocks_a_kilobyte = 420;  // of a thread's pieces
+constexpr int clocks_a_kilobyte = 357;  // of a thread's pieces
 
 Lot lot_of(std::int64_t rows, std::int64_t in, bool is_gated, int longest) {
   Lot lot{};

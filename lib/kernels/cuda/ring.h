@@ -11,6 +11,9 @@ namespace pensive::kernels {
 constexpr int step_warps = 8;   // that compute
 constexpr int step_askers = 4;  // that ask for weights, a thread of each: fewer would be too slow
 constexpr int step_threads = step_warps * 32;
+// Of a thread, where the kernel begins with 168 for each.
+constexpr int taker_registers = 216, asker_registers = 72;
+static_assert(step_threads * taker_registers + step_askers * 32 * asker_registers <= 65536);
 constexpr int norm_packs = 4;  // of 8 values, a thread: a width of at most 8192
 
 #if defined(__CUDACC__)

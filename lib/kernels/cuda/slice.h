@@ -60,6 +60,7 @@ struct Slice {
   template <class See>
   __device__ void for_each(See see) const {
     int all = (count + 3) / 4 * 4;
+#pragma unroll 1
     for (int begin = threadIdx.x / 32 * 128; begin < all; begin += blockDim.x * 4) {
       int i = begin + threadIdx.x % 32 * 4;
       float4 four = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
@@ -83,6 +84,7 @@ struct Slice {
     const float* from = x + first;
     bool is_whole = count % 4 == 0 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0;
     int packs = is_whole ? count / 4 : 0;
+#pragma unroll 1
     for (int at = threadIdx.x; at < packs; at += blockDim.x * at_once) {
       float4 four[at_once];
 #pragma unroll
@@ -99,6 +101,7 @@ struct Slice {
       }
     }
     if (!is_whole) {
+#pragma unroll 1
       for (int i = threadIdx.x; i < (count + 3) / 4 * 4; i += blockDim.x) {
         values[i] = i < count ? from[i] : -INFINITY;
         if (i < count) mine.see(first + i, values[i]);

@@ -15,15 +15,16 @@ inline std::int64_t size_of(Scalar scalar) { return scalar == Scalar::float32 ? 
 // What a step's launches depend on: one graph for each.
 struct Size {
   int rows, splits, team, stages;
+  bool is_large;  // attention's blocks are
   bool is_short;  // no row is longer than short_positions
   bool stays;     // one row, by the kernel that stays
   // As seen on a card: with more, products have less of the first cache than they need; with less,
   // attention of several chunks a warp does not find room for a second block.
   int near_percent() const { return stages == 1 || rows <= few_rows ? 44 : -1; }
   bool operator<(const Size& other) const {
-    return std::tie(rows, splits, team, stages, is_short, stays) <
-           std::tie(other.rows, other.splits, other.team, other.stages, other.is_short,
-                    other.stays);
+    return std::tie(rows, splits, team, stages, is_large, is_short, stays) <
+           std::tie(other.rows, other.splits, other.team, other.stages, other.is_large,
+                    other.is_short, other.stays);
   }
 };
 

@@ -33,6 +33,7 @@ inline DecodeAttention attention_of(const CudaModel& model, const Step& step,
   attention.splits = size.splits;
   attention.team = size.team;
   attention.stages = size.stages;
+  attention.is_large = size.is_large;
   attention.longest = size.is_short ? short_positions : short_positions + 1;
   attention.is_invariant = model.is_invariant;
   attention.is_written = step.is_prompt;

@@ -68,7 +68,8 @@ class Team {
     return join_warps(join_lanes(value, join), join);
   }
 
-  // The same of one value of every warp, which its first lane has.
+  // The same of one value of every warp, which its first lane has. Loops stay loops: a draw comes
+  // once a step, and its code from afar.
   template <class T, class Join>
   __device__ T join_warps(T value, Join join) {
     static_assert(sizeof(T) <= room, "no more than there is room for");
@@ -79,6 +80,7 @@ class Team {
     turn_ ^= 1;  // so that the next join need not wait for the last reader of this one
     if (warp == 0) {
       value = slot(shared_->warps[lane < warps ? lane : 0]);
+#pragma unroll 1
       for (int step = 16; step > 0; step /= 2) {
         T other = other_lane(value, step);
         if (lane < step && lane + step < warps) value = join(value, other);
@@ -90,6 +92,7 @@ class Team {
       wait_for_cluster();
       if (threadIdx.x == 0) {
         value = slot(shared_->blocks_[turn_][0]);
+#pragma unroll 1
         for (int i = 1; i < blocks; ++i) value = join(value, slot(shared_->blocks_[turn_][i]));
         slot(shared_->result) = value;
       }

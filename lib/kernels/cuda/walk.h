@@ -10,7 +10,7 @@
 
 namespace pensive::kernels {
 
-constexpr int walk_warps = 4;   // of a block
+constexpr int walk_warps = 4;   // of a block, or twice as many
 constexpr int walk_heads = 8;   // of a block: half the rows of a tile, the other half stays zero
 constexpr int walk_chunk = 16;  // positions of a warp at a time
 constexpr int most_stages = 2;  // chunks that are under way
@@ -36,6 +36,14 @@ __host__ __device__
     constexpr int
     stage_bytes(int head_dim) {
   return walk_chunk * (key_stride(head_dim) + value_stride(head_dim));
+}
+// Floats from head to head of a warp's sums, which take the place of its first chunk; likewise.
+#if defined(__CUDACC__)
+__host__ __device__
+#endif
+    constexpr int
+    sum_stride(int head_dim) {
+  return head_dim + 4;
 }
 
 #if defined(__CUDACC__)
@@ -64,9 +72,9 @@ __device__ void wait_for_group() {
 enum class Asked : bool { no, yes };
 
 // Gives unnormed sums of 8 heads: lane (g, t) holds dimensions set * 64 + {2 t, 2 t + 1} * 8 + j of
-// head g in sums[set][j]. sets: of 64 dimensions. kept: 4 of a tile, or 2 where registers are few:
-// the others, of rows that are not there, stay zero.
-template <class S, int sets, int kept = 4>
+// head g in sums[set][j]. sets: of 64 dimensions; warps: of a block. kept: 4 of a tile, or 2 where
+// registers are few: the others, of rows that are not there, stay zero.
+template <class S, int sets, int warps, int kept = 4>
 struct Walk {
   static constexpr int packs = sets * 2;          // of 32 dimensions
   static constexpr int row_lanes = sets * 8;      // that bring one row
@@ -86,10 +94,11 @@ struct Walk {
       : call(call),
         mine(mine),
         room(room),
-        first(mine.begin + (mine.rank * walk_warps + warp) * walk_chunk),
-        stride(max(call.team, 1) * walk_warps * walk_chunk),
+        first(mine.begin + (mine.rank * warps + warp) * walk_chunk),
+        stride(max(call.team, 1) * warps * walk_chunk),
         scale(1 / sqrtf(static_cast<float>(call.head_dim))) {
     if (asked == Asked::yes) return;
+#pragma unroll 1
     for (int round = 0; round < call.stages; ++round) fetch(round);
   }
 
@@ -115,6 +124,26 @@ struct Walk {
     wait_for_group<0>();
   }
 
+  // After run(): the sums [8, sum_stride()] to where this warp's chunks were, and marks[g], the
+  // largest score and the sum of the weights of head g.
+  __device__ void put(float2* marks) const {
+    __syncwarp();  // the chunks were read
+    const int dim = call.head_dim, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    auto* to = reinterpret_cast<float*>(room) + g * sum_stride(dim);
+#pragma unroll
+    for (int set = 0; set < sets; ++set)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int d = set * 64 + (2 * t + i) * 8;
+        if (d >= dim) continue;
+#pragma unroll
+        for (int j = 0; j < 8; j += 4)
+          *reinterpret_cast<float4*>(to + d + j) = make_float4(
+              sums[set][j][i], sums[set][j + 1][i], sums[set][j + 2][i], sums[set][j + 3][i]);
+      }
+    if (t == 0) marks[g] = make_float2(most, sum);
+  }
+
  private:
   __device__ unsigned char* keys(int round) const {
     return room + (call.stages == 1 ? 0 : round % most_stages) * stage_bytes(call.head_dim);
@@ -135,7 +164,7 @@ struct Walk {
       bool is_there = position < mine.end && position != mine.length - 1;
       std::int64_t place = is_there ? mine.place(call, position) : -1;
       int d = lane % row_lanes * 8;
-#pragma unroll
+#pragma unroll 2
       for (int i = 0; i < walk_chunk / at_once; ++i) {
         int row = i * at_once + lane / row_lanes;
         std::int64_t from = __shfl_sync(~0u, place, row);
