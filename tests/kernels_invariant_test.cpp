@@ -122,16 +122,33 @@ class Invariant : public OnCard {
       EXPECT_TRUE(same_bits(model.layers[i].key_pages, slow.layers[i].key_pages));
       EXPECT_TRUE(same_bits(model.layers[i].value_pages, slow.layers[i].value_pages));
     }
-    DecodeModel again = model_here();
-    const auto pieces = RowForward::make(again);
+    expect_pieces(prompt, embeddings, hidden);
+  }
+
+  // The same in other pieces, handing out what goes into each layer.
+  void expect_pieces(std::span<const DecodeRow> prompt, const at::Tensor& embeddings,
+                     const at::Tensor& hidden) const {
+    const DecodeModel model = model_here();
+    const auto pieces = RowForward::make(model);
+    const auto layers = static_cast<std::int64_t>(model.layers.size()), rows = std::ssize(prompt);
+    const at::Tensor inputs =
+        at::full({layers + 1, rows, embeddings.size(1)}, NAN, at::dtype(at::kFloat).device(card_));
     std::vector<at::Tensor> parts;
-    const int rest = of.tokens - 20 + of.others;
-    for (std::size_t at = 0; const int count : {1, 16, 3, rest}) {
-      parts.push_back(
-          pieces->forward(std::span(prompt).subspan(at, static_cast<std::size_t>(count))));
-      at += static_cast<std::size_t>(count);
+    std::int64_t at = 0;
+    for (const std::int64_t count :
+         {std::int64_t{1}, std::int64_t{16}, std::int64_t{3}, rows - 20}) {
+      parts.push_back(pieces->forward(
+          prompt.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count)),
+          inputs.narrow(1, at, count)));
+      at += count;
     }
     EXPECT_TRUE(same_bits(at::cat(parts), hidden));
+    EXPECT_TRUE(same_bits(inputs[0], embeddings.to(at::kFloat)));
+    const at::Tensor whole = at::full_like(inputs, NAN);
+    EXPECT_TRUE(same_bits(RowForward::make(model_here())->forward(prompt, whole), hidden));
+    EXPECT_TRUE(same_bits(inputs, whole));
+    EXPECT_LT(error(rms_norm(inputs[layers], model.final_norm, model.epsilon), hidden),
+              tolerance(embeddings.scalar_type()));
   }
 
   // A product alone, with and without a bias: bits for so many rows against those for 300.

@@ -130,6 +130,13 @@ TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
   return {logprobs, -(all.exp() * finite).sum(-1), sums};
 }
 
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature) {
+  expect_logits(logits, tokens);
+  return logits.is_cuda() ? cuda::drawn_logprobs(logits.to(at::kFloat), tokens, temperature)
+                          : cpu::drawn_logprobs(logits, tokens, temperature);
+}
+
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,
                                const TokenLogprobs& found, const at::Tensor& pulls,
                                double temperature, at::ScalarType scalar) {
