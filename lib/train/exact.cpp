@@ -153,7 +153,7 @@ at::Tensor ExactForward::through_decoder(const Piece& piece, const at::Tensor& i
     x = decoder.layer(layer, x, angles, attention, Arithmetic::row_invariant);
   }
   if (inputs.defined()) inputs.select(0, decoder.config().layers).copy_(x);
-  return decoder.finish(x);
+  return decoder.finish(x, Arithmetic::row_invariant);
 }
 
 kernels::PagedBatch ExactForward::paged(const Piece& piece) const {
