@@ -176,15 +176,26 @@ TEST_F(Invariant, PromptsHaveTheBitsOfDecodeSteps) {
         EXPECT_TRUE(same_bits(model.layers[i].key_pages, slow.layers[i].key_pages));
         EXPECT_TRUE(same_bits(model.layers[i].value_pages, slow.layers[i].value_pages));
       }
-      // And in other pieces.
+      // And in other pieces, handing out what goes into each layer.
       DecodeModel again = model_here();
       const auto pieces = RowForward::make(again);
+      const auto layers = static_cast<std::int64_t>(model.layers.size());
+      const at::Tensor inputs = at::full({layers + 1, tokens + others, shape.width}, NAN,
+                                         at::dtype(at::kFloat).device(card_));
       std::vector<at::Tensor> parts;
       for (const std::size_t count : {1, 16, 3, 270, 30}) {
         const std::size_t at = parts.empty() ? 0 : static_cast<std::size_t>(at::cat(parts).size(0));
-        parts.push_back(pieces->forward(std::span(prompt).subspan(at, count)));
+        parts.push_back(pieces->forward(
+            std::span(prompt).subspan(at, count),
+            inputs.narrow(1, static_cast<std::int64_t>(at), static_cast<std::int64_t>(count))));
       }
       EXPECT_TRUE(same_bits(at::cat(parts), hidden));
+      EXPECT_TRUE(same_bits(inputs[0], embeddings.to(at::kFloat)));
+      at::Tensor whole = at::full_like(inputs, NAN);
+      EXPECT_TRUE(same_bits(RowForward::make(model_here())->forward(prompt, whole), hidden));
+      EXPECT_TRUE(same_bits(inputs, whole));
+      EXPECT_LT(error(rms_norm(inputs[layers], model.final_norm, model.epsilon), hidden),
+                tolerance(scalar));
     }
   }
 }

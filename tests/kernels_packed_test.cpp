@@ -106,7 +106,8 @@ TEST(PackedAttention, RefusesWhatDoesNotFit) {
 
 // Against libtorch's own derivative of log_softmax.
 void expect_token_logprobs(std::int64_t vocab, double temperature, at::ScalarType scalar,
-                           at::Device device, double within) {
+                           at::Device device, double within,
+                           decltype(token_logprobs)* token_logprobs_of = token_logprobs) {
   const std::int64_t rows = 9;
   at::Tensor logits = (random({rows, vocab}, at::kDouble) * 3).to(scalar);
   if (vocab > 3) logits.select(1, 2).fill_(-INFINITY);
@@ -120,7 +121,7 @@ void expect_token_logprobs(std::int64_t vocab, double temperature, at::ScalarTyp
   (expected * pulls).sum().backward();
 
   const at::Tensor there = logits.to(device), ids = tokens.to(device);
-  const TokenLogprobs found = token_logprobs(there, ids, temperature);
+  const TokenLogprobs found = token_logprobs_of(there, ids, temperature);
   const auto gap = [](const at::Tensor& a, const at::Tensor& b) {
     return (a.cpu().to(at::kDouble) - b.detach()).abs().max().item<double>();
   };
@@ -150,6 +151,36 @@ TEST(TokenLogprobs, EqualLogSoftmaxAndItsGradient) {
       expect_token_logprobs(vocab, temperature, at::kDouble, at::kCPU, 1e-13);
       expect_token_logprobs(vocab, temperature, at::kFloat, at::kCPU, 2e-6);
     }
+}
+
+// What draw() says of the tokens it draws, and of all rows no less close to log_softmax.
+void expect_drawn_logprobs(std::int64_t vocab, float temperature, at::ScalarType scalar,
+                           at::Device device) {
+  constexpr std::int64_t rows = 40;
+  const at::Tensor logits = (random({rows, vocab}, at::kDouble) * 3).to(scalar).to(device);
+  std::vector<DrawRow> wishes(rows);
+  for (std::size_t i = 0; i < wishes.size(); ++i) {
+    wishes[i].temperature = temperature;
+    wishes[i].key = mix(31, i);
+  }
+  const std::vector<Drawn> drawn = draw(logits, wishes);
+  std::vector<std::int64_t> tokens;
+  for (const Drawn& one : drawn) tokens.push_back(one.token);
+  const at::Tensor found =
+      drawn_logprobs(logits, at::tensor(tokens, at::kLong).to(device), temperature)
+          .logprobs.to(at::kCPU, at::kDouble);
+  for (std::size_t i = 0; i < drawn.size(); ++i)
+    EXPECT_EQ(found[static_cast<std::int64_t>(i)].item<double>(), drawn[i].drawn_logprob)
+        << i << ", vocabulary " << vocab << " at " << temperature << ", " << scalar;
+  expect_token_logprobs(vocab, temperature, scalar, device, 4e-6, drawn_logprobs);
+}
+
+TEST(DrawnLogprobs, HaveTheBitsOfTheDraw) {
+  seed(9);
+  for (const std::int64_t vocab : {1, 7, 50, 1003})
+    for (const float temperature : {1.0f, 0.7f, 1.3f})
+      for (const at::ScalarType scalar : {at::kFloat, at::kDouble})
+        expect_drawn_logprobs(vocab, temperature, scalar, at::kCPU);
 }
 
 TEST(AddLinear, IsASumAndAProduct) {
@@ -258,6 +289,13 @@ TEST_F(PackedOnCard, TokenLogprobsEqualLogSoftmax) {
     for (const double temperature : {1.0, 0.7})
       expect_token_logprobs(vocab, temperature, at::kFloat, card_, 4e-6);
   expect_token_logprobs(50, 0.9, at::kDouble, card_, 1e-13);
+}
+
+TEST_F(PackedOnCard, DrawnLogprobsHaveTheBitsOfTheDraw) {
+  for (const std::int64_t vocab : {1, 7, 50, 1003, 4096, 8192, 8197, 49152, 128256, 151936})
+    for (const float temperature : {1.0f, 0.7f, 1.3f})
+      expect_drawn_logprobs(vocab, temperature, at::kFloat, card_);
+  expect_drawn_logprobs(50, 0.9f, at::kDouble, card_);
 }
 
 // Gradients by our own kernels against libtorch's on the CPU in float64.

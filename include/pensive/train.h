@@ -52,6 +52,18 @@ enum class Truncated : std::uint8_t {
   masked   // judged, and in the group's mean and deviation, but without a loss of their own
 };
 
+// How an update finds the logprobs of the tokens that were drawn.
+enum class Logprobs : std::uint8_t {
+  // By a forward of its own, packed, as fast as it can be: they differ from the engine's by what
+  // the precision leaves (TrainReport::mean_logprob_gap).
+  fast,
+  // By the engine's row-invariant kernels: of the row that drew them they are the engine's, bit for
+  // bit, so that the gap is 0 and every first ratio 1. Gradients go back through each layer from
+  // the input it had there. Wants an engine whose arithmetic is row-invariant. An update takes two
+  // to three times as long, of small models on a card up to five (docs/training.md).
+  exact
+};
+
 // One term of the reward. Reports tell its mean without the weight.
 struct Reward {
   std::string name;
@@ -83,6 +95,7 @@ struct TrainOptions {
   double clip = 0.2;        // ratios below 1 - clip earn nothing more
   double clip_high = 0;     // likewise above 1 + clip_high; 0: as clip
   int inner_steps = 1;      // mu: updates from one set of rollouts
+  Logprobs logprobs = Logprobs::fast;
   // Each token's loss is weighted by min(p_trainer / p_engine, this), both before the first update;
   // 0: not at all. TRL's cap is 2.
   double max_importance_weight = 0;

@@ -98,12 +98,11 @@ std::int64_t splits_of(std::int64_t longest, bool is_few) {
   return longest > 8192 || is_few ? 64 : 32;
 }
 
-// What row-invariant prompts on a card go through; see kernels::RowForward.
+// What row-invariant prompts on a card go through.
 std::int64_t forward_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t pages) {
-  if (!takes_steps(sizes) || options.arithmetic != Arithmetic::row_invariant) return 0;
-  const std::int64_t splits = splits_of(longest_of(sizes, options, pages), false);
-  constexpr std::int64_t rounding = 65536;  // of the parts, and of the block
-  return kernels::RowForward::most_rows * row_bytes(sizes, splits) + rounding;
+  return options.arithmetic == Arithmetic::row_invariant
+             ? row_forward_bytes(sizes, longest_of(sizes, options, pages))
+             : 0;
 }
 
 std::int64_t decode_step_bytes(const Sizes& sizes, const EngineOptions& options, std::int64_t rows,
@@ -216,6 +215,12 @@ Sizes sizes_of(const Config& config, at::ScalarType scalar, const Device& device
           scalar,
           device,
           config.has_query_key_norms};
+}
+
+std::int64_t row_forward_bytes(const Sizes& sizes, std::int64_t longest) {
+  if (!takes_steps(sizes)) return 0;
+  constexpr std::int64_t rounding = 65536;  // of the parts, and of the block
+  return kernels::RowForward::most_rows * row_bytes(sizes, splits_of(longest, false)) + rounding;
 }
 
 MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const PlanOptions& plan,

@@ -21,6 +21,9 @@ struct Sizes {
 };
 Sizes sizes_of(const Config& config, at::ScalarType scalar, const Device& device);
 
+// What kernels::RowForward takes for sequences of at most so many positions; 0 where there is none.
+std::int64_t row_forward_bytes(const Sizes& sizes, std::int64_t longest);
+
 // Of an engine, in `memory_bytes` of which `taken_bytes` are spoken for. Throws invalid_argument
 // for options that can never work.
 MemoryPlan plan_engine(const Sizes& sizes, const EngineOptions& options, const PlanOptions& plan,

@@ -35,8 +35,19 @@ std::vector<const SoftVocab::Rows*> versions(const Plan& plan, const Wishes& wis
   return found;
 }
 
-kernels::DecodeModel decode_model(const Model& model, const Cache& cache, Arithmetic arithmetic) {
-  const Decoder& decoder = *model.parts().decoder;
+// The row of the embedding table, or of the soft rows, where it stands.
+const void* embedding_of(const Model& model, const SoftVocab::Rows* rows, TokenId id) {
+  const bool is_soft = id >= model.vocab_size();
+  const at::Tensor& table = is_soft ? rows->rounded : model.parts().decoder->weights().embedding;
+  const std::int64_t row = is_soft ? id - model.vocab_size() : id;
+  return static_cast<const char*>(table.const_data_ptr()) +
+         row * table.size(1) * static_cast<std::int64_t>(table.element_size());
+}
+
+}  // namespace
+
+kernels::DecodeModel decode_model(const Decoder& decoder, const Cache& cache,
+                                  Arithmetic arithmetic) {
   const Weights& weights = decoder.weights();
   kernels::DecodeModel made;
   made.arithmetic = arithmetic;
@@ -56,23 +67,14 @@ kernels::DecodeModel decode_model(const Model& model, const Cache& cache, Arithm
   return made;
 }
 
-// The row of the embedding table, or of the soft rows, where it stands.
-const void* embedding_of(const Model& model, const SoftVocab::Rows* rows, TokenId id) {
-  const bool is_soft = id >= model.vocab_size();
-  const at::Tensor& table = is_soft ? rows->rounded : model.parts().decoder->weights().embedding;
-  const std::int64_t row = is_soft ? id - model.vocab_size() : id;
-  return static_cast<const char*>(table.const_data_ptr()) +
-         row * table.size(1) * static_cast<std::int64_t>(table.element_size());
-}
-
-}  // namespace
-
-Cache::Cache(const Model& model, int pages, int page_tokens) : page_tokens(page_tokens) {
-  const ModelInfo& info = model.info();
-  const auto options = at::dtype(model.parts().scalar).device(model.parts().device);
-  for (int layer = 0; layer < info.layers; ++layer)
+Cache::Cache(const Decoder& decoder, int pages, int page_tokens) : page_tokens(page_tokens) {
+  const Config& config = decoder.config();
+  const at::Tensor& like = decoder.weights().embedding;
+  const auto options = at::dtype(like.scalar_type()).device(like.device());
+  for (int layer = 0; layer < config.layers; ++layer)
     for (auto* tensors : {&keys, &values})
-      tensors->push_back(at::empty({pages, page_tokens, info.kv_heads, info.head_dim}, options));
+      tensors->push_back(
+          at::empty({pages, page_tokens, config.kv_heads, config.head_dim}, options));
 }
 
 Cache::~Cache() {
@@ -122,14 +124,15 @@ Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options,
       arithmetic_(options.arithmetic),
       most_rows_(options.max_live_sequences),
       log_(options.log),
-      cache_(*model_, pages, options.page_tokens) {
+      cache_(*model_->parts().decoder, pages, options.page_tokens) {
   if (arithmetic_ == Arithmetic::row_invariant)
-    forward_ = kernels::RowForward::make(decode_model(*model_, cache_, arithmetic_));
+    forward_ =
+        kernels::RowForward::make(decode_model(*model_->parts().decoder, cache_, arithmetic_));
   if (options.graphs) decode_with(kernels::DecodeSteps::make);
 }
 
 void Runner::decode_with(const MakeSteps& make) {
-  decode_ = make(decode_model(*model_, cache_, arithmetic_), most_rows_);
+  decode_ = make(decode_model(*model_->parts().decoder, cache_, arithmetic_), most_rows_);
 }
 
 // Everything the device needs to know of the plan, in one array and so in one transfer.

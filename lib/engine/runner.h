@@ -19,7 +19,7 @@ namespace pensive {
 
 // Keys and values of all positions, in pages.
 struct Cache {
-  Cache(const Model& model, int pages, int page_tokens);
+  Cache(const Decoder& decoder, int pages, int page_tokens);
   ~Cache();
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
@@ -37,6 +37,10 @@ struct Cache {
   int page_tokens;
   std::vector<at::Tensor> keys, values;  // a layer: [pages, page_tokens, kv_heads, head_dim]
 };
+
+// Weights and pages as decode steps and row-invariant prompts take them.
+kernels::DecodeModel decode_model(const Decoder& decoder, const Cache& cache,
+                                  Arithmetic arithmetic);
 
 // One row of the plan whose logits are asked about the prompt's next token.
 struct ScoreRow {

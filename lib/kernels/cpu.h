@@ -36,6 +36,8 @@ void write_pages(const at::Tensor& keys, const at::Tensor& values, at::Tensor& k
 at::Tensor paged_attention(const at::Tensor& queries, const at::Tensor& key_pages,
                            const at::Tensor& value_pages, const PagedBatch& batch, double scale);
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows);
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature);
 }  // namespace cpu
 
 namespace twin {
@@ -75,6 +77,8 @@ at::Tensor rms_norm_back(const at::Tensor& x, const at::Tensor& weight, const at
                          double epsilon);
 at::Tensor silu_mul_back(const at::Tensor& gate_up, const at::Tensor& pull);
 TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature);
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
                              double temperature);
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,
                                const at::Tensor& sums, const at::Tensor& pulls, double temperature,

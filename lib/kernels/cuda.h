@@ -172,6 +172,10 @@ struct CudaForward {
   void* workspace;  // forward_bytes(), zero at first
   std::int64_t workspace_bytes;
   void* hidden;  // out [rows, width], normed
+  // Null, or out: what the layers add up, before each of them and after the last [rows, width],
+  // inputs_stride values apart.
+  float* inputs;
+  std::int64_t inputs_stride;
 };
 
 // The kinds of kernels in a step.
@@ -251,6 +255,8 @@ struct CudaTable {
   // of 8; the second: head_dim 64 or 128, strides multiples of 8. All places multiples of 16.
   int (*many_rows)(const CudaManyRows& call, void* stream);
   int (*packed_attention)(const CudaPackedAttention& call, void* stream);
+  // token_logprobs with the bits of a draw that nothing cuts or steers.
+  int (*drawn_logprobs)(const CudaTokens& tokens, void* stream);
 };
 
 using CudaTableFunction = const CudaTable* (*)();

@@ -18,6 +18,20 @@ CudaTokens describe(const at::Tensor& logits, const at::Tensor& tokens, double t
   return made;
 }
 
+TokenLogprobs find(const at::Tensor& logits, const at::Tensor& tokens, double temperature,
+                   int (*launch)(const CudaTokens& tokens, void* stream), const char* where) {
+  c10::DeviceGuard guard(logits.device());
+  at::Tensor ids = tokens.contiguous(), out = at::empty({3, logits.size(0)}, logits.options());
+  TokenLogprobs found{out[0], out[1], out[2]};
+  if (logits.numel() == 0) return found;
+  CudaTokens call = describe(logits, ids, temperature, where);
+  call.logprobs = found.logprobs.mutable_data_ptr<float>();
+  call.entropies = found.entropies.mutable_data_ptr<float>();
+  call.sums = found.sums.mutable_data_ptr<float>();
+  check(launch(call, stream_of(logits)), where);
+  return found;
+}
+
 }  // namespace
 
 at::Tensor rms_norm_back(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& pull,
@@ -49,16 +63,12 @@ at::Tensor silu_mul_back(const at::Tensor& gate_up, const at::Tensor& pull) {
 
 TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
                              double temperature) {
-  c10::DeviceGuard guard(logits.device());
-  at::Tensor ids = tokens.contiguous(), out = at::empty({3, logits.size(0)}, logits.options());
-  TokenLogprobs found{out[0], out[1], out[2]};
-  if (logits.numel() == 0) return found;
-  CudaTokens call = describe(logits, ids, temperature, "token_logprobs");
-  call.logprobs = found.logprobs.mutable_data_ptr<float>();
-  call.entropies = found.entropies.mutable_data_ptr<float>();
-  call.sums = found.sums.mutable_data_ptr<float>();
-  check(table().token_logprobs(call, stream_of(logits)), "token_logprobs");
-  return found;
+  return find(logits, tokens, temperature, table().token_logprobs, "token_logprobs");
+}
+
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature) {
+  return find(logits, tokens, temperature, table().drawn_logprobs, "drawn_logprobs");
 }
 
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,

@@ -19,12 +19,12 @@ class CudaRows final : public RowForward {
   explicit CudaRows(DecodeModel model)
       : model_(std::move(model)), decoder_(cuda::make_decoder(model_, most_rows)) {}
   ~CudaRows() override;
-  at::Tensor forward(std::span<const DecodeRow> rows) override;
+  at::Tensor forward(std::span<const DecodeRow> rows, const at::Tensor& inputs) override;
 
  private:
   void settle();
   void make_room(int longest);
-  void launch(std::span<const DecodeRow> rows, const at::Tensor& hidden);
+  void launch(std::span<const DecodeRow> rows, const at::Tensor& hidden, const at::Tensor& inputs);
 
   DecodeModel model_;
   void* decoder_;
@@ -42,15 +42,24 @@ CudaRows::~CudaRows() {
   static_cast<void>(workspace_.unsafeReleaseTensorImpl());
 }
 
-at::Tensor CudaRows::forward(std::span<const DecodeRow> rows) {
+at::Tensor CudaRows::forward(std::span<const DecodeRow> rows, const at::Tensor& inputs) {
   const c10::DeviceGuard guard(model_.head.device());
+  const auto count = static_cast<std::int64_t>(rows.size()), width = model_.head.size(1);
+  require(!inputs.defined() ||
+              (inputs.dim() == 3 && inputs.size(0) == std::ssize(model_.layers) + 1 &&
+               inputs.size(1) == count && inputs.size(2) == width &&
+               inputs.scalar_type() == at::kFloat && inputs.device() == model_.head.device() &&
+               inputs.stride(1) == width && inputs.stride(2) == 1),
+          ErrorCode::internal, "float32 inputs [layers + 1, rows, width], rows together",
+          inputs.defined() ? c10::str(inputs.sizes(), " ", inputs.scalar_type()) : "none",
+          "forward");
   settle();
-  const auto count = static_cast<std::int64_t>(rows.size());
-  at::Tensor hidden = at::empty({count, model_.head.size(1)}, model_.head.options());
+  at::Tensor hidden = at::empty({count, width}, model_.head.options());
   for (std::size_t first = 0; first < rows.size(); first += most_rows) {
     const std::size_t here = std::min<std::size_t>(most_rows, rows.size() - first);
-    launch(rows.subspan(first, here),
-           hidden.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(here)));
+    const auto from = static_cast<std::int64_t>(first), size = static_cast<std::int64_t>(here);
+    launch(rows.subspan(first, here), hidden.narrow(0, from, size),
+           inputs.defined() ? inputs.narrow(1, from, size) : inputs);
   }
   return hidden;
 }
@@ -72,7 +81,8 @@ void CudaRows::make_room(int longest) {
   workspace_ = at::zeros({bytes}, at::dtype(at::kByte).device(model_.head.device()));
 }
 
-void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden) {
+void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden,
+                      const at::Tensor& inputs) {
   const at::Device device = model_.head.device();
   const std::int64_t page_tokens = model_.layers.front().key_pages.size(1);
   const CudaTable& calls = cuda::table();
@@ -111,6 +121,10 @@ void CudaRows::launch(std::span<const DecodeRow> rows, const at::Tensor& hidden)
   call.workspace = workspace_.mutable_data_ptr();
   call.workspace_bytes = workspace_.numel();
   call.hidden = hidden.mutable_data_ptr();
+  if (inputs.defined()) {
+    call.inputs = inputs.mutable_data_ptr<float>();
+    call.inputs_stride = inputs.stride(0);
+  }
   cuda::check(calls.forward(decoder_, call, stream_), "forward");
 }
 

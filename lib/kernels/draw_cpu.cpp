@@ -163,7 +163,39 @@ std::vector<Drawn> draw_rows(const at::Tensor& logits, const std::vector<DrawRow
   return drawn;
 }
 
+// What RowDraw::sample() has of a token, and the entropy of what it samples.
+template <class T>
+TokenLogprobs logprobs_of(const at::Tensor& logits, const at::Tensor& tokens, double temperature) {
+  const Scalar scalar = scalar_of(logits);
+  const at::Tensor ids = tokens.contiguous();
+  const at::Tensor found = at::empty({3, logits.size(0)}, logits.options());
+  const int64_t vocab = logits.size(1), rows = logits.size(0);
+  T *logprobs = found.data_ptr<T>(), *entropies = logprobs + rows, *sums = entropies + rows;
+  at::parallel_for(0, rows, 4096 / vocab + 1, [&](int64_t first, int64_t last) {
+    std::vector<T> z(static_cast<std::size_t>(vocab));
+    for (int64_t row = first; row < last; ++row) {
+      const T* raw = logits.const_data_ptr<T>() + row * vocab;
+      const double top = loops().row_facts(raw, vocab, scalar).most;
+      double kept = 0, weighted = 0;
+      loops().scale(raw, z.data(), vocab, top, temperature, scalar);
+      loops().exp_sums(z.data(), vocab, 0, none, scalar, &kept, &weighted);
+      const double log_sum = std::log(kept);
+      const T drawn = z[static_cast<std::size_t>(ids.const_data_ptr<int64_t>()[row])];
+      logprobs[row] = static_cast<float>(drawn - log_sum);  // rounded as the draw's is
+      entropies[row] = static_cast<T>(std::max(0.0, log_sum - weighted / kept));
+      sums[row] = static_cast<T>(top / temperature + log_sum);
+    }
+  });
+  return {found[0], found[1], found[2]};
+}
+
 }  // namespace
+
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature) {
+  return logits.scalar_type() == at::kDouble ? logprobs_of<double>(logits, tokens, temperature)
+                                             : logprobs_of<float>(logits, tokens, temperature);
+}
 
 std::vector<Drawn> draw(const at::Tensor& logits, const std::vector<DrawRow>& rows) {
   if (logits.scalar_type() == at::kDouble) return draw_rows<double>(logits, rows);

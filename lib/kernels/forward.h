@@ -23,7 +23,10 @@ class RowForward {
 
   // Normed hidden states [rows, width]. Rows may be of one sequence, then in the order of their
   // positions; keys and values are written to the cache. Every row has its own embedding.
-  virtual at::Tensor forward(std::span<const DecodeRow> rows) = 0;
+  at::Tensor forward(std::span<const DecodeRow> rows) { return forward(rows, {}); }
+  // Also what the layers add up, before each of them and after the last, where `inputs` is not
+  // undefined: float32 [layers + 1, rows, width] on the card, rows together.
+  virtual at::Tensor forward(std::span<const DecodeRow> rows, const at::Tensor& inputs) = 0;
 
  protected:
   RowForward() = default;

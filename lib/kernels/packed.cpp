@@ -130,6 +130,15 @@ TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
   return {logprobs, -(all.exp() * finite).sum(-1), sums};
 }
 
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature) {
+  expect_logits(logits, tokens);
+  if (!logits.is_cuda()) return cpu::drawn_logprobs(logits, tokens, temperature);
+  const TokenLogprobs found = cuda::drawn_logprobs(logits.to(at::kFloat), tokens, temperature);
+  const at::ScalarType wide = logits.scalar_type();
+  return {found.logprobs.to(wide), found.entropies.to(wide), found.sums.to(wide)};
+}
+
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,
                                const TokenLogprobs& found, const at::Tensor& pulls,
                                double temperature, at::ScalarType scalar) {

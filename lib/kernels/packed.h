@@ -45,10 +45,14 @@ struct TokenLogprobs {
   at::Tensor entropies;
   at::Tensor sums;  // log of the sum of exp(logits / temperature)
 };
-// logits float32 or float64 [rows, vocab], contiguous; tokens int64 [rows]. Not differentiable:
+// logits float32 or float64 [rows, vocab], contiguous; tokens int64 [rows]. Not differentiable.
 TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
                              double temperature);
-// the gradient of sum(pulls * logprobs) in the logits, pulls [rows], given as `scalar`.
+// The same with the bits of the draw, where nothing cuts or steers it: logprobs are what
+// Drawn::drawn_logprob would be of that token, whatever the logits' type.
+TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
+                             double temperature);
+// The gradient of sum(pulls * logprobs) in the logits, pulls [rows], given as `scalar`.
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,
                                const TokenLogprobs& found, const at::Tensor& pulls,
                                double temperature, at::ScalarType scalar);

@@ -26,24 +26,6 @@ void append(std::vector<double>& all, const std::vector<double>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-// Embeddings of ids that may be soft; -> [tokens, width], made here: a leaf may be made of it.
-at::Tensor embed(const SuffixSetting& setting, std::vector<std::int64_t> ids) {
-  const std::int64_t vocab = setting.decoder.config().vocab_size;
-  std::vector<std::int64_t> places, which;
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] >= vocab) {
-      places.push_back(static_cast<std::int64_t>(i));
-      which.push_back(ids[i] - vocab);
-      ids[i] = 0;
-    }
-  const at::Device device = setting.rows.device();
-  at::Tensor embeddings = setting.decoder.embed(to_device(ids, device));
-  if (!places.empty())
-    embeddings.index_copy_(0, to_device(places, device),
-                           setting.rows.index_select(0, to_device(which, device)));
-  return embeddings;
-}
-
 // Remembers the keys and values of a forward without gradient.
 class CapturingAttention final : public Attention {
  public:
@@ -167,13 +149,8 @@ std::vector<Strand> strands_of(std::span<const Suffix> suffixes, const std::vect
       strands.push_back({s, suffix.begins, queries, std::move(rows)});
     };
     if (suffix.kept() > 0) add(path_to(suffix, suffix.kept() - 1), suffix.kept());
-    for (int i = 0, ends = 0; i < static_cast<int>(suffix.asides.size()); i = ends) {
-      ends = i + 1;
-      while (ends < static_cast<int>(suffix.asides.size()) &&
-             suffix.asides[ends].parent == suffix.kept() + ends - 1)
-        ++ends;
-      add(path_to(suffix, suffix.kept() + ends - 1), ends - i);
-    }
+    for (const auto& [from, to] : runs_of(suffix))
+      add(path_to(suffix, suffix.kept() + to - 1), to - from);
     first += suffix.length();
   }
   return strands;
@@ -252,6 +229,33 @@ std::unique_ptr<Attention> make_attention(const SuffixSetting& setting,
 }
 
 }  // namespace
+
+at::Tensor embed(const SuffixSetting& setting, std::vector<std::int64_t> ids) {
+  const std::int64_t vocab = setting.decoder.config().vocab_size;
+  std::vector<std::int64_t> places, which;
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] >= vocab) {
+      places.push_back(static_cast<std::int64_t>(i));
+      which.push_back(ids[i] - vocab);
+      ids[i] = 0;
+    }
+  const at::Device device = setting.rows.device();
+  at::Tensor embeddings = setting.decoder.embed(to_device(ids, device));
+  if (!places.empty())
+    embeddings.index_copy_(0, to_device(places, device),
+                           setting.rows.index_select(0, to_device(which, device)));
+  return embeddings;
+}
+
+std::vector<std::pair<int, int>> runs_of(const Suffix& suffix) {
+  std::vector<std::pair<int, int>> runs;
+  for (int i = 0; i < static_cast<int>(suffix.asides.size()); ++i)
+    if (!runs.empty() && suffix.asides[i].parent == suffix.kept() + i - 1)
+      runs.back().second = i + 1;
+    else
+      runs.emplace_back(i, i + 1);
+  return runs;
+}
 
 Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                  const std::vector<int>& members, const PrefixOf& prefix_of, const Way& way) {

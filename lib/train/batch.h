@@ -34,6 +34,11 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
 Batch make_batch(const SuffixSetting& setting, std::span<const Suffix> suffixes,
                  const std::vector<int>& members, const PrefixOf& prefix_of, const Way& way);
 
+// Embeddings of ids that may be soft; -> [tokens, width], made here: a leaf may be made of it.
+at::Tensor embed(const SuffixSetting& setting, std::vector<std::int64_t> ids);
+// Asides that stood behind one another: [first, last) of them, each run behind the one before.
+std::vector<std::pair<int, int>> runs_of(const Suffix& suffix);
+
 // Of padded suffixes, all [suffixes, …].
 std::unique_ptr<Attention> padded_attention(
     at::Tensor prefix_keys,    // [layers, suffixes, prefix, kv_heads, head_dim]

@@ -175,6 +175,7 @@ Json Trainer::Parts::settings() const {
               {"clip", text(o.clip)},
               {"clip_high", text(o.clip_high)},
               {"inner_steps", text(o.inner_steps)},
+              {"logprobs", word(o.logprobs, {"fast", "exact"})},
               {"max_importance_weight", text(o.max_importance_weight)},
               {"kl", text(o.kl)},
               {"pull", text(o.pull)},
@@ -226,7 +227,10 @@ void Trainer::resume(const std::filesystem::path& file) {
   require(version == format_version, ErrorCode::unsupported,
           fmt::format("a training checkpoint of version {}", format_version),
           std::to_string(version), where);
-  compare_settings(parts_->settings(), member<Json>(json, "settings", where), where);
+  Json settings = member<Json>(json, "settings", where);
+  // Checkpoints from before there was a choice do not tell.
+  if (settings.is_object() && !settings.contains("logprobs")) settings["logprobs"] = "fast";
+  compare_settings(parts_->settings(), settings, where);
   std::optional<Problem> example = read_example(json, parts_->prompt_of, where);
 
   const std::size_t width = parts_->started.size();

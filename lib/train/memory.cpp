@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/forward.h"
 #include "kernels/packed.h"
 #include "train/steps.h"
 
@@ -25,6 +26,7 @@ Load load_of(const Sizes& sizes, const TrainOptions& options) {
   load.prefix_tokens = load.tokens * (load.is_packed ? 2 : 4);
   load.longest = std::min<std::int64_t>(sizes.positions, 2 * options.rollout.max_new_tokens);
   load.logits = most_logits(is_cuda);
+  load.is_exact = load.recomputes = options.logprobs == Logprobs::exact;
   return load;
 }
 
@@ -60,8 +62,17 @@ std::int64_t backward_bytes(const Sizes& sizes, const Load& load) {
       load.is_packed ? 0
                      : load.prefix_tokens * sizes.position_bytes() +
                            tokens * (sizes.heads / sizes.kv_heads) * load.longest * size;
+  // Pages of the exact forward, whose last ones are not full; its workspace; hidden states; and
+  // what a few of its rows take on their way, where they do not go through kernels of their own.
+  constexpr std::int64_t piece = kernels::RowForward::most_rows;
+  const std::int64_t exact =
+      load.is_exact
+          ? rows * 9 / 8 * sizes.position_bytes() + row_forward_bytes(sizes, sizes.positions) +
+                (tokens + piece) * width * (size + wide) + sizes.layers * piece * width * wide +
+                (is_cuda ? 0 : piece * (4 * inner + 2 * own + 4 * keys + 4 * width) * wide)
+          : 0;
   return (load.recomputes ? sizes.layers * tokens * width * wide + layer : sizes.layers * layer) +
-         passing + scores + ends + head + padding;
+         passing + scores + ends + head + padding + exact;
 }
 
 MemoryPlan plan_memory(const std::filesystem::path& directory, const ModelOptions& model,

@@ -115,7 +115,9 @@ struct SuffixSetting {
   std::int64_t max_logits = most_logits(false);
   Layout layout = Layout::automatic;
   Recompute recompute = Recompute::automatic;
-  PagesOf pages_of{};  // asked before PrefixOf, of packed suffixes; empty: none
+  PagesOf pages_of{};  // asked before PrefixOf, of packed and exact suffixes; empty: none
+  Logprobs logprobs = Logprobs::fast;  // exact: prefixes come from pages_of, or from the start
+  int page_tokens = 16;                // of pages for exact ones, as the engine has them
 };
 
 // How large one backward is.
@@ -126,6 +128,7 @@ struct Load {
   std::int64_t logits = 0;         // that exist at once
   bool is_packed = false;
   bool recomputes = false;  // each layer is computed twice
+  bool is_exact = false;    // the forward goes through pages of its own
 };
 // What it takes at most, beside weights and the engine's cache.
 std::int64_t backward_bytes(const Sizes& sizes, const Load& load);

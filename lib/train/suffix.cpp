@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/packed.h"
-#include "train/batch.h"
+#include "train/exact.h"
 
 namespace pensive {
 namespace {
@@ -21,6 +21,19 @@ std::int64_t chunk_of(const SuffixSetting& setting) {
   return std::max<std::int64_t>(1, setting.max_logits / setting.decoder.config().vocab_size);
 }
 
+// Logits of hidden states, and of one token each what the setting's way makes of it.
+std::pair<at::Tensor, kernels::TokenLogprobs> logprobs_of(const SuffixSetting& setting,
+                                                          const at::Tensor& hidden,
+                                                          const at::Tensor& tokens) {
+  const bool is_exact = setting.logprobs == Logprobs::exact;
+  at::Tensor logits =
+      setting.decoder.head(hidden, is_exact ? Arithmetic::row_invariant : Arithmetic::fast);
+  kernels::TokenLogprobs found = is_exact
+                                     ? kernels::drawn_logprobs(logits, tokens, setting.temperature)
+                                     : kernels::token_logprobs(logits, tokens, setting.temperature);
+  return {std::move(logits), std::move(found)};
+}
+
 // The head and the loss in chunks, each backward at once: the loss is a sum over targets, so only
 // the gradient in the hidden states has to outlive a chunk.
 HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
@@ -30,10 +43,8 @@ HeadResult head_backward(const SuffixSetting& setting, const Batch& batch,
   at::Tensor sums = at::zeros({5}, hidden.options().dtype(at::kDouble));
   for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
     const std::int64_t to = std::min(from + chunk, hidden.size(0));
-    const at::Tensor logits = setting.decoder.head(hidden.slice(0, from, to), Arithmetic::fast);
     const at::Tensor tokens = batch.target_tokens.slice(0, from, to);
-    const kernels::TokenLogprobs found =
-        kernels::token_logprobs(logits, tokens, setting.temperature);
+    const auto [logits, found] = logprobs_of(setting, hidden.slice(0, from, to), tokens);
     const auto part = [&](const at::Tensor& x) {
       return x.defined() ? x.slice(0, from, to).to(logits.dtype()) : x;
     };
@@ -85,35 +96,41 @@ Pulls pulls_of(const SuffixSetting& setting, const Batch& batch) {
   return {std::move(head), leaf.grad()};
 }
 
-// The same with each layer's input kept and nothing else.
-Pulls pulls_by_layers(const SuffixSetting& setting, const Batch& batch) {
+// What each layer is given, and after the last.
+std::vector<at::Tensor> inputs_of(const SuffixSetting& setting, const Batch& batch,
+                                  const Angles& angles) {
+  const c10::NoGradGuard no_gradient;
+  std::vector<at::Tensor> inputs{batch.embeddings};
+  for (int index = 0; index < setting.decoder.config().layers; ++index)
+    inputs.push_back(
+        setting.decoder.layer(index, inputs.back(), angles, *batch.attention, Arithmetic::fast));
+  return inputs;
+}
+
+// The same with each layer's input kept and nothing else; of exact rows it is the one that they had
+// on their way.
+Pulls pulls_by_layers(const SuffixSetting& setting, const Batch& batch, const ExactRows& exact) {
   const Decoder& decoder = setting.decoder;
   const Angles angles = decoder.angles(batch.positions);
-  const auto layer = [&](int index, const at::Tensor& x) {
-    return decoder.layer(index, x, angles, *batch.attention, Arithmetic::fast);
-  };
-  std::vector<at::Tensor> inputs{batch.embeddings};
-  {
-    const c10::NoGradGuard no_gradient;
-    for (int index = 0; index < decoder.config().layers; ++index)
-      inputs.push_back(layer(index, inputs.back()));
-  }
+  std::vector<at::Tensor> inputs =
+      exact.inputs.defined() ? exact.inputs.unbind(0) : inputs_of(setting, batch, angles);
   at::Tensor leaf = inputs.back().detach().requires_grad_(true);
   const at::Tensor hidden = decoder.finish(leaf).index_select(0, batch.target_rows);
-  HeadResult head = head_backward(setting, batch, hidden.detach());
+  HeadResult head = head_backward(
+      setting, batch,
+      exact.hidden.defined() ? exact.hidden.index_select(0, batch.target_rows) : hidden.detach());
   hidden.backward(head.gradient);
   for (int index = decoder.config().layers - 1; index >= 0; --index) {
     const at::Tensor pull = leaf.grad();
     inputs.pop_back();
     leaf = inputs.back().detach().requires_grad_(true);
-    layer(index, leaf).backward(pull);
+    decoder.layer(index, leaf, angles, *batch.attention, Arithmetic::fast).backward(pull);
   }
   return {std::move(head), leaf.grad()};
 }
 
-void backward(const SuffixSetting& setting, std::span<const Suffix> suffixes, const Batch& batch,
-              bool recomputes, SuffixResult& result) {
-  const Pulls pulls = recomputes ? pulls_by_layers(setting, batch) : pulls_of(setting, batch);
+void add_up(const Batch& batch, std::span<const Suffix> suffixes, const Pulls& pulls,
+            SuffixResult& result) {
   // The row stands in several places: its gradient is the sum of theirs, taken in float64.
   const at::Tensor sum =
       pulls.embeddings.index_select(0, batch.soft_rows).to(at::kCPU, at::kDouble).sum(0);
@@ -138,10 +155,48 @@ Way way_of(const SuffixSetting& setting, std::span<const Suffix> suffixes) {
                     kernels::memory({DeviceKind::cuda, device.index()}).free_bytes);
 }
 
-std::vector<std::vector<int>> plan(const Way& way, std::span<const Suffix> suffixes) {
-  return way.is_packed ? plan_packs(suffixes, way.batch_tokens)
-                       : plan_batches(suffixes, way.batch_tokens);
-}
+// Batches of suffixes one after the other, each with its exact rows where these are asked for.
+class Batches {
+ public:
+  Batches(const SuffixSetting& setting, std::span<const Suffix> suffixes, const PrefixOf& prefix_of)
+      : setting_(setting),
+        suffixes_(suffixes),
+        prefix_of_(prefix_of),
+        way_(way_of(setting, suffixes)),
+        members_(way_.is_packed ? plan_packs(suffixes, way_.batch_tokens)
+                                : plan_batches(suffixes, way_.batch_tokens)) {
+    if (setting.logprobs == Logprobs::exact && !members_.empty())
+      exact_.emplace(setting, suffixes, members_, way_.is_packed);
+  }
+
+  const Way& way() const { return way_; }
+  // Calls use(batch, exact rows) for each.
+  template <class Use>
+  void for_each(bool keeps_inputs, Use use) {
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      if (!exact_) {
+        use(make_batch(setting_, suffixes_, members_[i], prefix_of_, way_), ExactRows{});
+        continue;
+      }
+      const ExactRows rows = exact_->run(i, keeps_inputs);
+      // What lies before the suffixes is there now.
+      SuffixSetting setting = setting_;
+      setting.pages_of = [&](int s) { return exact_->pages_of(suffixes_[s], s); };
+      use(make_batch(
+              setting, suffixes_, members_[i],
+              [&](int s) { return exact_->prefix_of(suffixes_[s], s); }, way_),
+          rows);
+    }
+  }
+
+ private:
+  const SuffixSetting& setting_;
+  std::span<const Suffix> suffixes_;
+  const PrefixOf& prefix_of_;
+  Way way_;
+  std::vector<std::vector<int>> members_;
+  std::optional<ExactForward> exact_;
+};
 
 }  // namespace
 
@@ -152,10 +207,13 @@ SuffixResult suffix_backward(const SuffixSetting& setting, std::span<const Suffi
   SuffixResult result;
   result.gradient.assign(setting.decoder.config().width, 0.0);
   result.logprobs.resize(suffixes.size());
-  const Way way = way_of(setting, suffixes);
-  for (const std::vector<int>& members : plan(way, suffixes))
-    backward(setting, suffixes, make_batch(setting, suffixes, members, prefix_of, way),
-             way.recomputes, result);
+  Batches batches(setting, suffixes, prefix_of);
+  batches.for_each(true, [&](const Batch& batch, const ExactRows& exact) {
+    add_up(batch, suffixes,
+           batches.way().recomputes ? pulls_by_layers(setting, batch, exact)
+                                    : pulls_of(setting, batch),
+           result);
+  });
   return result;
 }
 
@@ -166,23 +224,22 @@ std::vector<std::vector<double>> suffix_logprobs(const SuffixSetting& setting,
   const c10::NoGradGuard no_gradient;
   std::vector<std::vector<double>> logprobs(suffixes.size());
   const std::int64_t chunk = chunk_of(setting);
-  const Way way = way_of(setting, suffixes);
-  for (const std::vector<int>& members : plan(way, suffixes)) {
-    const Batch batch = make_batch(setting, suffixes, members, prefix_of, way);
-    const at::Tensor hidden =
-        setting.decoder
-            .forward(batch.embeddings, batch.positions, *batch.attention, Arithmetic::fast)
-            .index_select(0, batch.target_rows);
-    std::vector<at::Tensor> found;
-    for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
-      const std::int64_t to = std::min(from + chunk, hidden.size(0));
-      found.push_back(
-          kernels::token_logprobs(setting.decoder.head(hidden.slice(0, from, to), Arithmetic::fast),
-                                  batch.target_tokens.slice(0, from, to), setting.temperature)
-              .logprobs);
-    }
-    scatter(batch, suffixes, at::cat(found), logprobs);
-  }
+  Batches(setting, suffixes, prefix_of)
+      .for_each(false, [&](const Batch& batch, const ExactRows& exact) {
+        const at::Tensor all = exact.hidden.defined()
+                                   ? exact.hidden
+                                   : setting.decoder.forward(batch.embeddings, batch.positions,
+                                                             *batch.attention, Arithmetic::fast);
+        const at::Tensor hidden = all.index_select(0, batch.target_rows);
+        std::vector<at::Tensor> found;
+        for (std::int64_t from = 0; from < hidden.size(0); from += chunk) {
+          const std::int64_t to = std::min(from + chunk, hidden.size(0));
+          found.push_back(logprobs_of(setting, hidden.slice(0, from, to),
+                                      batch.target_tokens.slice(0, from, to))
+                              .second.logprobs);
+        }
+        scatter(batch, suffixes, at::cat(found), logprobs);
+      });
   return logprobs;
 }
 

@@ -48,6 +48,11 @@ Trainer::Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
           engine.options().soft ? "another one" : "none", "Trainer");
   check_rewards(rewards);
   check_options(options);
+  require(options.logprobs == Logprobs::fast ||
+              engine.options().arithmetic == Arithmetic::row_invariant,
+          ErrorCode::invalid_argument,
+          "an engine whose arithmetic is row-invariant, for exact logprobs",
+          "one whose arithmetic is fast", "TrainOptions::logprobs");
   const Model& model = *engine.model();
   const double temperature = check_sampling(model, options.rollout.sampling);
   std::vector<float> started = soft->row(row);  // refuses an id that is no soft row

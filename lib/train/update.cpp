@@ -142,9 +142,12 @@ void Trainer::Parts::learn(std::span<const Sequence> sequences, Lesson& lesson,
                .denominator = denominator_of(lesson, sequences.size(), options)},
       .max_batch_tokens = options.max_batch_tokens,
       .max_logits = most_logits(soft->rows()->rounded.is_cuda()),
-      .pages_of = [&](int s) {
-        return prefix_pages(sequences[lesson.sources[s]], lesson.suffixes[s].begins);
-      }};
+      .pages_of =
+          [&](int s) {
+            return prefix_pages(sequences[lesson.sources[s]], lesson.suffixes[s].begins);
+          },
+      .logprobs = options.logprobs,
+      .page_tokens = engine.options().page_tokens};
   const at::Tensor trained = setting.rows.select(0, row - engine.model()->vocab_size());
   if (options.kl > 0) {
     trained.copy_(at::tensor(started));

@@ -53,6 +53,7 @@ Load load_of(std::span<const Suffix> suffixes, const SuffixSetting& setting, con
   all.logits = setting.max_logits;
   all.is_packed = way.is_packed;
   all.recomputes = way.recomputes;
+  all.is_exact = setting.logprobs == Logprobs::exact;
   return all;
 }
 
@@ -65,7 +66,9 @@ Way choose_way(const SuffixSetting& setting, std::span<const Suffix> suffixes,
   way.is_packed = setting.layout == Layout::packed;
   if (setting.layout == Layout::automatic)
     way.is_packed = kernels::has_flash(at::empty({0, 1, config.head_dim}, setting.rows.options()));
-  way.recomputes = setting.recompute == Recompute::always;
+  // Gradients go back through exact rows layer by layer.
+  const bool is_exact = setting.logprobs == Logprobs::exact;
+  way.recomputes = setting.recompute == Recompute::always || is_exact;
   way.batch_tokens = setting.max_batch_tokens;
   Load all = load_of(suffixes, setting, way);
   if (!free_bytes || all.tokens == 0 || setting.recompute != Recompute::automatic) return way;

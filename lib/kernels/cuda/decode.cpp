@@ -107,7 +107,17 @@ class Decoder {
     Errors errors;
     errors +=
         launch_embed(call.card_rows, nullptr, room.x, call.rows, model_.width, model_.scalar, way);
-    launch_layers(step, errors);
+    // The layers' inputs, where somebody goes back through them.
+    int layer = 0;
+    const auto keep = [&] {
+      if (!call.inputs) return;
+      errors += cudaMemcpyAsync(call.inputs + layer++ * call.inputs_stride, room.x,
+                                sizeof(float) * static_cast<std::size_t>(call.rows) *
+                                    static_cast<std::size_t>(model_.width),
+                                cudaMemcpyDeviceToDevice, stream);
+    };
+    launch_layers(step, errors, keep);
+    keep();
     errors += launch_add_norm(room.x, nullptr, model_.final_norm, call.hidden, call.rows,
                               model_.width, model_.epsilon, model_.scalar, way);
     return errors.first;
@@ -170,7 +180,7 @@ class Decoder {
       errors += staying_.launch(attention_of(model_, step, layers_.front(), nullptr), step,
                                 model_.scalar);
     } else if (model_.is_invariant || is_few(size.rows, way)) {
-      launch_layers(step, errors);
+      launch_layers(step, errors, [] {});
       product(step, errors, StepPart::head, Into::wide, room.x, model_.final_norm, model_.head,
               nullptr, room.logits, model_.width, model_.vocab);
     } else {
@@ -240,11 +250,13 @@ class Decoder {
                                     : launch_invariant(made, model_.scalar, step.way);
   }
 
-  // All layers with our own products.
-  void launch_layers(const Step& step, Errors& errors) const {
+  // All layers with our own products; before() comes before each.
+  template <class Before>
+  void launch_layers(const Step& step, Errors& errors, Before before) const {
     const Room& room = step.room;
     const int width = model_.width;
     for (const CudaLayer& layer : layers_) {
+      before();
       product(step, errors, StepPart::qkv, Into::plain, room.x, layer.attention_norm, layer.qkv,
               layer.qkv_bias, room.qkv, width, qkv_width());
       if (wants(StepPart::attention)) errors += attend(step, layer, nullptr);

@@ -142,6 +142,15 @@ __device__ void list(const CudaDraw& draw, const Wish& wish, const Slice<T>& sli
   }
 }
 
+// The z and the weights of four values of a row whose largest is `top`.
+__device__ inline void weigh(float (&values)[4], float (&weights)[4], float top, Divisor divisor) {
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    values[e] = divisor.of(values[e] - top);
+    weights[e] = __expf(values[e]);
+  }
+}
+
 // Looks at the untouched row, and samples on the way where nothing is steered or cut.
 template <bool samples, class T>
 __device__ Sums look(const Slice<T>& slice, Best top, std::uint64_t key, Divisor divisor) {
@@ -150,11 +159,8 @@ __device__ Sums look(const Slice<T>& slice, Best top, std::uint64_t key, Divisor
   slice.for_each([&](int i, float4 four) {
     float values[4] = {four.x, four.y, four.z, four.w}, weights[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      looked.see(values[e], top.value);
-      values[e] = divisor.of(values[e] - top.value);
-      weights[e] = __expf(values[e]);
-    }
+    for (int e = 0; e < 4; ++e) looked.see(values[e], top.value);
+    weigh(values, weights, top.value, divisor);
     if (samples) search.see(i, values, weights);
   });
   return join_all(slice.team, looked, search.mass, search.best, search.z);
@@ -266,6 +272,58 @@ __global__ void __launch_bounds__(threads, 2)
                    place_of<blocks>(scratch, row, vocab, is_near, near));
 }
 
+// Calls see(values) as Slice::for_each() does, with four of the row's own values.
+template <class See>
+__device__ void for_each_of(const float* x, int count, See see) {
+  const int all = (count + 3) / 4 * 4;
+  for (int begin = threadIdx.x / 32 * 128; begin < all; begin += blockDim.x * 4) {
+    const int i = begin + threadIdx.x % 32 * 4;
+    float values[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) values[e] = i + e < count ? x[i + e] : -INFINITY;
+    see(values);
+  }
+}
+
+// What look<true>() and the draw make of one token a row, of the row where it stands: sums in the
+// same order.
+template <int blocks>
+__global__ void __launch_bounds__(threads, 2) drawn_logprobs(CudaTokens call) {
+  struct Both {
+    double mass, weighted;
+  };
+  __shared__ typename Team<blocks>::Shared shared;
+  Team<blocks> team(&shared);
+  const int row = blockIdx.x / blocks, each = slice_values(call.vocab, blocks);
+  const int first = team.rank() * each, count = max(0, min(each, call.vocab - first));
+  const float* x = call.logits + static_cast<std::int64_t>(row) * call.vocab;
+  const Divisor divisor(call.temperature);
+  float top = -INFINITY, mass = 0, weighted = 0;
+  for_each_of(x + first, count, [&](float(&values)[4]) {
+    for (const float here : values) top = fmaxf(top, here);
+  });
+  top = team.join(top, [](float a, float b) { return fmaxf(a, b); });
+  for_each_of(x + first, count, [&](float(&values)[4]) {
+    float weights[4];
+    weigh(values, weights, top, divisor);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      mass += weights[e];
+      if (weights[e] > 0) weighted += weights[e] * values[e];
+    }
+  });
+  auto add = [](float a, float b) { return a + b; };
+  const Both all =
+      team.join_warps(Both{join_lanes(mass, add), join_lanes(weighted, add)}, [](Both a, Both b) {
+        return Both{a.mass + b.mass, a.weighted + b.weighted};
+      });
+  if (!team.is_leader()) return;
+  const double log_mass = log(all.mass);
+  call.logprobs[row] = static_cast<float>(divisor.of(x[call.tokens[row]] - top) - log_mass);
+  call.entropies[row] = static_cast<float>(fmax(0.0, log_mass - all.weighted / all.mass));
+  call.sums[row] = static_cast<float>(top / static_cast<double>(call.temperature) + log_mass);
+}
+
 int threads_for(int vocab) {
   int rounded = (vocab + 31) / 32 * 32;
   return rounded < threads ? rounded : threads;
@@ -304,6 +362,17 @@ int launch_draw(const CudaDraw& draw, void* stream) {
   return has_teams(draw.vocab, major * 10)
              ? start_rows(draw_rows<most_blocks>, draw.rows, draw.vocab, most_blocks, alone, draw)
              : start_rows(draw_rows<1>, draw.rows, draw.vocab, 1, alone, draw);
+}
+
+int launch_drawn_logprobs(const CudaTokens& tokens, void* stream) {
+  int device = 0, major = 0;
+  if (int error = cudaGetDevice(&device)) return error;
+  if (int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device))
+    return error;
+  const Way alone{static_cast<cudaStream_t>(stream), 0};
+  const int team = has_teams(tokens.vocab, major * 10) ? most_blocks : 1;
+  return start_teams(team > 1 ? drawn_logprobs<most_blocks> : drawn_logprobs<1>,
+                     dim3(tokens.rows * team), threads_for(tokens.vocab), team, 0, alone, tokens);
 }
 
 int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,

@@ -32,6 +32,7 @@ int launch_rms_norm_back(const void* x, const void* weight, const void* pull, vo
 int launch_silu_mul_back(const void* gate_up, const void* pull, void* out, std::int32_t rows,
                          std::int32_t inner, Scalar scalar, void* stream);
 int launch_token_logprobs(const CudaTokens& tokens, void* stream);
+int launch_drawn_logprobs(const CudaTokens& tokens, void* stream);
 int launch_token_logprobs_back(const CudaTokens& tokens, const float* pulls, void* out,
                                Scalar scalar, void* stream);
 int make_decoder(const CudaModel& model, int device, void** host_decoder);

@@ -82,6 +82,7 @@ const CudaTable table = {
     forward,
     launch_many_rows,
     launch_packed_attention,
+    launch_drawn_logprobs,
 };
 
 }  // namespace
