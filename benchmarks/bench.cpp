@@ -61,6 +61,7 @@ Bench::Bench(const Options& options)
   if (options.training) {
     const bool is_uneven = options.mean_tokens > 0;
     name += options.only_overlap ? "-overlap" : is_uneven ? "-uneven" : "-training";
+    if (options.exact_logprobs) name += "-exact";
   }
   if (is_steps) name += options.grid ? "-grid" : options.profile ? "-parts" : "-invariant";
   if (options.only_engine) name += "-engine";

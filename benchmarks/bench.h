@@ -32,6 +32,7 @@ struct Options {
   bool only_grpo = false;                    // of these, whole training steps
   bool only_prefill = false;                 // of these, prompts
   bool only_overlap = false;                 // of these, decode steps and backwards at once
+  bool exact_logprobs = false;               // of training steps, in turns with fast ones
   bool waits = false;                        // each training step for a line of standard input
   std::vector<int> batch_tokens;             // of a backward, in turns; empty: the default
   int samples = 512, new_tokens = 512;       // of a training step, and of each

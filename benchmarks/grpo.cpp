@@ -72,6 +72,7 @@ class RandomReward final : public Judge {
 // A trainer that takes so many tokens in one backward, and what its steps gave.
 struct Learner {
   int batch_tokens = 0;
+  Logprobs logprobs = Logprobs::fast;
   double planned = 0;  // bytes of a backward
   std::unique_ptr<Trainer> trainer;
   double free = 0, taken = 0;  // bytes of the card, before the first update and by it
@@ -104,6 +105,8 @@ class Bench::Grpo {
         row_(soft_->add("learned", bench.prompt(1, 1))),
         engine_options_{
             .soft = soft_,
+            .arithmetic =
+                bench.options_.exact_logprobs ? Arithmetic::row_invariant : Arithmetic::fast,
             .cache_tokens = std::int64_t{prompts} * group * (prompt_tokens + new_tokens + 64),
             .max_live_sequences = prompts * group,
             .max_tokens_per_step = 8192,
@@ -111,11 +114,12 @@ class Bench::Grpo {
         engine_(bench.model_, engine_options_) {
     std::vector<int> sizes = bench.options_.batch_tokens;
     if (sizes.empty()) sizes = {TrainOptions().max_batch_tokens};
-    learners_.resize(sizes.size());
-    for (std::size_t i = 0; i < sizes.size(); ++i) {
-      learners_[i].batch_tokens = sizes[i];
-      prepare(learners_[i]);
+    for (const int size : sizes) {
+      learners_.push_back({.batch_tokens = size});
+      if (bench.options_.exact_logprobs)
+        learners_.push_back({.batch_tokens = size, .logprobs = Logprobs::exact});
     }
+    for (Learner& one : learners_) prepare(one);
   }
 
   void run() {
@@ -153,6 +157,7 @@ class Bench::Grpo {
     options.learning_rate = 1e-3;
     options.stop_errors = 0;
     options.max_batch_tokens = one.batch_tokens;
+    options.logprobs = one.logprobs;
     const ModelOptions how{.device = Device::parse(bench_.options_.device),
                            .precision = bench_.options_.precision};
     one.planned = static_cast<double>(
@@ -197,14 +202,18 @@ class Bench::Grpo {
         fmt::format("{}, {} prompts x {} samples x {}, batches of {}", bench_.label(), prompts_,
                     group_, lengths, one.batch_tokens);
     const ModelInfo& info = bench_.model_->info();
+    // What the names of cases end with.
+    const std::string_view ends = !bench_.options_.exact_logprobs   ? ""
+                                  : one.logprobs == Logprobs::exact ? ", exact logprobs"
+                                                                    : ", row-invariant rollouts";
     const auto line = [&](std::string_view name, std::string_view goal, std::string_view unit,
                           const std::vector<double>& values) {
       const Spread spread = spread_of(values);
       bench_.print(fmt::format(
-          R"({{"case":"{}"{},"shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"batch_tokens":{},"device":"{}","precision":"{}"}})",
-          name, is_even() ? fmt::format(R"(,"goal":"{}")", goal) : "", shape, unit, spread.median,
-          spread.low, spread.high, values.size(), one.batch_tokens, to_string(info.device),
-          to_string(info.precision)));
+          R"({{"case":"{}{}"{},"shape":"{}","unit":"{}","median":{:.4g},"low":{:.4g},"high":{:.4g},"n":{},"batch_tokens":{},"device":"{}","precision":"{}"}})",
+          name, ends, is_even() ? fmt::format(R"(,"goal":"{}")", goal) : "", shape, unit,
+          spread.median, spread.low, spread.high, values.size(), one.batch_tokens,
+          to_string(info.device), to_string(info.precision)));
     };
     line("GRPO step", "P4", "s", one.whole);
     line("GRPO step: rollouts", "P4", "s", one.rollouts);
@@ -219,9 +228,10 @@ class Bench::Grpo {
   void tell_memory(const Learner& one) const {
     const auto line = [&](std::string_view of, double taken) {
       bench_.print(fmt::format(
-          R"({{"case":"memory","shape":"{}: a backward of {} tokens, {}","planned_MB":{:.1f},"taken_MB":{:.1f},"device":"{}"}})",
-          bench_.label(), one.batch_tokens, of, one.planned / 1e6, taken / 1e6,
-          to_string(bench_.model_->info().device)));
+          R"({{"case":"memory","shape":"{}: a backward of {} tokens{}, {}","planned_MB":{:.1f},"taken_MB":{:.1f},"device":"{}"}})",
+          bench_.label(), one.batch_tokens,
+          one.logprobs == Logprobs::exact ? " with exact logprobs" : "", of, one.planned / 1e6,
+          taken / 1e6, to_string(bench_.model_->info().device)));
     };
     line("its tensors", 1e9 * spread_of(one.extra).high);
     line("of the card's free memory", one.taken);

@@ -57,6 +57,9 @@ void add_training(CLI::App& app, Options& options) {
   app.add_flag("--prefill", options.only_prefill, "with --training: prompts only");
   app.add_flag("--overlap", options.only_overlap,
                "with --training: only decode steps and backwards at once");
+  app.add_flag("--exact-logprobs", options.exact_logprobs,
+               "of --training's steps: exact logprobs in turns with fast ones, both after "
+               "row-invariant rollouts");
   app.add_option("--samples", options.samples, "of --training, in groups of 16")
       ->capture_default_str();
   app.add_option("--new-tokens", options.new_tokens, "of a sample")->capture_default_str();

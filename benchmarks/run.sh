@@ -45,6 +45,7 @@ else
     [[ ! -f .setup/smollm2/config.json ]] || goals --model .setup/smollm2 --shape own "$@"
     "$bench" --shape smollm2 --grid --out "$out" "$@"
     "$bench" --shape r1-1.5b --training --grpo --new-tokens 2048 --mean-tokens 256 --out "$out" "$@"
+    "$bench" --shape r1-1.5b --training --grpo --exact-logprobs --repetitions 5 --out "$out" "$@"
     "$bench" --shape r1-1.5b --training --overlap --out "$out" "$@"
     "$bench" --shape r1-1.5b --profile --out "$out" "$@"
     "$bench" --shape r1-1.5b --invariant --out "$out" "$@"

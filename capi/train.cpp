@@ -86,6 +86,9 @@ pensive::TrainOptions train_options_in(const pensive_train_options& given) {
       choice_of(given.rate_unit, pensive::RateUnit::start_rms, "pensive_train_options.rate_unit");
   wanted.truncated =
       choice_of(given.truncated, pensive::Truncated::masked, "pensive_train_options.truncated");
+  wanted.logprobs =
+      choice_of(given.logprobs, pensive::Logprobs::exact, "pensive_train_options.logprobs");
+  check_zero(given.reserved, "pensive_train_options.reserved");
   for (const auto* guide : array_in(given.one_of, given.one_of_count, "one_of"))
     wanted.one_of.push_back(need(guide, "pensive_train_options.one_of").value);
   wanted.group_size = number_or(given.group_size, wanted.group_size);

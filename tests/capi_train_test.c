@@ -114,6 +114,15 @@ static void test_options(const World* world, const pensive_problems* problems) {
               pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
                                   &error));
   options.denominator = PENSIVE_DENOMINATOR_CONSTANT;
+  options.logprobs = 2;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "logprobs",
+              pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                                  &error));
+  options.logprobs = PENSIVE_LOGPROBS_EXACT;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "row-invariant",
+              pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
+                                  &error));
+  options.logprobs = PENSIVE_LOGPROBS_FAST;
   CHECK_OK(pensive_trainer_new(world->engine, world->soft, world->row, NULL, &options, &trainer,
                                &error));
   judged.trainer = trainer;
@@ -135,6 +144,36 @@ static void test_options(const World* world, const pensive_problems* problems) {
   pensive_guide_free(guide);
   pensive_judge_free(even);
   pensive_judge_free(boxed);
+}
+
+static void test_exact_logprobs(const World* world, const pensive_problems* problems) {
+  pensive_engine_options exact = PENSIVE_ENGINE_OPTIONS_INIT;
+  exact.soft = world->soft;
+  exact.cache_tokens = 8192;
+  exact.row_invariant = 1;
+  pensive_engine* engine = NULL;
+  CHECK_OK(pensive_engine_new(world->model, &exact, &engine, &error));
+  pensive_request rollout = PENSIVE_REQUEST_INIT;
+  pensive_prompting prompting = PENSIVE_PROMPTING_INIT;
+  pensive_guide* guide = NULL;
+  pensive_train_options options = training(world, &rollout, &prompting, &guide);
+  Judged judged = {0, NULL};
+  pensive_judge* judge = judge_of(score_even, &judged);
+  for (options.logprobs = PENSIVE_LOGPROBS_FAST; options.logprobs <= PENSIVE_LOGPROBS_EXACT;
+       ++options.logprobs) {
+    pensive_trainer* trainer = NULL;
+    CHECK_OK(
+        pensive_trainer_new(engine, world->soft, world->row, judge, &options, &trainer, &error));
+    judged.trainer = trainer;
+    pensive_train_report report = PENSIVE_TRAIN_REPORT_INIT;
+    CHECK_OK(pensive_trainer_step(trainer, problems, &report, &error));
+    CHECK(report.gradient_norm > 0);
+    CHECK((report.max_logprob_gap == 0) == (options.logprobs == PENSIVE_LOGPROBS_EXACT));
+    pensive_trainer_free(trainer);
+  }
+  pensive_guide_free(guide);
+  pensive_judge_free(judge);
+  pensive_engine_free(engine);
 }
 
 static int32_t too_long(void* user, const pensive_problem* problem, const int32_t** ids,
@@ -248,5 +287,6 @@ static void test_training(const World* world, const pensive_problems* problems) 
 
 void test_trainer(const World* world, const pensive_problems* problems) {
   test_options(world, problems);
+  test_exact_logprobs(world, problems);
   test_training(world, problems);
 }

@@ -128,6 +128,15 @@ class Train(TrainTest):
         self.assertEqual(state.read_bytes(), before)
         self.assertEqual(self.train(folder, *more, "--resume", steps=1).returncode, 0)
 
+    def test_exact_logprobs_have_no_gap(self):
+        folder, more = self.path / "run", ["--logprobs", "exact"]
+        self.assertEqual(self.train(folder, *more, steps=2).returncode, 0)
+        reports = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        self.assertEqual([report["max_logprob_gap"] for report in reports], [0, 0])
+        self.assertTrue(any(report["gradient_norm"] > 0 for report in reports))
+        self.fails(self.train(folder, "--resume", steps=2), "logprobs = fast")
+        self.assertEqual(self.train(folder, *more, "--resume", steps=2).returncode, 0)
+
     def test_a_grader_is_part_of_the_run(self):
         folder = self.path / "run"
         more = ["--reward", "hybrid(strict)", "--grader"]

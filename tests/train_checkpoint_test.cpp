@@ -15,13 +15,14 @@ using testing::expect_error;
 using testing::problems;
 using testing::Toy;
 
-TEST(Checkpoint, ResumesBitForBit) {
+void expect_resumed(Logprobs logprobs) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";
-  const auto toy_of = [] {
+  const auto toy_of = [&] {
     auto toy = std::make_unique<Toy>();
     toy->options.total_steps = 6;
     toy->options.inner_steps = 2;
+    toy->options.logprobs = logprobs;
     toy->options.seed = 0xfedcba9876543210u;
     return toy;
   };
@@ -43,6 +44,33 @@ TEST(Checkpoint, ResumesBitForBit) {
   EXPECT_EQ(second->soft->row(second->row), first->soft->row(first->row));
   for (int step = 3; step < 6; ++step) EXPECT_EQ(resumed.step(problems(4)).loss, losses[step]);
   EXPECT_EQ(second->soft->row(second->row), whole->soft->row(whole->row));
+}
+
+TEST(Checkpoint, ResumesBitForBit) { expect_resumed(Logprobs::fast); }
+
+TEST(Checkpoint, ResumesBitForBitWithExactLogprobs) { expect_resumed(Logprobs::exact); }
+
+// Checkpoints from before there was a choice do not tell.
+TEST(Checkpoint, TellsHowLogprobsAreFound) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  Toy other;
+  other.options.logprobs = Logprobs::exact;
+  Trainer changed = other.trainer();
+  expect_error(ErrorCode::invalid_argument, "logprobs = exact", [&] { changed.resume(file); });
+  expect_error(ErrorCode::invalid_argument, "fast", [&] { changed.resume(file); });
+  nlohmann::ordered_json json = parse_json(read_text(file), file.string());
+  ASSERT_EQ(json["settings"].erase("logprobs"), 1u);
+  testing::write_file(file, json.dump());
+  expect_error(ErrorCode::invalid_argument, "logprobs = exact", [&] { changed.resume(file); });
+  Toy same;
+  Trainer resumed = same.trainer();
+  resumed.resume(file);
+  EXPECT_EQ(resumed.steps_done(), 1);
 }
 
 TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {

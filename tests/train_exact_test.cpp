@@ -52,9 +52,9 @@ class Pages {
     for (int layer = 0; layer < config.layers; ++layer)
       for (auto* pages : {&keys_, &values_})
         pages->push_back(
-            at::full({64, page, config.kv_heads, config.head_dim}, NAN, setting.rows.options()));
+            at::full({96, page, config.kv_heads, config.head_dim}, NAN, setting.rows.options()));
     std::map<std::vector<TokenId>, int> known;
-    int next = 63;
+    int next = 95;
     for (const int s : members) {
       const Suffix& suffix = suffixes[s];
       std::vector<std::int64_t>& slots = slots_.emplace_back();
@@ -164,6 +164,28 @@ TEST(ExactSuffixes, HaveTheSameBitsEveryWay) {
       EXPECT_TRUE(at::equal(pages.sum(), before));
     }
   }
+}
+
+// More than goes through at once.
+TEST(ExactSuffixes, ComputeLongPrefixesInPieces) {
+  Config config = tiny_config();
+  config.max_positions = 1024;
+  std::string words;
+  for (int i = 0; i < 600; ++i) words += fmt::format("p{} ", i * i % 50);
+  const std::vector<Suffix> all = {testing::sample(words + "s4 x5 f51 s6 x7 x8 x9 f51 s8 s9", 0.7),
+                                   testing::sample("p1 p2 s4 f51 s6 s7", -0.4),
+                                   testing::sample(words.substr(3) + "f51 s6 s7", -0.9)};
+  ASSERT_GT(all[0].begins, 2 * kernels::RowForward::most_rows);
+  const Decoder exact(config, tiny_decoder(at::kDouble).weights());
+  expect_equal(exact_setting(exact, tiny_rows(at::kDouble)), all, no_prefix, 1e-7);
+  const Decoder decoder(config, tiny_decoder(at::kFloat).weights());
+  SuffixSetting setting = exact_setting(decoder, tiny_rows(at::kFloat));
+  const SuffixResult computed = suffix_backward(setting, all, no_prefix);
+  Pages pages(setting, all);
+  setting.pages_of = pages.without({1});
+  const SuffixResult copied = suffix_backward(setting, all, no_prefix);
+  EXPECT_EQ(copied.logprobs, computed.logprobs);
+  EXPECT_EQ(copied.gradient, computed.gradient);
 }
 
 // Pages that several samples have are copied once, what is taken back shares those before it, and

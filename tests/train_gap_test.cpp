@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "model_helpers.h"
 #include "pensive/guides.h"
 #include "train_toy.h"
 
@@ -57,14 +58,13 @@ TEST(Gap, OnACpuIsThatOfFloat32) {
     }
 }
 
-// The same of samples that are all as long.
-class Letters final : public Judge {
+// Every other sample is right, whatever it says.
+class InTurns final : public Judge {
  public:
-  double score(const Problem&, const Response& response) const override {
-    int sum = 0;
-    for (const char letter : response.text) sum += letter;
-    return sum % 2;
-  }
+  double score(const Problem&, const Response&) const override { return asked_++ % 2; }
+
+ private:
+  mutable int asked_ = 0;
 };
 
 // Feeds the row, takes three tokens back for it and two more for words; ends when it will.
@@ -84,7 +84,7 @@ struct ExactRun {
   Branch branch = Branch::at_prompt;
   std::int64_t cache_tokens = 1 << 15;
   int page_tokens = 16, inner_steps = 1, problems = 2, new_tokens = 60;
-  double kl = 0;
+  double kl = 0, rate = 0.0003;  // what a second inner step goes through is still in float16
   Logprobs logprobs = Logprobs::exact;
 };
 
@@ -109,6 +109,7 @@ ExactFound exact_step(const std::filesystem::path& folder, const ExactRun& run) 
   toy.options.rollout.sampling.temperature = 0.8f;
   toy.options.branch = run.branch;
   toy.options.inner_steps = run.inner_steps;
+  toy.options.learning_rate = run.rate;
   toy.options.kl = run.kl;
   toy.options.logprobs = run.logprobs;
   toy.options.max_importance_weight = 2;
@@ -119,14 +120,14 @@ ExactFound exact_step(const std::filesystem::path& folder, const ExactRun& run) 
   };
   const std::vector<float> before = toy.soft->row(toy.row);
   ExactFound found;
-  found.report = toy.trainer(std::make_shared<Letters>()).step(testing::problems(run.problems));
+  found.report = toy.trainer(std::make_shared<InTurns>()).step(testing::problems(run.problems));
   const std::vector<float> after = toy.soft->row(toy.row);
   for (std::size_t i = 0; i < after.size(); ++i) found.moved.push_back(after[i] - before[i]);
   found.preemptions = toy.engine->counters().preemptions;
   return found;
 }
 
-void expect_no_gap(const std::filesystem::path& folder, const ExactRun& run) {
+void expect_no_gap(const std::filesystem::path& folder, const ExactRun& run) try {
   SCOPED_TRACE(fmt::format("{} on {}, {} cached, pages of {}, {} inner steps, kl {}",
                            to_string(run.precision), to_string(Device{run.device}),
                            run.cache_tokens, run.page_tokens, run.inner_steps, run.kl));
@@ -136,6 +137,23 @@ void expect_no_gap(const std::filesystem::path& folder, const ExactRun& run) {
   EXPECT_EQ(report.max_logprob_gap, 0);
   EXPECT_EQ(report.mean_weight, 1) << "every first ratio is 1";
   EXPECT_EQ(report.kl_nats, 0) << "the row is where it started";
+} catch (const Error& error) {
+  ADD_FAILURE() << error.what() << " (" << to_string(run.precision) << ", " << run.cache_tokens
+                << " cached, kl " << run.kl << ")";
+}
+
+double within(Precision precision) {
+  return precision == Precision::bfloat16 ? 0.1 : precision == Precision::float16 ? 0.05 : 1e-3;
+}
+
+// The gradient of the same samples found either way.
+void expect_like_fast(const std::filesystem::path& folder, ExactRun run, double bound) {
+  const TrainReport exact = exact_step(folder, run).report;
+  run.logprobs = Logprobs::fast;
+  const TrainReport fast = exact_step(folder, run).report;
+  EXPECT_EQ(exact.mean_tokens, fast.mean_tokens);
+  EXPECT_NEAR(exact.gradient_norm / fast.gradient_norm, 1, bound) << to_string(run.precision);
+  EXPECT_NEAR(exact.entropy_nats, fast.entropy_nats, bound) << to_string(run.precision);
 }
 
 // Pages that others share, tokens that are taken back, samples whose pages are gone.
@@ -154,6 +172,70 @@ TEST(Gap, OfExactLogprobsIsNoneOnACpu) {
   for (const char* model : {"models/plain", "models/qwen3_default"})
     for (const Precision precision : {Precision::float64, Precision::float16})
       expect_no_gap(testing::data(model), {.precision = precision, .new_tokens = 20});
+}
+
+// A small model of the R1 distillations' kind: six query heads a key head, biases, random weights,
+// a vocabulary that several blocks of a card draw from.
+void write_like_r1(const testing::Scratch& folder, int head_dim) {
+  constexpr int heads = 6, inner = 512, layers = 3, vocab = 9001;
+  const int width = heads * head_dim;
+  folder.patch("config.json", {{"vocab_size", vocab},
+                               {"hidden_size", width},
+                               {"intermediate_size", inner},
+                               {"num_hidden_layers", layers},
+                               {"num_attention_heads", heads},
+                               {"tie_word_embeddings", false}});
+  at::Generator random = at::detail::createCPUGenerator(3);
+  testing::LooseTensors all;
+  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& sizes) {
+    const double mean = name.ends_with("norm.weight") ? 1 : 0;
+    const double spread = sizes.size() == 2 ? 1 / std::sqrt(static_cast<double>(sizes[1])) : 0.1;
+    const at::Tensor values =
+        (mean + spread * at::randn(sizes, random, at::TensorOptions(at::kDouble)))
+            .to(at::kBFloat16);
+    all[name] = {
+        "BF16", sizes, {static_cast<const char*>(values.const_data_ptr()), values.nbytes()}};
+  };
+  add("model.embed_tokens.weight", {vocab, width});
+  add("lm_head.weight", {vocab, width});
+  add("model.norm.weight", {width});
+  for (int layer = 0; layer < layers; ++layer) {
+    const std::string in = fmt::format("model.layers.{}.", layer);
+    add(in + "input_layernorm.weight", {width});
+    add(in + "post_attention_layernorm.weight", {width});
+    add(in + "self_attn.q_proj.weight", {width, width});
+    add(in + "self_attn.q_proj.bias", {width});
+    for (const char* name : {"k", "v"}) {
+      add(fmt::format("{}self_attn.{}_proj.weight", in, name), {head_dim, width});
+      add(fmt::format("{}self_attn.{}_proj.bias", in, name), {head_dim});
+    }
+    add(in + "self_attn.o_proj.weight", {width, width});
+    add(in + "mlp.gate_proj.weight", {inner, width});
+    add(in + "mlp.up_proj.weight", {inner, width});
+    add(in + "mlp.down_proj.weight", {width, inner});
+  }
+  folder.write("model.safetensors", testing::file_of(all));
+}
+
+TEST(Gap, OfExactLogprobsIsNoneForR1sHeads) {
+  for (const int head_dim : {64, 128}) {
+    const testing::Scratch folder("qwen2_default");
+    write_like_r1(folder, head_dim);
+    SCOPED_TRACE(head_dim);
+    expect_no_gap(folder.path(), {.precision = Precision::bfloat16, .new_tokens = 24});
+    if (!testing::has_cuda()) continue;
+    for (const Precision precision : {Precision::bfloat16, Precision::float16}) {
+      ExactRun run{
+          .device = DeviceKind::cuda, .precision = precision, .problems = 8, .new_tokens = 150};
+      expect_no_gap(folder.path(), run);
+      expect_like_fast(folder.path(), run, within(precision));
+      run.branch = Branch::at_soft_token;
+      run.inner_steps = 2;
+      run.kl = 0.1;
+      run.cache_tokens = 3000;
+      expect_no_gap(folder.path(), run);
+    }
+  }
 }
 
 // Where both ways have the bits of float64 they go the same way.
@@ -178,6 +260,7 @@ TEST(Gap, OfExactLogprobsIsNoneOnACard) {
        {Precision::bfloat16, Precision::float16, Precision::float32, Precision::float64}) {
     ExactRun run{.device = DeviceKind::cuda, .precision = precision, .problems = 6};
     expect_no_gap(PENSIVE_REASONER, run);
+    expect_like_fast(PENSIVE_REASONER, run, within(precision));
     run.branch = Branch::at_soft_token;
     run.inner_steps = 2;
     run.kl = 0.1;

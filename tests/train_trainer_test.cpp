@@ -290,6 +290,14 @@ TEST(Trainer, RefusesWhatItCannotDo) {
   expect_error(invalid_argument, "a judge", [&] { toy.trainer(nullptr); });
 }
 
+TEST(Trainer, WantsRowInvariantArithmeticForExactLogprobs) {
+  EngineOptions with = exact();
+  with.arithmetic = Arithmetic::fast;
+  Toy toy(with);
+  toy.options.logprobs = Logprobs::exact;
+  expect_error(ErrorCode::invalid_argument, "row-invariant", [&] { toy.trainer(); });
+}
+
 // Three drawn tokens behind the row make way for another: the engine drew each of them behind those
 // before it, and so must the trainer have it.
 TEST(Trainer, LearnsFromClosersOfSeveralTokens) {

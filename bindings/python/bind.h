@@ -85,6 +85,7 @@ void add_memory(py::module_& module);
 void add_serve(py::module_& module);
 void add_judge(py::module_& module);
 void add_train(py::module_& module);
+pensive::Logprobs logprobs_of(const std::string& name);  // "fast" or "exact"
 void add_exam(py::module_& module);
 
 }  // namespace bind

@@ -8,12 +8,14 @@ namespace {
 pensive::MemoryPlan plan(const std::filesystem::path& path, const std::string& device,
                          const std::string& precision, const std::string& unknown_keys,
                          std::int64_t memory_bytes, int context,
-                         std::optional<int> max_batch_tokens, const py::kwargs& fields) {
+                         std::optional<int> max_batch_tokens, const std::string& logprobs,
+                         const py::kwargs& fields) {
   const auto how = model_options_of(device, precision, py::none(), unknown_keys);
   const pensive::EngineOptions options = engine_options_of(fields);
   const pensive::PlanOptions asked{.memory_bytes = memory_bytes, .context = context};
   pensive::TrainOptions training;
   training.max_batch_tokens = max_batch_tokens.value_or(0);
+  training.logprobs = logprobs_of(logprobs);
   const py::gil_scoped_release unlock;
   return max_batch_tokens ? pensive::plan_memory(path, how, options, training, asked)
                           : pensive::plan_memory(path, how, options, asked);
@@ -50,11 +52,11 @@ void add_memory(py::module_& module) {
   module.def("plan_memory", &plan, py::arg("path"), py::kw_only(), py::arg("device") = "auto",
              py::arg("precision") = "as_stored", py::arg("unknown_keys") = "refuse",
              py::arg("memory_bytes") = 0, py::arg("context") = 0,
-             py::arg("max_batch_tokens") = py::none(),
+             py::arg("max_batch_tokens") = py::none(), py::arg("logprobs") = "fast",
              "What a folder's model and an engine with these options would take; no weights are "
              "read.\n\nmemory_bytes: what the device has; 0: what is free on it now; given, no "
-             "card need be there. max_batch_tokens: a backward of so many tokens, too. All else "
-             "are Engine's keyword arguments.");
+             "card need be there. max_batch_tokens: a backward of so many tokens, too, whose "
+             "logprobs are 'fast' or 'exact'. All else are Engine's keyword arguments.");
 }
 
 }  // namespace bind

@@ -59,6 +59,9 @@ class Engine(unittest.TestCase):
         self.assertFalse(card.fits)
         self.assertEqual(card.to_lower, "max_tokens_per_step")
         self.assertGreater(card.training_bytes, 0)
+        exact = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
+                                    max_tokens_per_step=1 << 20, row_invariant=True, logprobs="exact")
+        self.assertGreater(exact.training_bytes, card.training_bytes)
         self.assertEqual(card.bytes, sum(getattr(card, part + "_bytes") for part in (
             "weight", "soft", "cache", "prompt_step", "decode_step", "training", "runtime")))
         with self.assertRaises(pensive.Error):

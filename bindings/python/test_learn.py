@@ -146,9 +146,25 @@ class Learn(unittest.TestCase):
         self.assertFalse(report.has_stopped or trainer.has_stopped)
         pensive.Trainer(engine, soft, row)  # the paper's rewards
         for wrong in (dict(denominator="tokens"), dict(truncated="maybe"), dict(clip_high=-1),
-                      dict(rate_unit="rms"), dict(advantage_scale="std"), dict(kl=-1)):
+                      dict(rate_unit="rms"), dict(advantage_scale="std"), dict(kl=-1), dict(logprobs="near")):
             with self.assertRaises(pensive.Error):
                 pensive.Trainer(engine, soft, row, even, **wrong)
+
+    def test_exact_logprobs_are_the_engines(self):
+        soft, row, engine = self.make()
+        options = dict(rollout=dict(max_new_tokens=160, guides=[pensive.continue_thinking([row])]),
+                       group_size=4, seed=5, logprobs="exact")
+        problems = [pensive.Problem("12 + 3 * 4", "24", "a"), pensive.Problem("7 * 8", "56", "b")]
+
+        def even(problem, response):
+            return float(response.think_tokens % 2)
+
+        with self.assertRaisesRegex(pensive.Error, "row-invariant"):
+            pensive.Trainer(engine, soft, row, even, **options)
+        engine = pensive.Engine(self.model, soft=soft, cache_tokens=8192, row_invariant=True)
+        report = pensive.Trainer(engine, soft, row, even, **options).step(problems)
+        self.assertEqual(report.max_logprob_gap, 0)
+        self.assertGreater(report.gradient_norm, 0)
 
     def test_export_reads_as_any_checkpoint(self):
         soft, row, _ = self.make()

@@ -70,6 +70,8 @@ const std::map<std::string, Setter>& setters() {
        [](Options& o, const py::object& v) {
          o.rate_unit = choice_of<pensive::RateUnit>(v, "rate_unit", {"absolute", "start_rms"});
        }},
+      {"logprobs",
+       [](Options& o, const py::object& v) { o.logprobs = logprobs_of(py::cast<std::string>(v)); }},
       {"answer_tokens", set_plain<&Options::answer_tokens>},
       {"group_size", set_plain<&Options::group_size>},
       {"constant_tokens", set_plain<&Options::constant_tokens>},
@@ -143,6 +145,10 @@ std::vector<double> pass_rates(const TrainerHandle& self, const std::vector<Prob
 }
 
 }  // namespace
+
+pensive::Logprobs logprobs_of(const std::string& name) {
+  return choice_of<pensive::Logprobs>(py::cast(name), "logprobs", {"fast", "exact"});
+}
 
 void add_train(py::module_& module) {
   using Report = pensive::TrainReport;

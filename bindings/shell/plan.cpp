@@ -74,6 +74,9 @@ void PlanFlags::add_to(CLI::App& app) {
   app.add_option("--tokens-per-step", tokens_per_step, "with --plan: of prompts, in one step")
       ->check(CLI::PositiveNumber);
   app.add_flag("--train", trains, "with --plan: a backward, too");
+  app.add_option("--logprobs", logprobs, "with --train: fast, or exact as in pensive train")
+      ->check(CLI::IsMember({"fast", "exact"}).description(""))
+      ->capture_default_str();
   app.add_option("--batch-tokens", batch_tokens, "with --train: tokens of one backward")
       ->check(CLI::PositiveNumber);
 }
@@ -85,6 +88,7 @@ void print_plan(const ModelFlags& flags, const PlanFlags& asked) {
   if (asked.batch > 0) options.max_live_sequences = asked.batch;
   if (asked.tokens_per_step > 0) options.max_tokens_per_step = asked.tokens_per_step;
   if (asked.batch_tokens > 0) training.max_batch_tokens = asked.batch_tokens;
+  if (asked.logprobs == "exact") training.logprobs = Logprobs::exact;
   const std::int64_t pages = (asked.context - 1) / options.page_tokens + 1;
   if (asked.context > 0)
     options.cache_tokens = options.max_live_sequences * pages * options.page_tokens;

@@ -50,6 +50,7 @@ struct RoomFlags {
 struct PlanFlags {
   bool is_asked = false, trains = false;
   std::string memory;  // as given
+  std::string logprobs = "fast";
   int batch = 0, context = 0, tokens_per_step = 0, batch_tokens = 0;
   std::int64_t cache_tokens = 0;
 

@@ -37,6 +37,10 @@ void add_loss(CLI::App& app, TrainOptions& train) {
   app.add_option("--inner-steps", train.inner_steps, "updates from one set of rollouts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  add_choice<Logprobs>(app, "--logprobs", train.logprobs,
+                       "of drawn tokens in the update (exact: the bits they were drawn with, "
+                       "slower, needs --row-invariant)",
+                       {{"fast", Logprobs::fast}, {"exact", Logprobs::exact}});
   app.add_option(
          "--max-weight", train.max_importance_weight,
          "weigh tokens by trainer's over engine's probability, cut here; 0: not; TRL's is 2")

@@ -59,8 +59,8 @@ enum class Logprobs : std::uint8_t {
   fast,
   // By the engine's row-invariant kernels: of the row that drew them they are the engine's, bit for
   // bit, so that the gap is 0 and every first ratio 1. Gradients go back through each layer from
-  // the input it had there. Wants an engine whose arithmetic is row-invariant, and takes two to
-  // three times as long (docs/training.md).
+  // the input it had there. Wants an engine whose arithmetic is row-invariant. An update takes two
+  // to three times as long, of small models on a card up to five (docs/training.md).
   exact
 };
 

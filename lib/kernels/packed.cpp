@@ -133,8 +133,10 @@ TokenLogprobs token_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
 TokenLogprobs drawn_logprobs(const at::Tensor& logits, const at::Tensor& tokens,
                              double temperature) {
   expect_logits(logits, tokens);
-  return logits.is_cuda() ? cuda::drawn_logprobs(logits.to(at::kFloat), tokens, temperature)
-                          : cpu::drawn_logprobs(logits, tokens, temperature);
+  if (!logits.is_cuda()) return cpu::drawn_logprobs(logits, tokens, temperature);
+  const TokenLogprobs found = cuda::drawn_logprobs(logits.to(at::kFloat), tokens, temperature);
+  const at::ScalarType wide = logits.scalar_type();
+  return {found.logprobs.to(wide), found.entropies.to(wide), found.sums.to(wide)};
 }
 
 at::Tensor token_logprobs_back(const at::Tensor& logits, const at::Tensor& tokens,

@@ -77,11 +77,12 @@ ExactRows ExactForward::run(std::size_t batch, bool keeps_inputs) {
   for (const Piece& piece : pieces_of(plan)) {
     const Wanted wanted = wanted_of(piece);
     at::Tensor inputs;
-    if (keeps_inputs)
+    if (keeps_inputs && !wanted.which.empty())
       inputs = wanted.is_all ? made.inputs.narrow(1, wanted.places.front(), piece.count)
                              : at::empty({config.layers + 1, piece.count, config.width}, wide);
     const at::Tensor hidden =
         kernels_ ? through_kernels(piece, inputs) : through_decoder(piece, inputs);
+    if (wanted.which.empty()) continue;  // all of them stand before the suffixes
     const at::Tensor which = there(wanted.which, hidden.device()),
                      places = there(wanted.places, hidden.device());
     made.hidden.index_copy_(0, places, hidden.index_select(0, which));

@@ -86,6 +86,7 @@ def plan_memory(
     memory_bytes: int = 0,
     context: int = 0,
     max_batch_tokens: int | None = None,
+    logprobs: Literal["fast", "exact"] = "fast",
     **engine_options: Any,
 ) -> MemoryPlan: ...
 

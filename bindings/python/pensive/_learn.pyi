@@ -54,6 +54,8 @@ class Trainer:
         clip: float = 0.2,
         clip_high: float = 0.0,
         inner_steps: int = 1,
+        # "exact": the bits that tokens were drawn with; the engine must be row-invariant.
+        logprobs: Literal["fast", "exact"] = "fast",
         max_importance_weight: float = 0.0,
         kl: float = 0.0,
         pull: float = 0.0,

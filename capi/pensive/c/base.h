@@ -19,7 +19,7 @@
 /* The version of this header. Within one major version functions, constants and struct members are
  * only ever added. */
 #define PENSIVE_ABI_MAJOR 1
-#define PENSIVE_ABI_MINOR 3
+#define PENSIVE_ABI_MINOR 4
 
 #ifdef __cplusplus
 extern "C" {

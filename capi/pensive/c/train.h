@@ -78,6 +78,14 @@ typedef enum pensive_truncated {
   PENSIVE_TRUNCATED_MASKED = 2
 } pensive_truncated;
 
+/* How an update finds the logprobs of the tokens that were drawn: by a forward of its own; or by
+ * the engine's kernels, bit for bit as they were drawn, so that the gap is 0. The latter wants an
+ * engine that is row_invariant, and takes longer. */
+typedef enum pensive_logprobs {
+  PENSIVE_LOGPROBS_FAST = 0,
+  PENSIVE_LOGPROBS_EXACT = 1
+} pensive_logprobs;
+
 #define PENSIVE_MAX_REWARDS 8
 
 /* Members that are 0 mean the number named, or that the thing named is not done. include/pensive/
@@ -120,11 +128,13 @@ typedef struct pensive_train_options {
   /* What this run is of, in any words, for pensive_trainer_resume() to compare: what decides what
    * is learned and the trainer cannot see, such as which problems, and what callbacks do. */
   const char* run;
+  int32_t logprobs;  /* a pensive_logprobs; since 1.4 */
+  uint32_t reserved; /* 0 */
 } pensive_train_options;
 #define PENSIVE_TRAIN_OPTIONS_INIT                                                             \
   {                                                                                            \
     sizeof(pensive_train_options), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, \
-        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL                                   \
+        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0                             \
   }
 
 /* `row` is the id of the soft row to improve; the engine must have been made with `soft`. The
