@@ -287,6 +287,25 @@ TEST_F(Invariant, HoldsOnOlderCards) {
 }
 
 // A kernel that each shape asks for another amount of a block's memory.
+TEST_F(Invariant, ThreadsMayReadPromptsOfOtherShapesAtOnce) {
+  std::vector<std::function<void()>> calls;
+  for (const auto& [head_dim, position] : {std::pair{80, 30}, {128, 30}, {128, 3000}}) {
+    make({.head_dim = head_dim}, {position}, at::kHalf);
+    const at::Tensor embeddings = embeddings_;
+    const std::vector<int> pages = rows_.pages[0];
+    const std::shared_ptr<RowForward> forward = RowForward::make(model_here());
+    const auto read = [embeddings, pages, forward, position = position] {
+      const DecodeRow row{embeddings.const_data_ptr(), position, pages};
+      return forward->forward({&row, 1});
+    };
+    calls.push_back([read, expected = read(), round = 0]() mutable {
+      const at::Tensor found = read();
+      if (++round % 50 == 0) EXPECT_TRUE(same_bits(found, expected));
+    });
+  }
+  call_at_once(calls, 1000);
+}
+
 TEST_F(Invariant, ThreadsMayMultiplyOtherShapesAtOnce) {
   std::vector<std::function<void()>> calls;
   for (const int in : {64, 4096, 512}) {

@@ -4,6 +4,7 @@
 // what it needs; only splits meet in memory.
 #include "kernels/cuda/cluster.h"
 #include "kernels/cuda/joint.h"
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/walk.h"
 
 namespace pensive::kernels {
@@ -130,9 +131,7 @@ int launch(const DecodeAttention& call, Way way) {
   std::size_t shared = warps * call.stages * stage_bytes(call.head_dim) +
                        walk_heads * (call.head_dim + 4 * most_team) * sizeof(float);
   const auto kernel = attend_tiles<S, sets, warps>;
-  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(shared)))
-    return error;
+  if (int error = allow_near_memory(kernel)) return error;
   return start_teams(kernel, dim3(call.splits * call.team, call.kv_heads * parts, call.rows),
                      warps * 32, call.team, shared, way, call);
 }

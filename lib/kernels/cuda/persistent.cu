@@ -2,6 +2,7 @@
 // on each core. Memory never waits for arithmetic: weights stream into each block's ring in the
 // order of their use, over layers and over the meetings at which blocks wait for one another; when
 // one is over, what comes next is already near. The chain of kernels (decode.cpp) is its twin.
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/persistent_places.h"
 #include "kernels/cuda/warpgroup.h"
 
@@ -351,9 +352,7 @@ __global__ void __launch_bounds__(step_threads + step_askers * 32, 1)
 template <class S, int sets>
 int launch(const PersistentStep& step, cudaStream_t stream) {
   const auto kernel = stay<S, sets>;
-  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(step.shared_bytes)))
-    return error;
+  if (int error = allow_near_memory(kernel)) return error;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(step.blocks));
   config.blockDim = dim3(step_threads + step_askers * 32);
