@@ -201,6 +201,24 @@ def grid(lines):
                   for shape, batch in rows])
 
 
+def invariant(lines):
+    """What row-invariant steps cost, in turns with fast ones."""
+    found = [line for line in lines if line.get("case") == "row-invariant step"]
+    contexts = sorted({line["context"] for line in found})
+    cells = {(line["shape"], line["batch"], line["context"]): line for line in found}
+    rows = []
+    for shape, batch in sorted({(line["shape"], line["batch"]) for line in found}):
+        row = [shape, str(batch)]
+        for context in contexts:
+            line = cells.get((shape, batch, context))
+            row += [""] * 3 if line is None else [
+                number(line["fast_us"]), number(line["us"]),
+                f"{line['ratio']:.2f} ({line['low']:.2f} to {line['high']:.2f}, n = {line['n']})"]
+        rows.append(row)
+    head = [text for context in contexts for text in (f"context {context:,}: fast, us", "row-invariant, us", "ratio")]
+    return table(["model", "batch"] + head, rows)
+
+
 def peers(lines):
     """Beside other programs, in turns."""
     rows = [[line["model"], line["case"], line["precision"], number(line["median"]), number(line["peer"]),
@@ -240,7 +258,7 @@ def load(lines):
     return table(["case", "figure", "where"], rows)
 
 
-TABLES = {function.__name__: function for function in (goals, targets, decode, grid, peers, training, memory, load)}
+TABLES = {function.__name__: function for function in (goals, targets, decode, grid, invariant, peers, training, memory, load)}
 BLOCK = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
