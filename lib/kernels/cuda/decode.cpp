@@ -122,14 +122,13 @@ class Decoder {
     Errors errors;
     errors +=
         launch_embed(call.card_rows, nullptr, room.x, call.rows, model_.width, model_.scalar, way);
-    // The layers' inputs, where somebody goes back through them.
-    int layer = 0;
+    int layer = 0;  // whose input is kept where somebody goes back through them
     const auto keep = [&] {
-      if (!call.inputs) return;
-      errors += cudaMemcpyAsync(call.inputs + layer++ * call.inputs_stride, room.x,
-                                sizeof(float) * static_cast<std::size_t>(call.rows) *
-                                    static_cast<std::size_t>(model_.width),
-                                cudaMemcpyDeviceToDevice, stream);
+      if (call.inputs)
+        errors +=
+            cudaMemcpyAsync(call.inputs + layer++ * call.inputs_stride, room.x,
+                            sizeof(float) * static_cast<std::size_t>(call.rows * model_.width),
+                            cudaMemcpyDeviceToDevice, stream);
     };
     launch_layers(step, errors, keep);
     keep();
