@@ -271,6 +271,28 @@ TEST(Rewind, IsTheForkThatCouldHaveBeenTaken) {
   EXPECT_EQ(world(twin), world(fork));
 }
 
+// What was told is kept in blocks, which forks share: past the first of them too, whoever goes on.
+TEST(Rewind, ForksOfALongSequenceGoTheirOwnWays) {
+  const auto sequence = [](Engine& engine, int tokens) {
+    Request request = plain_request(ids(3, 9), 5, 400);
+    request.guides = {std::make_shared<Historian>()};
+    Sequence one = engine.start(request);
+    while (!one.finished() && one.trace().decoded_tokens() < tokens) engine.step();
+    return one;
+  };
+  Engine engine(tiny_model(), exact());
+  Sequence plain = sequence(engine, 400), first = sequence(engine, 300);
+  ASSERT_GT(first.parts()->record.rows(), 280);
+  Sequence fork = first.fork(Draws::same), other = first.fork(Draws::same);
+  fork.rewind(150, Draws::same);  // to before the first block's end
+  engine.finish(first);
+  engine.finish(fork);
+  other.rewind(20, Draws::same);
+  engine.finish(other);
+  engine.finish(plain);
+  for (const Sequence* one : {&first, &fork, &other}) EXPECT_EQ(world(*one), world(plain));
+}
+
 TEST(Rewind, TextThatWasHandedOutIsNotHandedOutAgain) {
   Engine engine(tiny_model(), exact());
   Sequence sequence = engine.start(plain_request(ids(1, 9), 4, 12));

@@ -117,7 +117,8 @@ void Guidance::answer(Record& record, const ProbeReply& reply, int spent) {
 }
 
 void Guidance::retell(Record& record, const Guidance& other, int rows) {
-  for (const Journal::Entry& entry : other.journal_.entries()) {
+  for (std::size_t i = 0; i < other.journal_.entries().size(); ++i) {
+    const Journal::Entry& entry = other.journal_.entries()[i];
     if (entry.what != Journal::What::begin && record.rows() >= rows) break;
     most_rows_ = std::min(rows, entry.most_rows);
     tell_again(record, other.journal_, entry);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/blocks.h"
 #include "engine/record.h"
 #include "pensive/think.h"
 
@@ -35,14 +36,13 @@ class Journal {
   // What followed from the last entry ended at so many rows.
   void cut(int rows) { entries_.back().most_rows = rows; }
 
-  const std::vector<Entry>& entries() const noexcept { return entries_; }
+  const Blocks<Entry>& entries() const noexcept { return entries_; }
   TokenId drawn(const Entry& entry) const { return draws_[entry.place].id; }
   Stats stats(const Entry& entry) const;
   const std::vector<TokenId>& fed(const Entry& entry) const { return feeds_[entry.place]; }
   const Reply& reply(const Entry& entry) const { return replies_[entry.place]; }
 
  private:
-  // A fork copies them all: small.
   struct Draw {
     TokenId id = 0;
     float logprob = 0, drawn_logprob = 0, entropy_nats = 0;
@@ -54,8 +54,8 @@ class Journal {
     entries_.push_back({static_cast<std::uint32_t>(place), INT_MAX, what});
   }
 
-  std::vector<Entry> entries_;
-  std::vector<Draw> draws_;
+  Blocks<Entry> entries_;  // forks share them
+  Blocks<Draw> draws_;
   std::vector<float> watched_;
   std::vector<std::vector<TokenId>> feeds_;
   std::vector<Reply> replies_;
