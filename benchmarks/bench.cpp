@@ -65,6 +65,7 @@ Bench::Bench(const Options& options)
   }
   if (is_steps) name += options.grid ? "-grid" : options.profile ? "-parts" : "-invariant";
   if (options.only_engine) name += "-engine";
+  if (options.only_forks) name += "-forks";
   lines_ = std::make_unique<const Lines>(options.out, name, model_->info().device);
 }
 

@@ -20,6 +20,7 @@ struct Options {
   bool single = false;       // only what peers are compared with
   bool only_guides = false;  // what each costs
   bool only_engine = false;  // running ahead or not, all guides together, forks
+  bool only_forks = false;
   bool only_memory = false;  // loading, and what was planned and taken
   bool graphs = true, run_ahead = true;
 

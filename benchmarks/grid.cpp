@@ -66,6 +66,7 @@ void Bench::invariant(const Shape& shape) {
 void Bench::profile(const Shape& shape, double copy_bytes_per_second) {
   Steps steps(shape);
   steps.compute_in(options_.arithmetic);
+  steps.compute_one_row(kernels::OneRow::chain);  // the other has no parts
   for (const auto& [batch, context] : {std::pair{1, 512},
                                        {8, 512},
                                        {16, 512},

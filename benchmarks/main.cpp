@@ -35,6 +35,7 @@ void add_what(CLI::App& app, Options& options) {
   app.add_flag("--guides", options.only_guides, "only what guides cost");
   app.add_flag("--engine", options.only_engine,
                "only the engine's own part: running ahead or not, all guides together, forks");
+  app.add_flag("--forks", options.only_forks, "only forks");
   app.add_flag("--memory", options.only_memory,
                "how fast weights load, and what was planned and taken");
   app.add_option(
@@ -98,6 +99,10 @@ void measure_training(const Options& options, Bench& bench) {
   bench.grpo(options.samples / 16, 16, options.new_tokens);
 }
 
+void measure_forks(Bench& bench) {
+  for (const int prompt_tokens : {0, 64}) bench.fork(8192, prompt_tokens);
+}
+
 void measure_engine(const Options& options, Bench& bench) {
   const double copies = options.shape.empty() ? 0 : copy_bandwidth();
   for (const bool run_ahead : {true, false}) {
@@ -110,7 +115,7 @@ void measure_engine(const Options& options, Bench& bench) {
       bench.host(batch, "and those that steer", bench.armed_guides(true));
     }
   }
-  for (const int prompt_tokens : {0, 64}) bench.fork(8192, prompt_tokens);
+  measure_forks(bench);
 }
 
 void measure_shape(const Options& options, Bench& bench) {
@@ -158,6 +163,7 @@ void measure(Options options) {
   if (options.only_memory) return memory(options);
   Bench bench(options);
   if (options.training) return measure_training(options, bench);
+  if (options.only_forks) return measure_forks(bench);
   if (options.only_engine) return measure_engine(options, bench);
   return options.shape.empty() ? measure_model(options, bench) : measure_shape(options, bench);
 }

@@ -54,7 +54,7 @@ def goal_of(line):
         is_part = PARTS.match(line["case"]) or line.get("batch_tokens", BATCH_TOKENS) != BATCH_TOKENS
         return None if is_part else line["goal"]
     shape = line.get("shape", "")
-    if line["file"].endswith("-engine-cuda"):
+    if line["file"].endswith(("-engine-cuda", "-forks-cpu")):
         if "guides" in line["case"] and shape.startswith("batch 1;") and line.get("unit") == "tokens/s over none":
             return "P6"
         return "P7" if line["case"] == "fork" else None
@@ -125,7 +125,7 @@ def once(lines):
     """Of lines that several files have, those of the first."""
     first = {}
     for line in lines:
-        key = [line.get(name) for name in ("case", "shape", "precision", "device", "hardware", "graphs")]
+        key = [line.get(name) for name in ("case", "model", "shape", "precision", "device", "hardware", "graphs")]
         first.setdefault(json.dumps(key), line)
     return list(first.values())
 
@@ -230,7 +230,7 @@ def memory(lines):
     """What was planned beside what was taken."""
     rows = [[line["shape"], f"{line['planned_MB']:,.0f}", f"{line['taken_MB']:,.0f}",
              f"{100 * line['taken_MB'] / line['planned_MB']:.0f}%", place(line)]
-            for line in once(lines) if line.get("case") == "memory"]
+            for line in reversed(once(lines[::-1])) if line.get("case") == "memory"]
     return table(["part", "planned, MB", "taken, MB", "", "where"], rows)
 
 
