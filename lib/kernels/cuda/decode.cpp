@@ -106,7 +106,6 @@ class Decoder {
   }
 
   int await(std::int32_t flight) { return cudaEventSynchronize(done_[flight]); }
-
   std::int64_t forward_bytes(int rows, int longest) const {
     return Room(model_, size_for(rows, longest), nullptr, false).bytes;
   }
