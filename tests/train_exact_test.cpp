@@ -1,5 +1,4 @@
 // Exact logprobs: the engine's kernels over pages of their own, and gradients back through them.
-#include <random>
 
 #include "engine_helpers.h"
 #include "train/exact.h"
@@ -14,6 +13,7 @@ using testing::relative_gap;
 using testing::samples;
 using testing::setting_of;
 using testing::taken_back;
+using testing::tell_every_term;
 using testing::tiny_config;
 using testing::tiny_decoder;
 using testing::tiny_rows;
@@ -119,21 +119,7 @@ TEST(ExactSuffixes, EqualTheWholeBackwardWithEveryTerm) {
   setting.loss = {
       .clip_low = 0.1, .clip_high = 0.3, .max_weight = 1.5, .kl = 0.2, .denominator = 31};
   std::vector<Suffix> suffixes = all_samples();
-  at::Tensor other_rows = setting.rows.clone();
-  other_rows.select(0, 1).add_(0.05);
-  const auto start = suffix_logprobs(exact_setting(decoder, other_rows), suffixes, no_prefix);
-  const SuffixResult now =
-      suffix_backward(exact_setting(decoder, setting.rows), suffixes, no_prefix);
-  std::mt19937 random(4);
-  std::normal_distribution<> noise(0, 0.3);
-  for (std::size_t s = 0; s < suffixes.size(); ++s) {
-    suffixes[s].start_logprobs = start[s];
-    for (std::size_t t = 0; t < suffixes[s].targets.size(); ++t) {
-      suffixes[s].old_logprobs.push_back(now.logprobs[s][t] + noise(random));
-      suffixes[s].targets[t].drawn_logprob =
-          static_cast<float>(suffixes[s].old_logprobs[t] + noise(random));
-    }
-  }
+  tell_every_term(setting, suffixes);
   expect_equal(setting, suffixes, no_prefix, 1e-6);
   EXPECT_GT(suffix_backward(setting, suffixes, no_prefix).clipped, 0);
 }

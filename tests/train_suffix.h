@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "train_tiny.h"
 
 namespace pensive::testing {
@@ -44,6 +46,30 @@ inline SuffixSetting setting_of(const Decoder& decoder, const at::Tensor& rows) 
           .row = tiny_soft,
           .temperature = 0.8,
           .loss = {.denominator = 31}};
+}
+
+// Tells suffixes what every term of the loss asks for: their logprobs under another row, and with
+// noise those of before the first inner step and the engine's. -> The present ones, undisturbed.
+inline std::vector<std::vector<double>> tell_every_term(const SuffixSetting& setting,
+                                                        std::vector<Suffix>& suffixes) {
+  SuffixSetting plain = setting_of(setting.decoder, setting.rows);
+  plain.logprobs = setting.logprobs;
+  SuffixSetting other = plain;
+  other.rows = setting.rows.clone();
+  other.rows.select(0, 1).add_(0.05);
+  const auto start = suffix_logprobs(other, suffixes, no_prefix);
+  const auto now = suffix_backward(plain, suffixes, no_prefix).logprobs;
+  std::mt19937 random(4);
+  std::normal_distribution<> noise(0, 0.3);
+  for (std::size_t s = 0; s < suffixes.size(); ++s) {
+    suffixes[s].start_logprobs = start[s];
+    for (std::size_t t = 0; t < suffixes[s].targets.size(); ++t) {
+      suffixes[s].old_logprobs.push_back(now[s][t] + noise(random));
+      suffixes[s].targets[t].drawn_logprob =
+          static_cast<float>(suffixes[s].old_logprobs[t] + noise(random));
+    }
+  }
+  return now;
 }
 
 inline double relative_gap(const std::vector<double>& found, const at::Tensor& expected) {
