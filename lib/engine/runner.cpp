@@ -37,16 +37,19 @@ std::vector<const SoftVocab::Rows*> versions(const Plan& plan, const Wishes& wis
   return found;
 }
 
-// The row of the embedding table, or of the soft rows, where it stands.
 const void* embedding_of(const Model& model, const SoftVocab::Rows* rows, TokenId id) {
-  const bool is_soft = id >= model.vocab_size();
-  const at::Tensor& table = is_soft ? rows->rounded : model.parts().decoder->weights().embedding;
-  const std::int64_t row = is_soft ? id - model.vocab_size() : id;
-  return static_cast<const char*>(table.const_data_ptr()) +
-         row * table.size(1) * static_cast<std::int64_t>(table.element_size());
+  return embedding_of(*model.parts().decoder, rows != nullptr ? &rows->rounded : nullptr, id);
 }
 
 }  // namespace
+
+const void* embedding_of(const Decoder& decoder, const at::Tensor* soft, TokenId id) {
+  const TokenId words = decoder.config().vocab_size;
+  const at::Tensor& table = id < words ? decoder.weights().embedding : *soft;
+  const std::int64_t row = id < words ? id : id - words;
+  return static_cast<const char*>(table.const_data_ptr()) +
+         row * table.size(1) * static_cast<std::int64_t>(table.element_size());
+}
 
 kernels::DecodeModel decode_model(const Decoder& decoder, const Cache& cache,
                                   Arithmetic arithmetic) {

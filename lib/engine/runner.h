@@ -43,6 +43,10 @@ struct Cache {
 kernels::DecodeModel decode_model(const Decoder& decoder, const Cache& cache,
                                   Arithmetic arithmetic);
 
+// Where a token's embedding stands: in the decoder's table, or from its vocab_size on in `soft`,
+// [rows, width], which no other token needs.
+const void* embedding_of(const Decoder& decoder, const at::Tensor* soft, TokenId id);
+
 // One row of the plan whose logits are asked about the prompt's next token.
 struct ScoreRow {
   std::int64_t row = 0;  // counted through the chunks

@@ -115,13 +115,10 @@ std::unique_ptr<Attention> packed_attention_of(const std::vector<Strand>& strand
     own_rows.insert(own_rows.end(), strand.rows.begin(), strand.rows.end());
     all += strand.queries;
   }
-  const auto there = [&](const std::vector<std::int64_t>& rows) {
-    return at::tensor(rows, at::kLong).to(device);
-  };
   const bool is_plain = std::ssize(own_rows) == all;  // no row is seen by two strands
-  return std::make_unique<PackedAttention>(kernels::pack(queries, keys, device), std::move(prefix),
-                                           there(prefix_places), there(own_places),
-                                           is_plain ? at::Tensor() : there(own_rows));
+  return std::make_unique<PackedAttention>(
+      kernels::pack(queries, keys, device), std::move(prefix), to_device(prefix_places, device),
+      to_device(own_places, device), is_plain ? at::Tensor() : to_device(own_rows, device));
 }
 
 }  // namespace pensive

@@ -13,15 +13,6 @@
 namespace pensive {
 namespace {
 
-at::Tensor to_device(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::tensor(values, at::kLong).to(device);
-}
-
-// Undefined where there are none.
-at::Tensor to_device(const std::vector<double>& values, at::Device device) {
-  return values.empty() ? at::Tensor() : at::tensor(values, at::kDouble).to(device);
-}
-
 void append(std::vector<double>& all, const std::vector<double>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }

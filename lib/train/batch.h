@@ -9,6 +9,16 @@
 
 namespace pensive {
 
+// int64, there.
+inline at::Tensor to_device(const std::vector<std::int64_t>& values, at::Device device) {
+  return at::tensor(values, at::kLong).to(device);
+}
+
+// float64; undefined where there are none.
+inline at::Tensor to_device(const std::vector<double>& values, at::Device device) {
+  return values.empty() ? at::Tensor() : at::tensor(values, at::kDouble).to(device);
+}
+
 struct Batch {
   std::vector<int> suffixes;
   at::Tensor embeddings;                 // [rows, width], made here: a leaf may be made of it

@@ -20,10 +20,6 @@ struct ExactForward::Piece {
 
 namespace {
 
-at::Tensor there(const std::vector<std::int64_t>& values, at::Device device) {
-  return at::tensor(values, at::kLong).to(device);
-}
-
 // Of a batch's rows, those that have a place there.
 struct Wanted {
   std::vector<std::int64_t> which, places;
@@ -83,8 +79,8 @@ ExactRows ExactForward::run(std::size_t batch, bool keeps_inputs) {
     const at::Tensor hidden =
         kernels_ ? through_kernels(piece, inputs) : through_decoder(piece, inputs);
     if (wanted.which.empty()) continue;  // all of them stand before the suffixes
-    const at::Tensor which = there(wanted.which, hidden.device()),
-                     places = there(wanted.places, hidden.device());
+    const at::Tensor which = to_device(wanted.which, hidden.device()),
+                     places = to_device(wanted.places, hidden.device());
     made.hidden.index_copy_(0, places, hidden.index_select(0, which));
     if (keeps_inputs && !wanted.is_all)
       made.inputs.index_copy_(1, places, inputs.index_select(1, which));
@@ -95,7 +91,7 @@ ExactRows ExactForward::run(std::size_t batch, bool keeps_inputs) {
 void ExactForward::copy_constants(const ExactPlan& plan) {
   if (plan.from.empty()) return;
   const at::Device device = setting_.rows.device();
-  const at::Tensor from = there(plan.from, device), to = there(plan.to, device);
+  const at::Tensor from = to_device(plan.from, device), to = to_device(plan.to, device);
   const auto copy = [&](const std::vector<at::Tensor>& theirs, std::vector<at::Tensor>& ours) {
     for (std::size_t layer = 0; layer < ours.size(); ++layer)
       ours[layer].flatten(0, 1).index_copy_(0, to,
@@ -121,17 +117,11 @@ std::vector<ExactForward::Piece> ExactForward::pieces_of(const ExactPlan& plan) 
 }
 
 at::Tensor ExactForward::through_kernels(const Piece& piece, const at::Tensor& inputs) {
-  const at::Tensor& words = setting_.decoder.weights().embedding;
-  const std::int64_t vocab = setting_.decoder.config().vocab_size;
   std::vector<kernels::DecodeRow> rows;
   for (const Piece::Part& part : piece.parts)
-    for (const ExactRow& row : part.rows) {
-      const at::Tensor& table = row.token < vocab ? words : setting_.rows;
-      const std::int64_t at = row.token < vocab ? row.token : row.token - vocab;
-      const auto bytes = table.size(1) * static_cast<std::int64_t>(table.element_size());
-      rows.push_back({static_cast<const char*>(table.const_data_ptr()) + at * bytes, row.position,
+    for (const ExactRow& row : part.rows)
+      rows.push_back({embedding_of(setting_.decoder, &setting_.rows, row.token), row.position,
                       part.path->pages});
-    }
   return kernels_->forward(rows, inputs);
 }
 
@@ -147,7 +137,7 @@ at::Tensor ExactForward::through_decoder(const Piece& piece, const at::Tensor& i
   const kernels::PagedBatch batch = paged(piece);
   const std::optional<Prompts> none;
   PagedAttention attention(*cache_, batch, decoder.config().head_dim, none);
-  const Angles angles = decoder.angles(there(positions, device));
+  const Angles angles = decoder.angles(to_device(positions, device));
   at::Tensor x = embed(setting_, std::move(ids));
   for (int layer = 0; layer < decoder.config().layers; ++layer) {
     if (inputs.defined()) inputs.select(0, layer).copy_(x);
@@ -178,7 +168,7 @@ kernels::PagedBatch ExactForward::paged(const Piece& piece) const {
   const auto brief = [&](const std::vector<std::int32_t>& values) {
     return at::tensor(values, at::kInt).to(device);
   };
-  batch.slots = there(slots, device);
+  batch.slots = to_device(slots, device);
   batch.starts = brief(starts);
   batch.lengths = brief(lengths);
   batch.tables = brief(tables).view({std::ssize(lengths), static_cast<std::int64_t>(most_pages)});

@@ -131,7 +131,7 @@ int launch(const DecodeAttention& call, Way way) {
   std::size_t shared = warps * call.stages * stage_bytes(call.head_dim) +
                        walk_heads * (call.head_dim + 4 * most_team) * sizeof(float);
   const auto kernel = attend_tiles<S, sets, warps>;
-  if (int error = allow_near_memory(kernel)) return error;
+  if (int error = allow_near_memory<attend_tiles<S, sets, warps>>()) return error;
   return start_teams(kernel, dim3(call.splits * call.team, call.kv_heads * parts, call.rows),
                      warps * 32, call.team, shared, way, call);
 }

@@ -2,6 +2,7 @@
 // one block. Where nothing is cut, a row is read once and gone over once.
 #include "kernels/cuda/cut.h"
 #include "kernels/cuda/decode.h"
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/search.h"
 
 namespace pensive::kernels {
@@ -338,19 +339,12 @@ int threads_for(int vocab) {
 bool has_teams(int vocab, int capability) { return capability >= 90 && vocab >= least_team_vocab; }
 
 // Launches kernel(arguments..., is_near).
-template <class... Parameters, class... Arguments>
-int start_rows(void (*kernel)(Parameters...), int rows, int vocab, int team, Way way,
-               Arguments... arguments) {
-  int device = 0, most = 0;
-  if (int error = cudaGetDevice(&device)) return error;
-  if (int error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
-    return error;
-  most -= 8 * 1024;  // for what a team shares
-  int bytes = slice_values(vocab, team) * 4;
-  bool is_near = bytes <= most;
-  // Always the same: another thread may be about to launch the kernel with more.
-  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most))
-    return error;
+template <auto kernel, class... Arguments>
+int start_rows(int rows, int vocab, int team, Way way, Arguments... arguments) {
+  int most = 0;
+  if (int error = allow_near_memory<kernel>(&most)) return error;
+  const int bytes = slice_values(vocab, team) * 4;
+  const bool is_near = bytes <= most;
   return start_teams(kernel, dim3(rows * team), threads_for(vocab), team, is_near ? bytes : 0, way,
                      arguments..., is_near);
 }
@@ -364,8 +358,8 @@ int launch_draw(const CudaDraw& draw, void* stream) {
     return error;
   Way alone{static_cast<cudaStream_t>(stream), 0};
   return has_teams(draw.vocab, major * 10)
-             ? start_rows(draw_rows<most_blocks>, draw.rows, draw.vocab, most_blocks, alone, draw)
-             : start_rows(draw_rows<1>, draw.rows, draw.vocab, 1, alone, draw);
+             ? start_rows<draw_rows<most_blocks>>(draw.rows, draw.vocab, most_blocks, alone, draw)
+             : start_rows<draw_rows<1>>(draw.rows, draw.vocab, 1, alone, draw);
 }
 
 int launch_drawn_logprobs(const CudaTokens& tokens, void* stream) {
@@ -382,9 +376,9 @@ int launch_drawn_logprobs(const CudaTokens& tokens, void* stream) {
 int launch_step_draw(const CudaDraw* draw, const float* logits, float* scratch, int rows, int vocab,
                      Way way) {
   return has_teams(vocab, way.capability)
-             ? start_rows(draw_step<most_blocks>, rows, vocab, most_blocks, way, draw, logits,
-                          scratch, vocab)
-             : start_rows(draw_step<1>, rows, vocab, 1, way, draw, logits, scratch, vocab);
+             ? start_rows<draw_step<most_blocks>>(rows, vocab, most_blocks, way, draw, logits,
+                                                  scratch, vocab)
+             : start_rows<draw_step<1>>(rows, vocab, 1, way, draw, logits, scratch, vocab);
 }
 
 }  // namespace pensive::kernels

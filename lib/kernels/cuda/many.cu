@@ -5,6 +5,7 @@
 // each brings half for both, since the second cache could not give as much as the products take.
 #include "kernels/cuda/cluster.h"
 #include "kernels/cuda/decode.h"
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/quad.h"
 #include "kernels/cuda/tile_map.h"
 #include "kernels/cuda/warpgroup.h"
@@ -282,9 +283,7 @@ int launch(const CudaManyRows& asked, cudaStream_t stream) {
   call.row_pairs = divide_up(asked.rows, team * tile_rows);
   call.column_tiles = divide_up(asked.out_width, is_gated ? half : columns);
   const auto kernel = many_rows<S, end, columns>;
-  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       shared_bytes<columns>))
-    return error;
+  if (int error = allow_near_memory<many_rows<S, end, columns>>()) return error;
   const int teams = min(call.row_pairs * call.column_tiles, cores() / team);
   return start(kernel, teams * team, threads, shared_bytes<columns>, Way{stream, 90}, call);
 }

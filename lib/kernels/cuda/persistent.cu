@@ -352,7 +352,7 @@ __global__ void __launch_bounds__(step_threads + step_askers * 32, 1)
 template <class S, int sets>
 int launch(const PersistentStep& step, cudaStream_t stream) {
   const auto kernel = stay<S, sets>;
-  if (int error = allow_near_memory(kernel)) return error;
+  if (int error = allow_near_memory<stay<S, sets>>()) return error;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(step.blocks));
   config.blockDim = dim3(step_threads + step_askers * 32);

@@ -3,6 +3,7 @@
 // rows each. The products of the next keys and of the last values run while the weights between
 // them are made. Blocks that see most begin first, so that none is left alone at the end.
 #include "kernels/cuda/decode.h"
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/quad.h"
 #include "kernels/cuda/tile_map.h"
 #include "kernels/cuda/warpgroup.h"
@@ -301,8 +302,7 @@ int launch(const CudaPackedAttention& asked, cudaStream_t stream) {
   call.scale = static_cast<float>(asked.scale * log2_of_e);
   const auto kernel = attend_prompts<S, head_dim>;
   constexpr int bytes = Room<head_dim>::shared;
-  if (int error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes))
-    return error;
+  if (int error = allow_near_memory<attend_prompts<S, head_dim>>()) return error;
   const int blocks = (asked.longest_query + block_rows - 1) / block_rows;
   return start(kernel, dim3(asked.sequences * asked.heads, blocks), threads, bytes, Way{stream, 90},
                call);

@@ -6,6 +6,7 @@
 //
 // The weight is asked for before the kernel before has ended. Bits of a row do not depend on how
 // many there are: its sums see neither the others nor how many the tensor cores take at once.
+#include "kernels/cuda/near.h"
 #include "kernels/cuda/wide_end.h"
 
 namespace pensive::kernels {
@@ -14,10 +15,9 @@ namespace {
 constexpr int lot = 64;  // values of `in` in a slot, 128 bytes
 constexpr int row_bytes = 128;
 constexpr int most_threads = most_groups * 128 + 32;
-constexpr int most_ring = 200 * 1024;    // with sums, of a block's shared memory
-constexpr int most_shared = 227 * 1024;  // there is no more on 9.0
-constexpr int atom_bytes = 1024;         // of eight rows in shared memory
-constexpr int gate_bytes = 16;           // of a slot's two
+constexpr int most_ring = 200 * 1024;  // with sums, of a block's shared memory
+constexpr int atom_bytes = 1024;       // of eight rows in shared memory
+constexpr int gate_bytes = 16;         // of a slot's two
 
 template <int N>
 constexpr int at_once = N < 64 ? N : 64;  // rows of x in one product
@@ -209,10 +209,7 @@ int start_rows(const CUtensorMap& weight_map, const CUtensorMap& x_map, WideCall
   const int lots = call.slots * slot;
   const int all = max(call.is_single ? max(lots, sums) : lots + sums, beyond);
   const int shared = atom_bytes + all + call.slots * gate_bytes;
-  // Always the same: another thread may be about to launch the kernel with more.
-  if (int error = cudaFuncSetAttribute(multiply_wide<S, N>,
-                                       cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared))
-    return error;
+  if (int error = allow_near_memory<multiply_wide<S, N>>()) return error;
   return start_teams(multiply_wide<S, N>, dim3(clusters * call.splits), call.groups * 128 + 32,
                      call.splits, static_cast<std::size_t>(shared), way, weight_map, x_map, call);
 }
@@ -229,7 +226,7 @@ int start_for(const CUtensorMap& weight_map, const CUtensorMap& x_map, const Wid
 }  // namespace
 
 bool find_wide_room(int cores, WideRoom& room) {
-  const auto kernel = multiply_wide<__half, 64>;
+  constexpr auto kernel = multiply_wide<__half, 64>;
   cudaLaunchConfig_t config{};
   config.blockDim = dim3(most_threads);
   config.dynamicSmemBytes = most_ring;
@@ -237,8 +234,7 @@ bool find_wide_room(int cores, WideRoom& room) {
   attribute.id = cudaLaunchAttributeClusterDimension;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  int error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared);
+  int error = allow_near_memory<kernel>();
   int counts[2] = {};
   for (int i = 0; i < 2 && error == cudaSuccess; ++i) {
     const unsigned size = 2u << i;
