@@ -151,7 +151,7 @@ TEST_F(Cuda, RowOperationsInBrief) {
 TEST_F(Cuda, WritePagesEqualsTheCpu) {
   for (at::ScalarType scalar : cuda_types)
     for (int heads : {1, 2})  // units of 2, 4 and 16 bytes
-      for (int64_t dim : {1, 3, 32, 64, 96}) expect_pages(heads, dim, scalar);
+      for (int64_t dim : {1, 3, 32, 64, 96, 1025}) expect_pages(heads, dim, scalar);
 }
 
 TEST_F(Cuda, AttentionEqualsTheNaiveOne) {
@@ -324,6 +324,17 @@ TEST_F(Cuda, DrawSeesNanAndNothingAllowed) {
   for (int row = 0; row < 4; ++row) EXPECT_FALSE(card[row].is_finite) << row;
   EXPECT_TRUE(card[4].is_finite);
   EXPECT_EQ(card[4].token, draw(logits, wishes)[4].token);
+}
+
+TEST_F(Cuda, DrawForbidsWhatAMaskForbidsWhateverItsBias) {
+  const at::Tensor logits = at::randn({1, 300});
+  DrawRow row;
+  row.mask.assign(10, ~std::uint32_t{2});  // not 1, 33, 65 …
+  row.bias_tokens = {33, 40};
+  row.bias_logits = {INFINITY, 1};
+  const Drawn host = draw(logits, {row})[0], card = draw(there(logits), {row})[0];
+  EXPECT_TRUE(card.is_finite);
+  EXPECT_EQ(card.token, host.token);
 }
 
 TEST_F(Cuda, CutsTiesAsTheCpuDoes) {

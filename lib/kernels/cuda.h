@@ -201,7 +201,8 @@ constexpr int step_parts = 10;
 struct CudaTable {
   std::uint32_t struct_size;
   const char* built_for;  // "9.0", "8.0 9.0"
-  // Every int-returning function: 0, or a cudaError_t; describe() gives its name.
+  // Every int-returning function: 0, or a cudaError_t; describe() gives its name, and
+  // takes it off the runtime, so that nobody's next check meets it again.
   const char* (*describe)(int error);
   int (*device_count)(int* host_count);
   int (*capability)(int device, int* host_major, int* host_minor);

@@ -93,19 +93,6 @@ __device__ Sampled sample_cut(const Slice<T>& slice, const Wish& wish, int likel
 template <class T>
 __device__ void steer(const CudaDraw& draw, const Wish& wish, const Slice<T>& slice,
                       const Raw& raw) {
-  if (wish.mask_row >= 0) {
-    int words = (draw.vocab + 31) / 32;
-    const std::uint32_t* mask = draw.masks + static_cast<std::int64_t>(wish.mask_row) * words;
-    slice.change_each([&](int i, float4& four) {
-      if (i >= draw.vocab) return;
-      std::uint32_t allowed = mask[i / 32] >> (i % 32);
-      if (!(allowed & 1)) four.x = -INFINITY;
-      if (!(allowed & 2)) four.y = -INFINITY;
-      if (!(allowed & 4)) four.z = -INFINITY;
-      if (!(allowed & 8)) four.w = -INFINITY;
-    });
-  }
-  __syncthreads();
   if (threadIdx.x == 0) {
     for (int i = wish.bias_first; i < wish.bias_end; ++i) {
       int place = draw.bias_tokens[i] - slice.first;
@@ -117,6 +104,19 @@ __device__ void steer(const CudaDraw& draw, const Wish& wish, const Slice<T>& sl
       if (factor != 1) here = here > 0 ? __fdiv_rn(here, factor) : __fmul_rn(here, factor);
       slice.values[place] = __fsub_rn(here, draw.bias_penalties[i]);
     }
+  }
+  __syncthreads();
+  if (wish.mask_row >= 0) {  // last: what it forbids no bias allows
+    int words = (draw.vocab + 31) / 32;
+    const std::uint32_t* mask = draw.masks + static_cast<std::int64_t>(wish.mask_row) * words;
+    slice.change_each([&](int i, float4& four) {
+      if (i >= draw.vocab) return;
+      std::uint32_t allowed = mask[i / 32] >> (i % 32);
+      if (!(allowed & 1)) four.x = -INFINITY;
+      if (!(allowed & 2)) four.y = -INFINITY;
+      if (!(allowed & 4)) four.z = -INFINITY;
+      if (!(allowed & 8)) four.w = -INFINITY;
+    });
   }
   __syncthreads();
 }

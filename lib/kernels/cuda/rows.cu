@@ -104,12 +104,14 @@ __global__ void rotate(const S* x, std::int64_t stride, const T* cosines, const 
 // Keys, then values. Unit: as many bytes as divide every row and every address.
 template <class Unit>
 __global__ void write_pages(CudaPageRows keys, CudaPageRows values, const std::int64_t* slots,
-                            int row_units) {
+                            int tokens, int row_units) {
   let_next_come();
   const CudaPageRows& rows = blockIdx.y == 0 ? keys : values;
-  const std::int64_t slot = slots[blockIdx.x];
+  const std::int64_t token = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (token >= tokens) return;
+  const std::int64_t slot = slots[token];
   if (slot < 0) return;
-  const Unit* from = static_cast<const Unit*>(rows.x) + blockIdx.x * rows.stride;
+  const Unit* from = static_cast<const Unit*>(rows.x) + token * rows.stride;
   Unit* to = static_cast<Unit*>(rows.pages) + slot * row_units;
   for (int i = threadIdx.x; i < row_units; i += blockDim.x) to[i] = from[i];
 }
@@ -126,8 +128,10 @@ int copy_rows(CudaPageRows keys, CudaPageRows values, const std::int64_t* slots,
   const int row_units = static_cast<int>(row_bytes / unit);
   keys.stride = keys.stride * value_bytes / unit;
   values.stride = values.stride * value_bytes / unit;
-  write_pages<Unit>
-      <<<dim3(tokens, 2), round_to_warps(row_units), 0, stream>>>(keys, values, slots, row_units);
+  // A block of several tokens: one of each costs more to start than it copies.
+  const int width = row_units < threads ? row_units : threads, height = threads / width;
+  write_pages<Unit><<<dim3((tokens + height - 1) / height, 2), dim3(width, height), 0, stream>>>(
+      keys, values, slots, tokens, row_units);
   return cudaGetLastError();
 }
 

@@ -9,7 +9,10 @@
 namespace pensive::kernels {
 namespace {
 
-const char* describe(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+const char* describe(int error) {
+  cudaGetLastError();  // leaves no error behind for the host's next check
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
 
 int device_count(int* host_count) {
   int error = cudaGetDeviceCount(host_count);
