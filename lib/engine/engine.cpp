@@ -8,6 +8,7 @@
 #include "base/inside.h"
 #include "engine/memory.h"
 #include "engine/parts.h"
+#include "engine/quietly.h"
 
 namespace pensive {
 

@@ -1,13 +1,10 @@
 #include "engine/runner.h"
 
-#include <ATen/autocast_mode.h>
-#include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
-#include <new>
 #include <utility>
 
 #include "base/inside.h"
@@ -138,6 +135,15 @@ Runner::Runner(std::shared_ptr<const Model> model, const EngineOptions& options,
     forward_ =
         kernels::RowForward::make(decode_model(*model_->parts().decoder, cache_, arithmetic_));
   if (options.graphs) decode_with(kernels::DecodeSteps::make);
+}
+
+Runner::~Runner() {
+  if (!stream_ || !kernels::can_free(stream_->device())) return;
+  try {
+    const c10::impl::VirtualGuardImpl streams(stream_->device_type());
+    streams.synchronizeStream(*stream_);
+  } catch (const c10::Error&) {  // of a card that has failed; whoever uses it next is told
+  }
 }
 
 void Runner::decode_with(const MakeSteps& make) {
@@ -364,32 +370,6 @@ Outcome Runner::compute(const Plan& plan, const Wishes& wishes) {
   const at::Tensor logits = parts.decoder->head(hidden, arithmetic_);  // [drawn, vocab]
   outcome.drawn = kernels::draw(logits, wishes.draws);
   return outcome;
-}
-
-void quietly(const std::function<void()>& work, std::string_view to_lower) {
-  const auto fail_memory = [&](std::string_view found) {
-    fail(ErrorCode::out_of_memory, fmt::format("enough memory; lower {}", to_lower), found,
-         "engine");
-  };
-  try {
-    // Tensors made in inference mode could not be used in training later.
-    const c10::InferenceMode no_inference(false);
-    const at::NoGradGuard no_gradient;
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    work();
-  } catch (const c10::OutOfMemoryError& error) {
-    fail_memory(error.what_without_backtrace());
-  } catch (const c10::Error& error) {
-    // libtorch's CPU allocator has no type of its own.
-    const std::string_view what = error.what_without_backtrace();
-    if (what.find("allocate memory") != std::string_view::npos) fail_memory(what);
-    fail(ErrorCode::device, "libtorch to compute", what, "engine");
-  } catch (const std::bad_alloc&) {
-    fail_memory("none left");
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::out_of_memory) throw;
-    fail_memory(error.what());
-  }
 }
 
 }  // namespace pensive

@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -81,6 +80,10 @@ struct Prompts {
 class Runner {
  public:
   Runner(std::shared_ptr<const Model> model, const EngineOptions& options, int pages);
+  // Waits for what the card still does here: the pages go back to the stream they were made on.
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
 
   // Before the first step.
   void decode_with(const MakeSteps& make);
@@ -132,11 +135,5 @@ class Runner {
   std::int64_t tokens_ = 0, drawn_ = 0, lanes_ = 0, most_pages_ = 0, used_ = 0;
   int longest_query_ = 1, longest_length_ = 1;
 };
-
-// Runs `work` with no gradient recorded, ordinary tensors made and nothing cast by itself, whatever
-// the host's modes, which are left as they were. Gives torch's errors as pensive's; `to_lower` is
-// the option that would save memory.
-void quietly(const std::function<void()>& work,
-             std::string_view to_lower = "EngineOptions::max_tokens_per_step");
 
 }  // namespace pensive

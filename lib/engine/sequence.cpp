@@ -4,6 +4,7 @@
 #include "base/inside.h"
 #include "engine/access.h"
 #include "engine/parts.h"
+#include "engine/quietly.h"
 
 namespace pensive {
 
