@@ -123,7 +123,7 @@ int32_t engine_start(pensive_engine* engine, const pensive_request* request,
     auto*& slot = out(sequence, "sequence");
     const auto value = need(engine, "engine").value;
     const auto wanted = request_in(&need(request, "request"));
-    slot = new pensive_sequence{value->start(wanted), value->model()};
+    slot = new pensive_sequence{value->start(wanted), value->model(), value->options().soft};
   });
 }
 
@@ -133,7 +133,7 @@ int32_t engine_submit(pensive_engine* engine, const pensive_request* request,
     auto*& slot = out(sequence, "sequence");
     const auto value = need(engine, "engine").value;
     const auto wanted = request_in(&need(request, "request"));
-    slot = new pensive_sequence{value->submit(wanted), value->model()};
+    slot = new pensive_sequence{value->submit(wanted), value->model(), value->options().soft};
   });
 }
 
@@ -222,7 +222,7 @@ int32_t sequence_fork(const pensive_sequence* sequence, int32_t draws, pensive_s
     auto*& slot = out(fork, "fork");
     const pensive_sequence& from = need(sequence, "sequence");
     const auto wanted = static_cast<pensive::Draws>(choice_in(draws, PENSIVE_DRAWS_FRESH, "draws"));
-    slot = new pensive_sequence{from.value.fork(wanted), from.model};
+    slot = new pensive_sequence{from.value.fork(wanted), from.model, from.soft};
   });
 }
 

@@ -91,7 +91,13 @@ struct pensive_engine {
 struct pensive_sequence {
   pensive::Sequence value;
   std::shared_ptr<const pensive::Model> model;
+  std::shared_ptr<const pensive::SoftVocab> soft;  // of its engine; may be null
   door::Events events{};
+
+  // Tells its texts as its engine and the judges do.
+  std::shared_ptr<const pensive::Tokenizer> tokenizer() const {
+    return soft ? soft->tokenizer() : model->tokenizer();
+  }
 };
 struct pensive_server {
   std::shared_ptr<pensive::Engine> engine;  // the server borrows it: destroyed after it

@@ -177,7 +177,7 @@ int32_t sequence_score(const pensive_sequence* sequence, const pensive_judge* ju
     const pensive_sequence& from = need(sequence, "sequence");
     const pensive::Problem problem{
         {}, text_or(question, ""), std::string(text_in(reference, "reference"))};
-    const auto response = pensive::respond(from.value.trace(), *from.model->tokenizer());
+    const auto response = pensive::respond(from.value.trace(), *from.tokenizer());
     slot = need(judge, "judge").value->score(problem, response);
   });
 }

@@ -134,7 +134,7 @@ int32_t sequence_measure(const pensive_sequence* sequence, const pensive_measure
     how.step_end = text_or(given.step_end, "\n");
     if (given.answer_after) how.find = pensive::answer_after(given.answer_after);
     const pensive_sequence& of = need(sequence, "sequence");
-    const auto found = pensive::measure(of.value.trace(), of.model->tokenizer(), how);
+    const auto found = pensive::measure(of.value.trace(), of.tokenizer(), how);
     struct_out(measures, measures_out(found), "pensive_measures");
   });
 }
