@@ -113,8 +113,9 @@ void generate(const Flags& flags) {
   check_trace_file(flags.trace_file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
-  const auto tokenizer = model->tokenizer();
+  const auto tokenizer = soft->tokenizer();  // knows the soft rows' names too
   Request request = flags.request.request(*model, *soft);
+  request.sampling.seed = flags.request.seed;
   request.prompt = read_prompt(flags, *tokenizer);
   if (!flags.trace_file.empty()) request.top_logprobs = traced_tops;
   Engine engine(model, flags.model.engine_options(soft));
