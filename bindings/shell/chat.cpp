@@ -66,6 +66,7 @@ class Chat {
         soft_(flags.model.load_soft(model_)),
         engine_(model_, flags.model.engine_options(soft_)),
         request_(flags.request.request(*model_, *soft_)) {
+    request_.sampling.seed = flags.request.seed;
     if (!flags.trace_file.empty()) request_.top_logprobs = traced_tops;
     reset();
   }

@@ -223,7 +223,7 @@ std::vector<TokenId> word(const Model& model, const SoftVocab& soft, const std::
 
 Request RequestFlags::request(const Model& model, const SoftVocab& soft) const {
   Request request;
-  request.sampling = {temperature, top_p, top_k, seed};
+  request.sampling = {temperature, top_p, top_k};
   draws.apply(request);
   request.max_new_tokens = max_tokens;
   request.ignore_end_tokens = ignore_eos;

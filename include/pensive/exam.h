@@ -107,7 +107,7 @@ PENSIVE_EXPORT double flops_of(const Trace& trace, const ModelInfo& model);
 enum class IfBegun : std::uint8_t { refuse, resume, restart };
 
 struct ExamOptions {
-  Request request{};       // sampling, limits, guides; each problem supplies the prompt
+  Request request{};       // sampling, limits, guides; one with a prompt, seed or sample is refused
   PromptOf prompt_of{};    // empty: chat_prompt(tokenizer)
   int samples = 1;         // a problem
   std::uint64_t seed = 0;  // arms with the same seed share their draws

@@ -77,6 +77,7 @@ struct TrainOptions {
   // Temperature (unset: the paper's 0.9), limits and guides of the rollouts; each problem supplies
   // the prompt. Top-k, top-p, min-p, penalties, biases and masks must be off, and guides may
   // neither bias nor mask a draw: the loss is that of the whole distribution.
+  // With a prompt, a seed or a sample it is refused.
   Request rollout{};
   PromptOf prompt_of{};  // empty: chat_prompt(tokenizer)
   // Each problem's samples get one of these in front of rollout.guides, all equally likely, such as

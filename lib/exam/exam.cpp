@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/inside.h"
+#include "engine/supplied.h"
 #include "exam/answers.h"
 #include "exam/samples.h"
 #include "exam/statistics.h"
@@ -186,6 +187,7 @@ ExamResult examine(Engine& engine, std::span<const Problem> problems, const Judg
   require(options.if_begun == IfBegun::refuse || !options.samples_file.empty(),
           ErrorCode::invalid_argument, "a samples_file to resume or restart", "none",
           "ExamOptions::if_begun");
+  check_supplied(options.request, "ExamOptions::request", "ExamOptions::seed");
   return Exam(engine, problems, judge, options).run();
 }
 

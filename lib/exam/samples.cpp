@@ -105,6 +105,8 @@ void check_problem(const Line& line, std::span<const Problem> problems, std::str
 }  // namespace
 
 ExamResult summarized(std::vector<ExamSample> samples, int problems) {
+  require(problems >= 0, ErrorCode::invalid_argument, "a number of problems",
+          std::to_string(problems), "summarized");
   ExamResult result;
   result.samples = std::move(samples);
   result.problems = problems;

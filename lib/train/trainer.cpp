@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/inside.h"
+#include "engine/supplied.h"
 #include "train/parts.h"
 
 namespace pensive {
@@ -48,6 +49,7 @@ Trainer::Trainer(Engine& engine, std::shared_ptr<SoftVocab> soft, TokenId row,
           engine.options().soft ? "another one" : "none", "Trainer");
   check_rewards(rewards);
   check_options(options);
+  check_supplied(options.rollout, "TrainOptions::rollout", "TrainOptions::seed");
   require(options.logprobs == Logprobs::fast ||
               engine.options().arithmetic == Arithmetic::row_invariant,
           ErrorCode::invalid_argument,
