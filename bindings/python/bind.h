@@ -49,6 +49,37 @@ struct JudgeHandle {
                          const std::string& where);
 
 std::string shown(const py::handle& object);
+
+// What a type is called in an error.
+template <class T>
+std::string kind_of() {
+  if constexpr (std::is_same_v<T, bool>)
+    return "a bool";
+  else if constexpr (std::is_integral_v<T>)
+    return std::is_signed_v<T> ? "a whole number" : "a whole number from 0 on";
+  else if constexpr (std::is_floating_point_v<T>)
+    return "a number";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "a str";
+  else if constexpr (std::is_same_v<T, std::vector<pensive::TokenId>>)
+    return "a list of token ids";
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+    return "a list of str";
+  else if constexpr (requires { typename T::value_type; })
+    return kind_of<typename T::value_type>();  // of an optional
+  else
+    return py::type_id<T>();
+}
+
+// A value as C++ has it, or an Error that names it and where it stands.
+template <class T>
+T as(const py::handle& value, const std::string& where) {
+  try {
+    return py::cast<T>(value);
+  } catch (const py::cast_error&) {
+    refuse(kind_of<T>(), shown(value), where);
+  }
+}
 pensive::LogSink log_of(const py::object& callable);  // None: nobody listens
 std::string json_of(const py::object& value);         // None: ""
 py::str text_of(std::string_view text);               // broken characters become U+FFFD

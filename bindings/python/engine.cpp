@@ -16,7 +16,8 @@ using pensive::Trace;
 class SequenceHandle {
  public:
   SequenceHandle(pensive::Sequence sequence, const pensive::Engine& engine)
-      : SequenceHandle(std::move(sequence), engine.model(), engine.parts()) {}
+      : SequenceHandle(std::move(sequence), engine.model(), engine.options().soft, engine.parts()) {
+  }
   SequenceHandle(const SequenceHandle&) = delete;
   SequenceHandle& operator=(const SequenceHandle&) = delete;
   ~SequenceHandle() {
@@ -25,11 +26,14 @@ class SequenceHandle {
   }
   pensive::Sequence& operator*() const { return *sequence_; }
   pensive::Sequence* operator->() const { return sequence_.get(); }
-  const std::shared_ptr<const pensive::Model>& model() const { return model_; }
+  // Tells its texts as its engine and the judges do.
+  std::shared_ptr<const pensive::Tokenizer> tokenizer() const {
+    return soft_ ? soft_->tokenizer() : model_->tokenizer();
+  }
 
   std::shared_ptr<SequenceHandle> fork(pensive::Draws draws) const {
     return std::shared_ptr<SequenceHandle>(
-        new SequenceHandle(sequence_->fork(draws), model_, engine_));
+        new SequenceHandle(sequence_->fork(draws), model_, soft_, engine_));
   }
   // Another engine would step for ever without it.
   void check_is_of(const pensive::Engine& engine, const char* where) const {
@@ -39,13 +43,15 @@ class SequenceHandle {
  private:
   using EngineParts = std::shared_ptr<pensive::Engine::Parts>;
   SequenceHandle(pensive::Sequence sequence, std::shared_ptr<const pensive::Model> model,
-                 EngineParts engine)
+                 std::shared_ptr<const pensive::SoftVocab> soft, EngineParts engine)
       : sequence_(new pensive::Sequence(std::move(sequence))),
         model_(std::move(model)),
+        soft_(std::move(soft)),
         engine_(std::move(engine)) {}
 
   std::unique_ptr<pensive::Sequence> sequence_;
   std::shared_ptr<const pensive::Model> model_;
+  std::shared_ptr<const pensive::SoftVocab> soft_;  // may be null
   EngineParts engine_;
 };
 
@@ -120,9 +126,7 @@ void add_sequence(py::module_& module) {
           "What happened, in columns; a live view, not to be read while another thread steps.")
       .def_property_readonly(
           "response",
-          [](const Handle& self) {
-            return pensive::respond(self->trace(), *self.model()->tokenizer());
-          },
+          [](const Handle& self) { return pensive::respond(self->trace(), *self.tokenizer()); },
           "The texts as a judge sees them.")
       .def(
           "take_events", [](Handle& self) { return self->take_events(); },
@@ -230,24 +234,24 @@ pensive::EngineOptions engine_options_of(const py::dict& fields) {
     const auto name = py::cast<std::string>(key);
     if (value.is_none()) continue;
     if (name == "soft")
-      options.soft = py::cast<std::shared_ptr<pensive::SoftVocab>>(value);
+      options.soft = as<std::shared_ptr<pensive::SoftVocab>>(value, name);
     else if (name == "row_invariant")
       options.arithmetic =
-          py::cast<bool>(value) ? pensive::Arithmetic::row_invariant : pensive::Arithmetic::fast;
+          as<bool>(value, name) ? pensive::Arithmetic::row_invariant : pensive::Arithmetic::fast;
     else if (name == "page_tokens")
-      options.page_tokens = py::cast<int>(value);
+      options.page_tokens = as<int>(value, name);
     else if (name == "cache_tokens")
-      options.cache_tokens = py::cast<std::int64_t>(value);
+      options.cache_tokens = as<std::int64_t>(value, name);
     else if (name == "max_live_sequences")
-      options.max_live_sequences = py::cast<int>(value);
+      options.max_live_sequences = as<int>(value, name);
     else if (name == "max_tokens_per_step")
-      options.max_tokens_per_step = py::cast<int>(value);
+      options.max_tokens_per_step = as<int>(value, name);
     else if (name == "reuse_prefixes")
-      options.reuse_prefixes = py::cast<bool>(value);
+      options.reuse_prefixes = as<bool>(value, name);
     else if (name == "graphs")
-      options.graphs = py::cast<bool>(value);
+      options.graphs = as<bool>(value, name);
     else if (name == "run_ahead")
-      options.run_ahead = py::cast<bool>(value);
+      options.run_ahead = as<bool>(value, name);
     else if (name == "log")
       options.log = log_of(py::reinterpret_borrow<py::object>(value));
     else

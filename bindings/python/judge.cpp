@@ -15,7 +15,7 @@ class PythonJudge final : public pensive::Judge {
   explicit PythonJudge(const py::object& callable) : callable_(callable) {}
   double score(const Problem& problem, const Response& response) const override {
     const py::gil_scoped_acquire lock;
-    return py::cast<double>(callable_.get()(problem, response));
+    return as<double>(callable_.get()(problem, response), "judge");
   }
 
  private:
@@ -112,7 +112,7 @@ JudgeHandle hybrid(const py::object& judge, const py::object& ask, bool strict) 
     refuse("a callable from a prompt to a reply", shown(ask), "ask");
   const auto call = [kept = Kept(ask)](const std::string& prompt) {
     const py::gil_scoped_acquire lock;
-    return py::cast<std::string>(kept.get()(text_of(prompt)));
+    return as<std::string>(kept.get()(text_of(prompt)), "ask");
   };
   return {pensive::hybrid(judge_of(judge), call, extraction_of(strict))};
 }

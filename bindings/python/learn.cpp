@@ -116,7 +116,7 @@ pensive::PromptOf prompt_of(const py::object& system, const py::object& callable
   if (callable.is_none()) return {};
   return [kept = Kept(callable)](const Problem& problem) {
     const py::gil_scoped_acquire lock;
-    return py::cast<std::vector<TokenId>>(kept.get()(problem));
+    return as<std::vector<TokenId>>(kept.get()(problem), "prompt_of");
   };
 }
 

@@ -12,7 +12,7 @@ pensive::Markers markers_of(const py::dict& given) {
   pensive::Markers markers;
   for (const auto& [key, value] : given) {
     const auto name = py::cast<std::string>(key);
-    auto ids = py::cast<std::vector<TokenId>>(value);
+    auto ids = as<std::vector<TokenId>>(value, name);
     if (name == "think_open")
       markers.think_open = std::move(ids);
     else if (name == "think_close")
@@ -28,7 +28,7 @@ pensive::Markers markers_of(const py::dict& given) {
 }
 
 std::vector<TokenId> prompt_ids(const py::object& prompt, const pensive::Tokenizer* tokenizer) {
-  if (!py::isinstance<py::str>(prompt)) return py::cast<std::vector<TokenId>>(prompt);
+  if (!py::isinstance<py::str>(prompt)) return as<std::vector<TokenId>>(prompt, "prompt");
   if (!tokenizer) refuse("a prompt of ids", "a text", "Request");
   return tokenizer->encode(py::cast<std::string>(prompt));
 }
@@ -36,28 +36,28 @@ std::vector<TokenId> prompt_ids(const py::object& prompt, const pensive::Tokeniz
 // Sets one of the numbers that draws follow; false where there is none of this name.
 bool set_sampling(pensive::Sampling& sampling, const std::string& name, const py::object& value) {
   if (name == "temperature")
-    sampling.temperature = py::cast<float>(value);
+    sampling.temperature = as<float>(value, name);
   else if (name == "top_p")
-    sampling.top_p = py::cast<float>(value);
+    sampling.top_p = as<float>(value, name);
   else if (name == "top_k")
-    sampling.top_k = py::cast<int>(value);
+    sampling.top_k = as<int>(value, name);
   else if (name == "seed")
-    sampling.seed = py::cast<std::uint64_t>(value);
+    sampling.seed = as<std::uint64_t>(value, name);
   else if (name == "min_p")
-    sampling.min_p = py::cast<float>(value);
+    sampling.min_p = as<float>(value, name);
   else if (name == "repetition_penalty")
-    sampling.repetition_penalty = py::cast<float>(value);
+    sampling.repetition_penalty = as<float>(value, name);
   else if (name == "presence_penalty")
-    sampling.presence_penalty = py::cast<float>(value);
+    sampling.presence_penalty = as<float>(value, name);
   else if (name == "frequency_penalty")
-    sampling.frequency_penalty = py::cast<float>(value);
+    sampling.frequency_penalty = as<float>(value, name);
   else if (name == "logit_bias")
-    for (const auto& [token, bias] : py::cast<py::dict>(value))
-      sampling.logit_bias.push_back({py::cast<TokenId>(token), py::cast<float>(bias)});
+    for (const auto& [token, bias] : as<py::dict>(value, name))
+      sampling.logit_bias.push_back({as<TokenId>(token, name), as<float>(bias, name)});
   else if (name == "allowed_tokens")
-    sampling.allowed_tokens = py::cast<std::vector<TokenId>>(value);
+    sampling.allowed_tokens = as<std::vector<TokenId>>(value, name);
   else if (name == "banned_tokens")
-    sampling.banned_tokens = py::cast<std::vector<TokenId>>(value);
+    sampling.banned_tokens = as<std::vector<TokenId>>(value, name);
   else
     return false;
   return true;
@@ -65,34 +65,34 @@ bool set_sampling(pensive::Sampling& sampling, const std::string& name, const py
 
 // Sets one field; false where a request has none of this name.
 bool set_field(Request& request, const std::string& name, const py::object& value) {
-  const auto ids = [&] { return py::cast<std::vector<TokenId>>(value); };
+  const auto ids = [&] { return as<std::vector<TokenId>>(value, name); };
   if (set_sampling(request.sampling, name, value)) return true;
   if (name == "max_new_tokens")
-    request.max_new_tokens = py::cast<int>(value);
+    request.max_new_tokens = as<int>(value, name);
   else if (name == "guides")
-    for (const py::handle& guide : py::cast<py::iterable>(value))
+    for (const py::handle& guide : as<py::iterable>(value, name))
       request.guides.push_back(guide_of(py::reinterpret_borrow<py::object>(guide)));
   else if (name == "markers")
-    request.markers = markers_of(py::cast<py::dict>(value));
+    request.markers = markers_of(as<py::dict>(value, name));
   else if (name == "closing")
     request.closing = ids();
   else if (name == "begins_in")
-    request.begins_in = segment_of(py::cast<std::string>(value));
+    request.begins_in = segment_of(as<std::string>(value, name));
   else if (name == "extra_stop_tokens")
     request.extra_stop_tokens = ids();
   else if (name == "stop_texts")
-    request.stop_texts = py::isinstance<py::str>(value) ? std::vector{py::cast<std::string>(value)}
-                                                        : py::cast<std::vector<std::string>>(value);
+    request.stop_texts = py::isinstance<py::str>(value) ? std::vector{as<std::string>(value, name)}
+                                                        : as<std::vector<std::string>>(value, name);
   else if (name == "timeout_seconds")
-    request.timeout_seconds = py::cast<double>(value);
+    request.timeout_seconds = as<double>(value, name);
   else if (name == "top_logprobs")
-    request.top_logprobs = py::cast<int>(value);
+    request.top_logprobs = as<int>(value, name);
   else if (name == "prompt_logprobs")
-    request.prompt_logprobs = py::cast<bool>(value);
+    request.prompt_logprobs = as<bool>(value, name);
   else if (name == "ignore_end_tokens")
-    request.ignore_end_tokens = py::cast<bool>(value);
+    request.ignore_end_tokens = as<bool>(value, name);
   else if (name == "sample")
-    request.sample = py::cast<std::uint32_t>(value);
+    request.sample = as<std::uint32_t>(value, name);
   else
     return false;
   return true;
@@ -117,7 +117,7 @@ Request request_of(const py::dict& fields, const pensive::Tokenizer* tokenizer) 
     else if (name == "tools")
       tools = value;
     else if (name == "chat_template")
-      chat_template = py::cast<std::string>(value);
+      chat_template = as<std::string>(value, name);
     else if (!set_field(request, name, value))
       refuse("a field of requests", name, "Request");
   }

@@ -175,6 +175,42 @@ class Learn(unittest.TestCase):
         with self.assertRaisesRegex(pensive.Error, "does not exist yet"):
             soft.export_token(row, self.path / "exported")
 
+    def test_wrong_types_are_named(self):
+        soft, row, engine = self.make()
+        problems = [pensive.Problem("1 + 2", "3")]
+        for call, words in (
+            (lambda: pensive.Trainer(engine, soft, row, group_size="8"), ("a whole number", "'8'", "group_size")),
+            (lambda: pensive.Trainer(engine, soft, row, seed=-1), ("from 0 on", "-1", "seed")),
+            (lambda: pensive.Engine(self.model, cache_tokens=1e6), ("a whole number", "1000000.0", "cache_tokens")),
+            (lambda: engine.start(prompt=[5], max_new_tokens=10.0), ("10.0", "max_new_tokens")),
+            (lambda: engine.start(prompt=[5], stop_texts=[3]), ("a list of str", "stop_texts")),
+            (lambda: pensive.examine(engine, problems, lambda problem, response: None,
+                                     request=dict(max_new_tokens=4)), ("a number", "None", "judge")),
+            (lambda: pensive.summarized([], -1), ("-1",)),
+        ):
+            with self.assertRaises(pensive.Error) as caught:
+                call()
+            for word in words:
+                self.assertIn(word, str(caught.exception))
+
+    def test_what_each_sample_has_of_its_own_is_not_asked_for(self):
+        soft, row, engine = self.make()
+        problems = [pensive.Problem("1 + 2", "3")]
+        for field in (dict(seed=1), dict(prompt=[5]), dict(sample=3)):
+            request = dict(max_new_tokens=4, **field)
+            for call in (lambda: pensive.examine(engine, problems, pensive.correct(), request=request),
+                         lambda: pensive.Trainer(engine, soft, row, rollout=request)):
+                with self.assertRaises(pensive.Error) as caught:
+                    call()
+                self.assertIn(next(iter(field)), str(caught.exception))
+
+    def test_a_response_is_what_judges_see(self):
+        _, row, engine = self.make()
+        sequence = engine.start(prompt="1 + 2", begins_in="think", max_new_tokens=4)
+        sequence.feed([row])
+        engine.finish(sequence)
+        self.assertIn("again", sequence.response.text)  # the row's name, which soft tokenizers know
+
     def test_exam_on_twenty_problems(self):
         _, _, engine = self.make()
         problems = pensive.load_problems(REASONER / "problems" / "dev.jsonl")[:20]

@@ -20,7 +20,7 @@ struct TrainerHandle {
 template <typename Choice>
 Choice choice_of(const py::object& value, const std::string& key,
                  std::initializer_list<std::string_view> names) {
-  const auto name = py::cast<std::string>(value);
+  const auto name = as<std::string>(value, key);
   std::string known;
   int place = 0;
   for (const std::string_view one : names) {
@@ -30,48 +30,51 @@ Choice choice_of(const py::object& value, const std::string& key,
   refuse(known, name, key);
 }
 
-using Setter = void (*)(pensive::TrainOptions&, const py::object&);
+using Setter = void (*)(pensive::TrainOptions&, const py::object&, const std::string& name);
 
 template <auto member>
-void set_plain(pensive::TrainOptions& options, const py::object& value) {
+void set_plain(pensive::TrainOptions& options, const py::object& value, const std::string& name) {
   auto& slot = options.*member;
-  slot = py::cast<std::remove_reference_t<decltype(slot)>>(value);
+  slot = as<std::remove_reference_t<decltype(slot)>>(value, name);
 }
 
-void set_one_of(pensive::TrainOptions& options, const py::object& value) {
-  for (const auto& guide : py::reinterpret_borrow<py::iterable>(value))
+void set_one_of(pensive::TrainOptions& options, const py::object& value, const std::string& name) {
+  for (const auto& guide : as<py::iterable>(value, name))
     options.one_of.push_back(guide_of(py::reinterpret_borrow<py::object>(guide)));
 }
 
 const std::map<std::string, Setter>& setters() {
   using Options = pensive::TrainOptions;
   static const std::map<std::string, Setter> all = {
-      {"rollout", [](Options& o, const py::object& v) { o.rollout = request_of(v); }},
+      {"rollout",
+       [](Options& o, const py::object& v, const std::string&) { o.rollout = request_of(v); }},
       {"one_of", set_one_of},
       {"branch",
-       [](Options& o, const py::object& v) {
-         o.branch = choice_of<pensive::Branch>(v, "branch", {"prompt", "soft_token"});
+       [](Options& o, const py::object& v, const std::string& name) {
+         o.branch = choice_of<pensive::Branch>(v, name, {"prompt", "soft_token"});
        }},
       {"truncated",
-       [](Options& o, const py::object& v) {
-         o.truncated = choice_of<pensive::Truncated>(v, "truncated", {"judged", "zero", "masked"});
+       [](Options& o, const py::object& v, const std::string& name) {
+         o.truncated = choice_of<pensive::Truncated>(v, name, {"judged", "zero", "masked"});
        }},
       {"advantage_scale",
-       [](Options& o, const py::object& v) {
+       [](Options& o, const py::object& v, const std::string& name) {
          o.advantage_scale =
-             choice_of<pensive::AdvantageScale>(v, "advantage_scale", {"group", "batch", "none"});
+             choice_of<pensive::AdvantageScale>(v, name, {"group", "batch", "none"});
        }},
       {"denominator",
-       [](Options& o, const py::object& v) {
+       [](Options& o, const py::object& v, const std::string& name) {
          o.denominator = choice_of<pensive::Denominator>(
-             v, "denominator", {"drawn_tokens", "suffix_tokens", "constant"});
+             v, name, {"drawn_tokens", "suffix_tokens", "constant"});
        }},
       {"rate_unit",
-       [](Options& o, const py::object& v) {
-         o.rate_unit = choice_of<pensive::RateUnit>(v, "rate_unit", {"absolute", "start_rms"});
+       [](Options& o, const py::object& v, const std::string& name) {
+         o.rate_unit = choice_of<pensive::RateUnit>(v, name, {"absolute", "start_rms"});
        }},
       {"logprobs",
-       [](Options& o, const py::object& v) { o.logprobs = logprobs_of(py::cast<std::string>(v)); }},
+       [](Options& o, const py::object& v, const std::string& name) {
+         o.logprobs = logprobs_of(as<std::string>(v, name));
+       }},
       {"answer_tokens", set_plain<&Options::answer_tokens>},
       {"group_size", set_plain<&Options::group_size>},
       {"constant_tokens", set_plain<&Options::constant_tokens>},
@@ -121,7 +124,7 @@ std::shared_ptr<TrainerHandle> make_trainer(std::shared_ptr<pensive::Engine> eng
     if (value.is_none()) continue;
     const auto known = setters().find(name);
     if (known != setters().end())
-      known->second(options, value);
+      known->second(options, value, name);
     else if (name == "system")
       system = value;
     else if (name == "prompt_of")
