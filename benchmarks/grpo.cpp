@@ -74,9 +74,10 @@ struct Learner {
   int batch_tokens = 0;
   Logprobs logprobs = Logprobs::fast;
   double planned = 0;  // bytes of a backward
-  std::unique_ptr<Trainer> trainer;
+  std::unique_ptr<Trainer> trainer{};
   double free = 0, taken = 0;  // bytes of the card, before the first update and by it
-  std::vector<double> whole, rollouts, judges, update, rates, extra, gaps, largest_gaps;
+  std::vector<double> whole{}, rollouts{}, judges{}, update{}, rates{}, extra{}, gaps{},
+      largest_gaps{};
 
   void add(const TrainReport& report, double seconds, double rate, double extra_GB) {
     whole.push_back(seconds);
