@@ -128,6 +128,17 @@ class Train(TrainTest):
         self.assertEqual(state.read_bytes(), before)
         self.assertEqual(self.train(folder, *more, "--resume", steps=1).returncode, 0)
 
+    def test_another_engine_does_not_go_on(self):
+        folder = self.path / "run"
+        self.assertEqual(self.train(folder, steps=1).returncode, 0)
+        before = (folder / "state.json").read_bytes()
+        self.fails(self.train(folder, "--precision", "float64", "--resume", steps=1), "precision = float64")
+        changed = self.arguments(folder, "--resume", steps=1)
+        changed.remove("--row-invariant")
+        self.fails(subprocess.run(changed, text=True, capture_output=True, timeout=300), "arithmetic = fast")
+        self.assertEqual((folder / "state.json").read_bytes(), before)
+        self.assertEqual(self.train(folder, "--resume", steps=1).returncode, 0)
+
     def test_exact_logprobs_have_no_gap(self):
         folder, more = self.path / "run", ["--logprobs", "exact"]
         self.assertEqual(self.train(folder, *more, steps=2).returncode, 0)

@@ -73,6 +73,45 @@ TEST(Checkpoint, TellsHowLogprobsAreFound) {
   EXPECT_EQ(resumed.steps_done(), 1);
 }
 
+// As it would be from before the checkpoint told `key` of `part`, or of itself where that is empty.
+std::string without(const std::string& text, const std::string& part, const std::string& key) {
+  nlohmann::ordered_json json = parse_json(text, "checkpoint");
+  EXPECT_EQ((part.empty() ? json : json[part]).erase(key), 1u);
+  return json.dump();
+}
+
+TEST(Checkpoint, OfAnotherPrecisionOrArithmeticIsRefused) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  const std::string whole = testing::read_file(file);
+
+  EngineOptions fast = testing::exact();
+  fast.arithmetic = Arithmetic::fast;
+  Toy faster(fast);
+  Trainer fast_one = faster.trainer();
+  testing::write_tiny(folder.path());
+  Toy wider(
+      testing::exact(), 1,
+      Model::load(folder.path(), {.device = {DeviceKind::cpu}, .precision = Precision::float64}));
+  Trainer wide_one = wider.trainer();
+  using enum ErrorCode;
+  expect_error(invalid_argument, "arithmetic = fast", [&] { fast_one.resume(file); });
+  expect_error(invalid_argument, "\"row-invariant\"", [&] { fast_one.resume(file); });
+  expect_error(invalid_argument, "precision = float64", [&] { wide_one.resume(file); });
+  expect_error(invalid_argument, "\"float32\"", [&] { wide_one.resume(file); });
+  EXPECT_EQ(fast_one.steps_done() + wide_one.steps_done(), 0);
+
+  testing::write_file(file, without(whole, "settings", "arithmetic"));
+  fast_one.resume(file);
+  testing::write_file(file, without(whole, "settings", "precision"));
+  wide_one.resume(file);
+  EXPECT_EQ(fast_one.steps_done() + wide_one.steps_done(), 2);
+}
+
 TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";

@@ -81,6 +81,15 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
             in_quotes(key), where);
 }
 
+// What older checkpoints do not tell: they are from before there was a choice of logprobs, and are
+// taken for those of an engine like this one.
+void fill_in(Json& settings, const Json& mine) {
+  if (!settings.is_object()) return;
+  if (!settings.contains("logprobs")) settings["logprobs"] = "fast";
+  for (const char* key : {"precision", "arithmetic"})
+    if (!settings.contains(key)) settings[key] = mine.at(key);
+}
+
 std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
 
 std::string names_of(std::span<const std::shared_ptr<const Guide>> guides) {
@@ -164,6 +173,8 @@ Json Trainer::Parts::settings() const {
   // Text, since 64-bit numbers do not survive every JSON reader.
   const auto text = [](const auto& value) { return fmt::format("{}", value); };
   Json all = {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+              {"precision", to_string(engine.model()->info().precision)},
+              {"arithmetic", word(engine.options().arithmetic, {"fast", "row-invariant"})},
               {"row", soft->name(row)},
               {"rewards", rewards_of(rewards)},
               {"truncated", word(o.truncated, {"judged", "zero", "masked"})},
@@ -228,9 +239,9 @@ void Trainer::resume(const std::filesystem::path& file) {
           fmt::format("a training checkpoint of version {}", format_version),
           std::to_string(version), where);
   Json settings = member<Json>(json, "settings", where);
-  // Checkpoints from before there was a choice do not tell.
-  if (settings.is_object() && !settings.contains("logprobs")) settings["logprobs"] = "fast";
-  compare_settings(parts_->settings(), settings, where);
+  const Json mine = parts_->settings();
+  fill_in(settings, mine);
+  compare_settings(mine, settings, where);
   std::optional<Problem> example = read_example(json, parts_->prompt_of, where);
 
   const std::size_t width = parts_->started.size();
