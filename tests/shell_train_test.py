@@ -130,14 +130,19 @@ class Train(TrainTest):
 
     def test_another_engine_does_not_go_on(self):
         folder = self.path / "run"
-        self.assertEqual(self.train(folder, steps=1).returncode, 0)
+        self.assertEqual(self.train(folder, "--cache-tokens", 512, steps=1).returncode, 0)
         before = (folder / "state.json").read_bytes()
         self.fails(self.train(folder, "--precision", "float64", "--resume", steps=1), "precision = float64")
         changed = self.arguments(folder, "--resume", steps=1)
         changed.remove("--row-invariant")
         self.fails(subprocess.run(changed, text=True, capture_output=True, timeout=300), "arithmetic = fast")
+        self.fails(self.train(folder, "--cache-tokens", 96, "--resume", steps=1), "cache_tokens")
         self.assertEqual((folder / "state.json").read_bytes(), before)
-        self.assertEqual(self.train(folder, "--resume", steps=1).returncode, 0)
+        self.assertEqual(self.train(folder, "--cache-tokens", 1024, "--resume", steps=1).returncode, 0)
+        rated = ["--pass-rate", "0,1"]
+        folder = self.path / "rated"
+        self.assertEqual(self.train(folder, *rated, "--cache-tokens", 96, steps=1).returncode, 0)
+        self.fails(self.train(folder, *rated, "--cache-tokens", 112, "--resume", steps=1), "end at 112 positions")
 
     def test_exact_logprobs_have_no_gap(self):
         folder, more = self.path / "run", ["--logprobs", "exact"]

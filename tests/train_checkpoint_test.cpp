@@ -112,6 +112,44 @@ TEST(Checkpoint, OfAnotherPrecisionOrArithmeticIsRefused) {
   EXPECT_EQ(fast_one.steps_done() + wide_one.steps_done(), 2);
 }
 
+// Of prompts of 20 and 21 tokens and 12 more, 33 positions tell caches apart.
+TEST(Checkpoint, OfACacheThatEndsSequencesElsewhereIsRefused) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  const auto toy_of = [](std::int64_t cache_tokens) {
+    EngineOptions with = testing::exact();
+    with.cache_tokens = cache_tokens;
+    return std::make_unique<Toy>(with);
+  };
+  const auto small = toy_of(32), enough = toy_of(48), large = toy_of(4096);
+  const auto save = [&](Toy& toy) {
+    Trainer trainer = toy.trainer();
+    trainer.step(problems(2));
+    trainer.save_checkpoint(file);
+  };
+  const auto resumed = [&](Toy& toy) {
+    Trainer trainer = toy.trainer();
+    trainer.resume(file);
+    return trainer.steps_done();
+  };
+  using enum ErrorCode;
+  save(*enough);
+  EXPECT_EQ(resumed(*large), 1);
+  expect_error(invalid_argument, "the 33 positions", [&] { resumed(*small); });
+  expect_error(invalid_argument, "one for 32", [&] { resumed(*small); });
+  save(*small);
+  EXPECT_EQ(resumed(*small), 1);
+  expect_error(invalid_argument, "at 32 positions", [&] { resumed(*large); });
+  expect_error(invalid_argument, "one for 512", [&] { resumed(*large); });
+  testing::write_file(file, without(testing::read_file(file), "", "longest"));
+  EXPECT_EQ(resumed(*large), 1);
+
+  const auto fresh = toy_of(32);
+  const Trainer untouched = fresh->trainer();
+  untouched.save_checkpoint(file);
+  EXPECT_EQ(resumed(*large), 0) << "before the first step nothing is decided";
+}
+
 TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";
@@ -264,6 +302,8 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
   expect_refused("\"step\": 1", "\"step\": 2", corrupt_file);
   expect_refused("\"best_step\": 0", "\"best_step\": -1", corrupt_file);
   expect_refused("\"mean_reward\": ", "\"mean_reward\": \"\", \"x\": ", corrupt_file);
+  expect_refused("\"held\": ", "\"held\": -", corrupt_file);
+  expect_refused("\"longest\": {", "\"longest\": 4, \"x\": {", corrupt_file);
   expect_refused("\"settings\": {", "\"settings\": {\"surprise\": \"1\", ", unsupported);
   testing::write_file(file, good.substr(0, good.size() / 2));
   expect_error(corrupt_file, "run.json", [&] { trainer.resume(file); });

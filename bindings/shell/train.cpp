@@ -218,7 +218,7 @@ void train(TrainFlags& flags) {
   Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   TrainOptions options = flags.options(*model, *soft);
   problems = flags.with_prompts(Trainer(engine, soft, row, rewards, options), problems);
-  options.run = flags.run(problems, *soft);
+  options.run = flags.run(problems, engine, options);
   Trainer trainer(engine, soft, row, rewards, options);
   catch_interrupt();
   if (flags.resume) trainer.resume(flags.checkpoint);

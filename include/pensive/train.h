@@ -194,12 +194,14 @@ class PENSIVE_EXPORT Trainer {
 
   // Row, optimizer state, rewards so far, last report and step count, written aside and renamed.
   // resume() throws invalid_argument for a checkpoint of another model, precision, arithmetic, row,
-  // setting or TrainOptions::run, naming both values; what checkpoints of older versions do not
-  // tell is taken to be the same. Guides and judges of this library are compared with all their
-  // options, but for functions; others by their names; prompt_of by the prompt it makes of one
-  // problem of the last step. Where arithmetic is row-invariant, a resumed run on a CPU has the
-  // bits of an undisturbed one; on a card its rollouts have, while updates add up as the card's
-  // free memory and libtorch's attention allow.
+  // setting or TrainOptions::run, naming both values; and for a cache that may have ended sequences
+  // of the steps so far elsewhere: one of another length, where the shorter of the two does not
+  // hold the longest prompt and max_new_tokens together. (Steps to come are as this cache has
+  // them.) What checkpoints of older versions do not tell is taken to be the same. Guides and
+  // judges of this library are compared with all their options, but for functions; others by their
+  // names; prompt_of by the prompt it makes of one problem of the last step. Where arithmetic is
+  // row-invariant, a resumed run on a CPU has the bits of an undisturbed one; on a card its
+  // rollouts have, while updates add up as the card's free memory and libtorch's attention allow.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

@@ -90,6 +90,24 @@ void fill_in(Json& settings, const Json& mine) {
     if (!settings.contains(key)) settings[key] = mine.at(key);
 }
 
+// What the steps so far could ask for, where a cache that holds `held` would have ended no other
+// sequences than theirs; 0 where an older checkpoint does not tell.
+int read_longest(const Json& json, int held, std::string_view where) {
+  if (!json.contains("longest")) return 0;
+  const Json found = member<Json>(json, "longest", where);
+  require(found.is_object(), ErrorCode::corrupt_file, "an object \"longest\"", found.type_name(),
+          where);
+  const int theirs = read_count(found, "held", where), asked = read_count(found, "asked", where);
+  require(
+      std::min(theirs, asked) == std::min(held, asked), ErrorCode::invalid_argument,
+      theirs < asked
+          ? fmt::format("a cache that ends sequences at {} positions, as in the steps so far",
+                        theirs)
+          : fmt::format("a cache for the {} positions that the steps so far could ask for", asked),
+      fmt::format("one for {}", held), fmt::format("EngineOptions::cache_tokens; {}", where));
+  return asked;
+}
+
 std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
 
 std::string names_of(std::span<const std::shared_ptr<const Guide>> guides) {
@@ -167,6 +185,19 @@ std::optional<Problem> read_example(const Json& json, const PromptOf& prompt_of,
 
 }  // namespace
 
+int Trainer::Parts::longest_held() const {
+  const std::int64_t cache = std::int64_t{engine.counters().pages} * engine.options().page_tokens;
+  return static_cast<int>(std::min<std::int64_t>(engine.model()->max_positions(), cache));
+}
+
+int Trainer::Parts::longest_asked(std::span<const Sequence> sequences) const {
+  std::int64_t longest = 0;
+  for (const Sequence& sequence : sequences)
+    longest = std::max<std::int64_t>(longest, sequence.trace().prompt_tokens);
+  return static_cast<int>(std::min<std::int64_t>(engine.model()->max_positions(),
+                                                 longest + options.rollout.max_new_tokens));
+}
+
 Json Trainer::Parts::settings() const {
   const TrainOptions& o = options;
   const Request& r = o.rollout;
@@ -219,6 +250,7 @@ void Trainer::save_checkpoint(const std::filesystem::path& file) const {
   const Json json = {{"pensive_training", format_version},
                      {"settings", parts_->settings()},
                      {"example", write_example(parts_->example, parts_->prompt_of)},
+                     {"longest", {{"held", parts_->longest_held()}, {"asked", parts_->asked}}},
                      {"steps", parts_->steps},
                      {"report", write_report(parts_->report)},
                      {"updates", parts_->adam.updates},
@@ -242,6 +274,8 @@ void Trainer::resume(const std::filesystem::path& file) {
   const Json mine = parts_->settings();
   fill_in(settings, mine);
   compare_settings(mine, settings, where);
+  const int held = parts_->longest_held();
+  const int asked = read_longest(json, held, where);
   std::optional<Problem> example = read_example(json, parts_->prompt_of, where);
 
   const std::size_t width = parts_->started.size();
@@ -265,6 +299,7 @@ void Trainer::resume(const std::filesystem::path& file) {
   parts_->adam = std::move(adam);
   parts_->watch = std::move(watch);
   parts_->steps = steps;
+  parts_->asked = asked;
   parts_->report = std::move(report);
   parts_->example = std::move(example);
 }

@@ -1,6 +1,7 @@
 // One training step: roll out, judge, update the row, report.
 #include "pensive/train.h"
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 
@@ -106,6 +107,7 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
     parts_->update(sequences, scores, report);
     report.update_seconds = update_clock.seconds();
     parts_->example = std::move(example);
+    parts_->asked = std::max(parts_->asked, parts_->longest_asked(sequences));
     parts_->report = report;
     return report;
   });
