@@ -144,6 +144,26 @@ class Train(TrainTest):
         self.assertEqual(self.train(folder, *rated, "--cache-tokens", 96, steps=1).returncode, 0)
         self.fails(self.train(folder, *rated, "--cache-tokens", 112, "--resume", steps=1), "end at 112 positions")
 
+    def test_rates_stay_those_of_the_first_row(self):
+        """Where the row is read from the file that what was learned goes to."""
+        self.assertEqual(self.train(self.path / "first", steps=1).returncode, 0)
+        more = ["--pass-rate", "0.3,1", "--lr", 3, "--reward", "price"]
+        told = {}
+        for name in ("whole", "cut"):
+            folder = self.path / name
+            folder.mkdir()
+            row, log = folder / "row.safetensors", folder / "log.jsonl"
+            row.write_bytes((self.path / "first" / "row.safetensors").read_bytes())
+            if name == "cut":  # after the first step
+                log.symlink_to("/dev/full")
+                self.fails(self.train(folder, *more, "--soft", row, "--overwrite"), "log.jsonl")
+                log.unlink()
+            begins = "--resume" if name == "cut" else "--overwrite"
+            done = self.train(folder, *more, "--soft", row, begins)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told[name] = [line for line in done.stderr.splitlines() if "problems are right" in line], row.read_bytes()
+        self.assertEqual(told["cut"], told["whole"])
+
     def test_exact_logprobs_have_no_gap(self):
         folder, more = self.path / "run", ["--logprobs", "exact"]
         self.assertEqual(self.train(folder, *more, steps=2).returncode, 0)

@@ -150,6 +150,22 @@ TEST(Checkpoint, OfACacheThatEndsSequencesElsewhereIsRefused) {
   EXPECT_EQ(resumed(*large), 0) << "before the first step nothing is decided";
 }
 
+TEST(Checkpoint, RemembersWhereTheRowStarted) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  const std::vector<float> start = toy.soft->row(toy.row);
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(4));
+  trainer.save_checkpoint(file);
+  EXPECT_NE(toy.soft->row(toy.row), start);
+  EXPECT_EQ(trainer.start_row(), start);
+  Trainer again = toy.trainer();
+  EXPECT_NE(again.start_row(), start);
+  again.resume(file);
+  EXPECT_EQ(again.start_row(), start);
+}
+
 TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";

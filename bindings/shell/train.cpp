@@ -181,13 +181,12 @@ TokenId row_of(const Model& model, SoftVocab& soft, const TrainFlags& flags) {
   return *known;
 }
 
-// Rates are those of the row that training starts from, `started`, not of the one it has come to.
+// Rates are those of the row that training started from, not of the one it has come to.
 std::vector<Problem> at_rates(const Trainer& trainer, SoftVocab& soft, TokenId row,
-                              const std::vector<float>& started,
                               const std::vector<Problem>& problems, const TrainFlags& flags) {
   if (flags.pass_rate.empty()) return problems;
   const std::vector<float> learned = soft.row(row);
-  soft.set_row(row, started);
+  soft.set_row(row, trainer.start_row());
   auto kept = keep_by_rate(trainer, problems, flags);
   soft.set_row(row, learned);
   return kept;
@@ -214,7 +213,6 @@ void train(TrainFlags& flags) {
   const auto soft = flags.model.load_soft(model);
   flags.check_out(model);
   const TokenId row = row_of(*model, *soft, flags);
-  const std::vector<float> started = soft->row(row);
   Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   TrainOptions options = flags.options(*model, *soft);
   problems = flags.with_prompts(Trainer(engine, soft, row, rewards, options), problems);
@@ -228,7 +226,7 @@ void train(TrainFlags& flags) {
   if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
   soft->save(flags.out);
   Log log(flags, kept, trainer, rewards);
-  problems = at_rates(trainer, *soft, row, started, problems, flags);
+  problems = at_rates(trainer, *soft, row, problems, flags);
   Keeper keeper(trainer, *soft, flags);
   run_steps(trainer, problems, keeper, log, flags);
   keeper.save();

@@ -183,6 +183,8 @@ class PENSIVE_EXPORT Trainer {
   bool has_stopped() const noexcept;
   // That of the last step, also of one that was done before resume(); nothing before the first.
   std::optional<TrainReport> last_report() const;
+  // The row when training began; after resume() as the checkpoint has it.
+  std::vector<float> start_row() const;
   // Makes the problem's prompt and does nothing with it. Throws what step() would, such as
   // invalid_argument where it is longer than the cache: before a long run, not in the midst of it.
   void check_prompt(const Problem& problem) const;

@@ -84,6 +84,7 @@ Trainer::~Trainer() = default;
 int Trainer::steps_done() const noexcept { return parts_->steps; }
 bool Trainer::has_stopped() const noexcept { return parts_->watch.has_stopped; }
 std::optional<TrainReport> Trainer::last_report() const { return parts_->report; }
+std::vector<float> Trainer::start_row() const { return parts_->started; }
 
 TrainReport Trainer::step(std::span<const Problem> problems) {
   require(!problems.empty(), ErrorCode::invalid_argument, "at least one problem", "none",
