@@ -164,6 +164,26 @@ class Train(TrainTest):
             told[name] = [line for line in done.stderr.splitlines() if "problems are right" in line], row.read_bytes()
         self.assertEqual(told["cut"], told["whole"])
 
+    def test_what_fails_before_its_first_step_is_in_nobodys_way(self):
+        folder = self.path / "run"
+        wrong = (["--reward", "lcpo-exact(correct)"],  # problems without a target: the first step fails
+                 ["--pass-rate", "0.4,0.41"])
+        for more in wrong:
+            self.fails(self.train(folder, *more), "expected")
+            self.assertEqual(list(folder.iterdir()), [], more)
+        kept = folder / "row.safetensors"
+        kept.write_text("mine")
+        self.fails(self.train(folder, *wrong[0], "--overwrite"), "expected")
+        self.assertEqual([file.name for file in folder.iterdir()], [kept.name], "what was there stays")
+        kept.unlink()
+        rates = self.path / "rates.jsonl"
+        self.fails(self.train(folder, *wrong[0], "--pass-rate", "0,1", "--rates", rates), "expected")
+        self.assertTrue((folder / "state.json").exists(), "rates can be gone on with")
+        self.assertTrue(rates.exists())
+        again = self.path / "again"
+        self.fails(self.train(again, *wrong[0], steps=1), "expected")
+        self.assertEqual(self.train(again, steps=1).returncode, 0)
+
     def test_exact_logprobs_have_no_gap(self):
         folder, more = self.path / "run", ["--logprobs", "exact"]
         self.assertEqual(self.train(folder, *more, steps=2).returncode, 0)

@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -102,6 +103,36 @@ class Keeper {
   const SoftVocab& soft_;
   const TrainFlags& flags_;
   int saved_;
+};
+
+// A run that fails before its first step leaves no files of its own: the corrected command would be
+// refused for them. What an interrupted run, or --rates, can be gone on with stays.
+class Begun {
+ public:
+  Begun(const Trainer& trainer, const TrainFlags& flags) : trainer_(trainer), rates_(flags.rates) {
+    for (const std::string* file : {&flags.out, &flags.checkpoint, &flags.log})
+      if (!file->empty() && !exists(*file)) files_.push_back(*file);
+  }
+  Begun(const Begun&) = delete;
+  Begun& operator=(const Begun&) = delete;
+  ~Begun() {
+    if (is_kept_ || was_interrupted() || trainer_.steps_done() > 0 || exists(rates_)) return;
+    std::error_code none;
+    for (const std::string& file : files_) std::filesystem::remove(file, none);
+  }
+  void keep() { is_kept_ = true; }
+
+ private:
+  // A link counts, wherever it leads.
+  static bool exists(const std::string& file) {
+    std::error_code none;
+    return !file.empty() && std::filesystem::exists(std::filesystem::symlink_status(file, none));
+  }
+
+  const Trainer& trainer_;
+  std::string rates_;
+  std::vector<std::string> files_;
+  bool is_kept_ = false;
 };
 
 // What stays of a log that is gone on with: the steps that the checkpoint has.
@@ -223,12 +254,14 @@ void train(TrainFlags& flags) {
   const Kept kept = kept_of(flags, trainer.steps_done());
   // Places that cannot be written are found before the work, and a run that is killed in its rates
   // or its first step can be resumed.
+  Begun begun(trainer, flags);
   if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
   soft->save(flags.out);
   Log log(flags, kept, trainer, rewards);
   problems = at_rates(trainer, *soft, row, problems, flags);
   Keeper keeper(trainer, *soft, flags);
   run_steps(trainer, problems, keeper, log, flags);
+  begun.keep();
   keeper.save();
   soft->save(flags.out, record_of(trainer, flags));
   if (trainer.has_stopped())
