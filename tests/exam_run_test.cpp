@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <regex>
 #include <set>
 
 #include "engine_helpers.h"
@@ -176,6 +177,14 @@ TEST(Examine, RefusesToGoOnWithAnotherExam) {
   other = options;
   other.samples = 1;
   refuses(other, 3, 0, "1 samples a problem");
+  for (std::string Problem::*text : {&Problem::question, &Problem::reference}) {
+    std::vector<Problem> others = problems(3);
+    others[1].*text = "17";
+    EXPECT_ERROR(examine(engine, others, EvenLength(), options), ErrorCode::invalid_argument,
+                 "question and reference");
+    EXPECT_ERROR(load_exam(options.samples_file, others), ErrorCode::invalid_argument,
+                 "problem 1 (id \"p1\")");
+  }
   const std::string text = testing::read_file(options.samples_file);
   testing::write_file(options.samples_file, text + text);
   EXPECT_ERROR(examine(engine, problems(3), EvenLength(), options), ErrorCode::corrupt_file,
@@ -188,6 +197,27 @@ TEST(Examine, RefusesToGoOnWithAnotherExam) {
   refuses(options, 3, 0, "a samples_file");
   options.if_begun = IfBegun::restart;
   refuses(options, 3, 0, "a samples_file");
+}
+
+// Lines from before there was a problem_hash are known by their ids.
+TEST(Examine, GoesOnWithLinesThatTellIdsOnly) {
+  const testing::TempDir folder;
+  Engine engine(tiny_model(), exact());
+  ExamOptions options = options_of(2);
+  options.samples_file = folder / "samples.jsonl";
+  const std::string whole = print(examine(engine, problems(3), EvenLength(), options));
+  const std::string text = testing::read_file(options.samples_file);
+  const std::string old =
+      std::regex_replace(text, std::regex("\"problem_hash\":\"[0-9a-f]{16}\","), "");
+  ASSERT_EQ(text.size() - old.size(),
+            6 * std::string_view(R"("problem_hash":"0123456789abcdef",)").size());
+  testing::write_file(options.samples_file, old);
+  std::vector<Problem> others = problems(3);
+  others[1].question = "17";
+  EXPECT_EQ(print(load_exam(options.samples_file, others)), whole);
+  options.if_begun = IfBegun::resume;
+  EXPECT_EQ(print(examine(engine, problems(3), EvenLength(), options)), whole);
+  EXPECT_EQ(testing::read_file(options.samples_file), old) << "nothing was sat again";
 }
 
 // Whatever is wrong is found before anything that was there is lost.

@@ -57,6 +57,26 @@ class Runs(ShellTest):
         self.refuses(*self.exam("run", model=model), saying="file chat_template.jinja")
         self.assertEqual((self.path / "run" / "samples.jsonl").read_bytes(), before)
 
+    def test_a_cache_that_ends_samples_is_part_of_the_run(self):
+        for cache, limit in ((64, 64), (512, "none")):
+            folder = f"cache{cache}"
+            asked = [*self.exam(folder, "-n", 100, limit=2)]
+            run(*asked, "--cache-tokens", cache)
+            self.assertEqual(self.description(folder)["cache_limit"], limit)
+            samples = (self.path / folder / "samples.jsonl").read_bytes()
+            for other in (48, 512) if cache == 64 else (64, 80):
+                self.refuses(*asked, "--cache-tokens", other, saying="another cache_limit")
+            run(*asked, "--cache-tokens", 64 if cache == 64 else 1024)
+            self.assertEqual((self.path / folder / "samples.jsonl").read_bytes(), samples)
+        compared = json.loads(run("compare", self.path / "cache64", self.path / "cache512", "--json").stdout)
+        self.assertEqual(compared["differ_in"], ['cache_limit: "64", "none"'])
+
+        file = self.path / "cache64" / "run.json"  # as older versions wrote it
+        file.write_text(json.dumps({key: value for key, value in self.description("cache64").items() if key != "cache_limit"}))
+        run(*self.exam("cache64", "-n", 100, "--cache-tokens", 512, limit=2))
+        compared = json.loads(run("compare", self.path / "cache64", self.path / "cache512", "--json").stdout)
+        self.assertEqual(compared["differ_in"], [])
+
     def row(self, file, start):
         run("train", "-m", MODEL, MODEL / "problems" / "train.jsonl", "--device", "cpu", "--start", start, "--steps", 1,
             "--prompts", 1, "--group", 2, "-n", 40, "--out", file, "--overwrite")

@@ -128,6 +128,62 @@ class Train(TrainTest):
         self.assertEqual(state.read_bytes(), before)
         self.assertEqual(self.train(folder, *more, "--resume", steps=1).returncode, 0)
 
+    def test_another_engine_does_not_go_on(self):
+        folder = self.path / "run"
+        self.assertEqual(self.train(folder, "--cache-tokens", 512, steps=1).returncode, 0)
+        before = (folder / "state.json").read_bytes()
+        self.fails(self.train(folder, "--precision", "float64", "--resume", steps=1), "precision = float64")
+        changed = self.arguments(folder, "--resume", steps=1)
+        changed.remove("--row-invariant")
+        self.fails(subprocess.run(changed, text=True, capture_output=True, timeout=300), "arithmetic = fast")
+        self.fails(self.train(folder, "--cache-tokens", 96, "--resume", steps=1), "cache_tokens")
+        self.assertEqual((folder / "state.json").read_bytes(), before)
+        self.assertEqual(self.train(folder, "--cache-tokens", 1024, "--resume", steps=1).returncode, 0)
+        rated = ["--pass-rate", "0,1"]
+        folder = self.path / "rated"
+        self.assertEqual(self.train(folder, *rated, "--cache-tokens", 96, steps=1).returncode, 0)
+        self.fails(self.train(folder, *rated, "--cache-tokens", 112, "--resume", steps=1), "end at 112 positions")
+
+    def test_rates_stay_those_of_the_first_row(self):
+        """Where the row is read from the file that what was learned goes to."""
+        self.assertEqual(self.train(self.path / "first", steps=1).returncode, 0)
+        more = ["--pass-rate", "0.3,1", "--lr", 3, "--reward", "price"]
+        told = {}
+        for name in ("whole", "cut"):
+            folder = self.path / name
+            folder.mkdir()
+            row, log = folder / "row.safetensors", folder / "log.jsonl"
+            row.write_bytes((self.path / "first" / "row.safetensors").read_bytes())
+            if name == "cut":  # after the first step
+                log.symlink_to("/dev/full")
+                self.fails(self.train(folder, *more, "--soft", row, "--overwrite"), "log.jsonl")
+                log.unlink()
+            begins = "--resume" if name == "cut" else "--overwrite"
+            done = self.train(folder, *more, "--soft", row, begins)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told[name] = [line for line in done.stderr.splitlines() if "problems are right" in line], row.read_bytes()
+        self.assertEqual(told["cut"], told["whole"])
+
+    def test_what_fails_before_its_first_step_is_in_nobodys_way(self):
+        folder = self.path / "run"
+        wrong = (["--reward", "lcpo-exact(correct)"],  # problems without a target: the first step fails
+                 ["--pass-rate", "0.4,0.41"])
+        for more in wrong:
+            self.fails(self.train(folder, *more), "expected")
+            self.assertEqual(list(folder.iterdir()), [], more)
+        kept = folder / "row.safetensors"
+        kept.write_text("mine")
+        self.fails(self.train(folder, *wrong[0], "--overwrite"), "expected")
+        self.assertEqual([file.name for file in folder.iterdir()], [kept.name], "what was there stays")
+        kept.unlink()
+        rates = self.path / "rates.jsonl"
+        self.fails(self.train(folder, *wrong[0], "--pass-rate", "0,1", "--rates", rates), "expected")
+        self.assertTrue((folder / "state.json").exists(), "rates can be gone on with")
+        self.assertTrue(rates.exists())
+        again = self.path / "again"
+        self.fails(self.train(again, *wrong[0], steps=1), "expected")
+        self.assertEqual(self.train(again, steps=1).returncode, 0)
+
     def test_exact_logprobs_have_no_gap(self):
         folder, more = self.path / "run", ["--logprobs", "exact"]
         self.assertEqual(self.train(folder, *more, steps=2).returncode, 0)

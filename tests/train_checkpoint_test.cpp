@@ -73,6 +73,99 @@ TEST(Checkpoint, TellsHowLogprobsAreFound) {
   EXPECT_EQ(resumed.steps_done(), 1);
 }
 
+// As it would be from before the checkpoint told `key` of `part`, or of itself where that is empty.
+std::string without(const std::string& text, const std::string& part, const std::string& key) {
+  nlohmann::ordered_json json = parse_json(text, "checkpoint");
+  EXPECT_EQ((part.empty() ? json : json[part]).erase(key), 1u);
+  return json.dump();
+}
+
+TEST(Checkpoint, OfAnotherPrecisionOrArithmeticIsRefused) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(2));
+  trainer.save_checkpoint(file);
+  const std::string whole = testing::read_file(file);
+
+  EngineOptions fast = testing::exact();
+  fast.arithmetic = Arithmetic::fast;
+  Toy faster(fast);
+  Trainer fast_one = faster.trainer();
+  testing::write_tiny(folder.path());
+  Toy wider(
+      testing::exact(), 1,
+      Model::load(folder.path(), {.device = {DeviceKind::cpu}, .precision = Precision::float64}));
+  Trainer wide_one = wider.trainer();
+  using enum ErrorCode;
+  expect_error(invalid_argument, "arithmetic = fast", [&] { fast_one.resume(file); });
+  expect_error(invalid_argument, "\"row-invariant\"", [&] { fast_one.resume(file); });
+  expect_error(invalid_argument, "precision = float64", [&] { wide_one.resume(file); });
+  expect_error(invalid_argument, "\"float32\"", [&] { wide_one.resume(file); });
+  EXPECT_EQ(fast_one.steps_done() + wide_one.steps_done(), 0);
+
+  testing::write_file(file, without(whole, "settings", "arithmetic"));
+  fast_one.resume(file);
+  testing::write_file(file, without(whole, "settings", "precision"));
+  wide_one.resume(file);
+  EXPECT_EQ(fast_one.steps_done() + wide_one.steps_done(), 2);
+}
+
+// Of prompts of 20 and 21 tokens and 12 more, 33 positions tell caches apart.
+TEST(Checkpoint, OfACacheThatEndsSequencesElsewhereIsRefused) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  const auto toy_of = [](std::int64_t cache_tokens) {
+    EngineOptions with = testing::exact();
+    with.cache_tokens = cache_tokens;
+    return std::make_unique<Toy>(with);
+  };
+  const auto small = toy_of(32), enough = toy_of(48), large = toy_of(4096);
+  const auto save = [&](Toy& toy) {
+    Trainer trainer = toy.trainer();
+    trainer.step(problems(2));
+    trainer.save_checkpoint(file);
+  };
+  const auto resumed = [&](Toy& toy) {
+    Trainer trainer = toy.trainer();
+    trainer.resume(file);
+    return trainer.steps_done();
+  };
+  using enum ErrorCode;
+  save(*enough);
+  EXPECT_EQ(resumed(*large), 1);
+  expect_error(invalid_argument, "the 33 positions", [&] { resumed(*small); });
+  expect_error(invalid_argument, "one for 32", [&] { resumed(*small); });
+  save(*small);
+  EXPECT_EQ(resumed(*small), 1);
+  expect_error(invalid_argument, "at 32 positions", [&] { resumed(*large); });
+  expect_error(invalid_argument, "one for 512", [&] { resumed(*large); });
+  testing::write_file(file, without(testing::read_file(file), "", "longest"));
+  EXPECT_EQ(resumed(*large), 1);
+
+  const auto fresh = toy_of(32);
+  const Trainer untouched = fresh->trainer();
+  untouched.save_checkpoint(file);
+  EXPECT_EQ(resumed(*large), 0) << "before the first step nothing is decided";
+}
+
+TEST(Checkpoint, RemembersWhereTheRowStarted) {
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  const std::vector<float> start = toy.soft->row(toy.row);
+  Trainer trainer = toy.trainer();
+  trainer.step(problems(4));
+  trainer.save_checkpoint(file);
+  EXPECT_NE(toy.soft->row(toy.row), start);
+  EXPECT_EQ(trainer.start_row(), start);
+  Trainer again = toy.trainer();
+  EXPECT_NE(again.start_row(), start);
+  again.resume(file);
+  EXPECT_EQ(again.start_row(), start);
+}
+
 TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";
@@ -225,6 +318,8 @@ TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
   expect_refused("\"step\": 1", "\"step\": 2", corrupt_file);
   expect_refused("\"best_step\": 0", "\"best_step\": -1", corrupt_file);
   expect_refused("\"mean_reward\": ", "\"mean_reward\": \"\", \"x\": ", corrupt_file);
+  expect_refused("\"held\": ", "\"held\": -", corrupt_file);
+  expect_refused("\"longest\": {", "\"longest\": 4, \"x\": {", corrupt_file);
   expect_refused("\"settings\": {", "\"settings\": {\"surprise\": \"1\", ", unsupported);
   testing::write_file(file, good.substr(0, good.size() / 2));
   expect_error(corrupt_file, "run.json", [&] { trainer.resume(file); });

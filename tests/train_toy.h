@@ -50,13 +50,15 @@ inline std::vector<Problem> problems(int count) {
 
 // A model, a row, an engine and options that fit together.
 struct Toy {
-  std::shared_ptr<const Model> model = tiny_model();
+  std::shared_ptr<const Model> model;
   std::shared_ptr<SoftVocab> soft = std::make_shared<SoftVocab>(model);
   TokenId row = soft->add("ROW", std::vector<TokenId>{5, 6});
   std::unique_ptr<Engine> engine;
   TrainOptions options;
 
-  explicit Toy(EngineOptions with = exact(), int times = 1) {
+  explicit Toy(EngineOptions with = exact(), int times = 1,
+               std::shared_ptr<const Model> of = tiny_model())
+      : model(std::move(of)) {
     with.soft = soft;
     engine = std::make_unique<Engine>(model, with);
     options.rollout = plain_request({}, 0, 12);

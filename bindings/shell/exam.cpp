@@ -154,8 +154,7 @@ void exam(const Flags& flags, const CLI::App& command) {
   if (!flags.out.empty() && flags.overwrite) options.if_begun = IfBegun::restart;
   if (!flags.run.empty())
     keep_in(flags.run,
-            describe_run(command, {*model, *soft, problems, flags.file, options, grading.model}),
-            options);
+            describe_run(command, {engine, problems, flags.file, options, grading.model}), options);
   ExamResult result;
   {
     Progress progress("exam", static_cast<int>(problems.size()) * flags.samples);

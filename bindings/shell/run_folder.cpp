@@ -19,6 +19,8 @@ const std::set<std::string> neutral = {"--help",      "--json",         "--run",
                                        "--loss",      "--of",           "--check",    "--html",
                                        "--overwrite", "--cache-tokens", "--batch"};
 
+constexpr const char* cache_limit_key = "cache_limit";
+
 std::string value_of(const CLI::Option& option) {
   if (option.count() == 0) return option.get_default_str();
   std::string text;
@@ -35,7 +37,7 @@ Json options_of(const CLI::App& command, const RunParts& parts) {
     if (!neutral.contains(name) && name != "file") options[name] = value_of(*option);
   }
   const Sampling& asked = parts.options.request.sampling;
-  const GenerationDefaults& defaults = parts.model.defaults();
+  const GenerationDefaults& defaults = parts.engine.model()->defaults();
   const auto set = [&options](const char* name, const auto& value) {
     options[name] = fmt::format("{}", value);
   };
@@ -103,21 +105,37 @@ std::string rows_text(const SoftVocab& soft, std::string_view but) {
   return text.empty() ? "none" : text;
 }
 
+std::optional<int> cache_limit(const Engine& engine, std::span<const Problem> problems,
+                               const PromptOf& prompt_of, const Request& request) {
+  const std::int64_t cache =
+      static_cast<std::int64_t>(engine.counters().pages) * engine.options().page_tokens;
+  const std::int64_t positions = engine.model()->max_positions();
+  if (cache >= positions) return std::nullopt;
+  std::int64_t longest = 0;
+  for (const Problem& problem : problems)
+    longest = std::max(longest, std::ssize(prompt_of(problem)));
+  if (cache >= std::min(positions, longest + request.max_new_tokens)) return std::nullopt;
+  return static_cast<int>(cache);
+}
+
 Json describe_run(const CLI::App& command, const RunParts& parts) {
-  const ModelInfo& info = parts.model.info();
+  const ModelInfo& info = parts.engine.model()->info();
+  const auto limit =
+      cache_limit(parts.engine, parts.problems, parts.options.prompt_of, parts.options.request);
   Json run = {{"pensive_exam", 1},
               {"build", build_text()},
               {"torch", torch_text()},
               {"model", fmt::format("{:016x}", info.fingerprint)},
               {"files", text_files_of(info.folder)},
-              {"stop_tokens", stop_tokens_of(parts.model)},
-              {"soft", rows_text(parts.soft)},
+              {"stop_tokens", stop_tokens_of(*parts.engine.model())},
+              {"soft", rows_text(*parts.engine.options().soft)},
               {"device", machine_text(info.device)},
               {"precision", to_string(info.precision)},
               {"data", files::path(parts.data).filename().string()},
               {"data_hash", hash_of(read_file(parts.data))},
               {"problems", parts.problems.size()},
               {"problems_hash", hash_of_problems(parts.problems)},
+              {cache_limit_key, limit ? Json(*limit) : Json("none")},
               {"options", options_of(command, parts)}};
   if (!parts.grader.empty()) run["grader"] = parts.grader;
   return run;
@@ -136,7 +154,8 @@ std::vector<std::string> differences(const Json& a, const Json& b) {
       for (const auto& [key, value] : one->items())
         if (!value.is_object()) keys.insert(key);
     for (const std::string& key : keys)
-      if (shown(left, key) != shown(right, key))
+      if (!(key == cache_limit_key && left.contains(key) != right.contains(key)) &&
+          shown(left, key) != shown(right, key))
         found.push_back(
             fmt::format("{}{}: \"{}\", \"{}\"", prefix, key, shown(left, key), shown(right, key)));
   };

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,16 +18,15 @@ inline constexpr const char* samples_file = "samples.jsonl";
 
 // What a run is made of beside its flags.
 struct RunParts {
-  const Model& model;
-  const SoftVocab& soft;
+  const Engine& engine;  // with the soft rows
   std::span<const Problem> problems;
   std::string data;  // the file that they are of
   const ExamOptions& options;
   std::string grader;  // Grading::model
 };
 // Version and commit; libtorch and the device by what they say of themselves; hashes of the model,
-// its tokenizer and templates, the soft rows, the problems; and every option with its value, those
-// of sampling as they are after the checkpoint's defaults.
+// its tokenizer and templates, the soft rows, the problems; cache_limit(), or "none"; and every
+// option with its value, those of sampling as they are after the checkpoint's defaults.
 nlohmann::ordered_json describe_run(const CLI::App& command, const RunParts& parts);
 
 // Makes the folder and writes run.json, or finds it there. Throws invalid_argument where another
@@ -43,7 +43,15 @@ void keep_in(const std::filesystem::path& folder, const nlohmann::ordered_json& 
 // Of a run's folder. Throws not_found or corrupt_file.
 nlohmann::ordered_json read_run(const std::filesystem::path& folder);
 
-// One line for each entry that is not the same in both: "option --seed: "1", "2"".
+// At how many positions the engine's cache ends a sequence that the model and `request` would let
+// go on, after the longest of these prompts; nothing where it ends none. So caches differ only
+// where that may decide something. (Probes of guides are refused by how full a cache is at the
+// time, however large.)
+std::optional<int> cache_limit(const Engine& engine, std::span<const Problem> problems,
+                               const PromptOf& prompt_of, const Request& request);
+
+// One line for each entry that is not the same in both: "option --seed: "1", "2"". Of a run.json
+// from before there was a cache_limit that is not compared.
 std::vector<std::string> differences(const nlohmann::ordered_json& a,
                                      const nlohmann::ordered_json& b);
 

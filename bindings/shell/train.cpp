@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -104,6 +105,36 @@ class Keeper {
   int saved_;
 };
 
+// A run that fails before its first step leaves no files of its own: the corrected command would be
+// refused for them. What an interrupted run, or --rates, can be gone on with stays.
+class Begun {
+ public:
+  Begun(const Trainer& trainer, const TrainFlags& flags) : trainer_(trainer), rates_(flags.rates) {
+    for (const std::string* file : {&flags.out, &flags.checkpoint, &flags.log})
+      if (!file->empty() && !exists(*file)) files_.push_back(*file);
+  }
+  Begun(const Begun&) = delete;
+  Begun& operator=(const Begun&) = delete;
+  ~Begun() {
+    if (is_kept_ || was_interrupted() || trainer_.steps_done() > 0 || exists(rates_)) return;
+    std::error_code none;
+    for (const std::string& file : files_) std::filesystem::remove(file, none);
+  }
+  void keep() { is_kept_ = true; }
+
+ private:
+  // A link counts, wherever it leads.
+  static bool exists(const std::string& file) {
+    std::error_code none;
+    return !file.empty() && std::filesystem::exists(std::filesystem::symlink_status(file, none));
+  }
+
+  const Trainer& trainer_;
+  std::string rates_;
+  std::vector<std::string> files_;
+  bool is_kept_ = false;
+};
+
 // What stays of a log that is gone on with: the steps that the checkpoint has.
 struct Kept {
   std::uintmax_t bytes = 0;
@@ -181,13 +212,12 @@ TokenId row_of(const Model& model, SoftVocab& soft, const TrainFlags& flags) {
   return *known;
 }
 
-// Rates are those of the row that training starts from, `started`, not of the one it has come to.
+// Rates are those of the row that training started from, not of the one it has come to.
 std::vector<Problem> at_rates(const Trainer& trainer, SoftVocab& soft, TokenId row,
-                              const std::vector<float>& started,
                               const std::vector<Problem>& problems, const TrainFlags& flags) {
   if (flags.pass_rate.empty()) return problems;
   const std::vector<float> learned = soft.row(row);
-  soft.set_row(row, started);
+  soft.set_row(row, trainer.start_row());
   auto kept = keep_by_rate(trainer, problems, flags);
   soft.set_row(row, learned);
   return kept;
@@ -214,23 +244,24 @@ void train(TrainFlags& flags) {
   const auto soft = flags.model.load_soft(model);
   flags.check_out(model);
   const TokenId row = row_of(*model, *soft, flags);
-  const std::vector<float> started = soft->row(row);
   Engine engine(model, flags.room.apply(flags.model.engine_options(soft)));
   TrainOptions options = flags.options(*model, *soft);
   problems = flags.with_prompts(Trainer(engine, soft, row, rewards, options), problems);
-  options.run = flags.run(problems, *soft);
+  options.run = flags.run(problems, engine, options);
   Trainer trainer(engine, soft, row, rewards, options);
   catch_interrupt();
   if (flags.resume) trainer.resume(flags.checkpoint);
   const Kept kept = kept_of(flags, trainer.steps_done());
   // Places that cannot be written are found before the work, and a run that is killed in its rates
   // or its first step can be resumed.
+  Begun begun(trainer, flags);
   if (!flags.checkpoint.empty()) trainer.save_checkpoint(flags.checkpoint);
   soft->save(flags.out);
   Log log(flags, kept, trainer, rewards);
-  problems = at_rates(trainer, *soft, row, started, problems, flags);
+  problems = at_rates(trainer, *soft, row, problems, flags);
   Keeper keeper(trainer, *soft, flags);
   run_steps(trainer, problems, keeper, log, flags);
+  begun.keep();
   keeper.save();
   soft->save(flags.out, record_of(trainer, flags));
   if (trainer.has_stopped())

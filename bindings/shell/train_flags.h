@@ -37,8 +37,10 @@ struct TrainFlags {
   std::vector<Reward> rewards();
   // With the rollouts' guides, of which the one that feeds the row.
   TrainOptions options(const Model& model, const SoftVocab& soft);
-  // As TrainOptions::run has it: a line for each flag that the trainer does not see.
-  std::string run(std::span<const Problem> all, const SoftVocab& soft) const;
+  // As TrainOptions::run has it: a line for each flag that the trainer does not see, and for a
+  // cache that may end samples of which the trainer knows nothing, those of --pass-rate.
+  std::string run(std::span<const Problem> all, const Engine& engine,
+                  const TrainOptions& options) const;
   // Throws invalid_argument: nothing that is there already gets lost by a mistake.
   void check() const;
   // Likewise, where a run that goes on would write its row over something else.

@@ -32,7 +32,8 @@ std::string problems_hash(std::span<const Problem> problems) {
 
 }  // namespace
 
-std::string TrainFlags::run(std::span<const Problem> all, const SoftVocab& soft) const {
+std::string TrainFlags::run(std::span<const Problem> all, const Engine& engine,
+                            const TrainOptions& options) const {
   const SteeringFlags& s = request.steering;
   std::vector<std::string> lines = {
       fmt::format("{} problems with the hash {} (file, --limit, --bad-lines)", all.size(),
@@ -40,7 +41,8 @@ std::string TrainFlags::run(std::span<const Problem> all, const SoftVocab& soft)
       fmt::format("--prompts {}", prompts),
       fmt::format("--pass-rate {}", fmt::join(pass_rate, ",")),
       fmt::format("--start {}", start.value_or(default_start)),
-      fmt::format("--soft: other rows with the hash {}", hash_of(rows_text(soft, name))),
+      fmt::format("--soft: other rows with the hash {}",
+                  hash_of(rows_text(*engine.options().soft, name))),
       fmt::format("--grader with the fingerprint {}", graded_by),
       fmt::format("--think-max {}", s.think_max),
       fmt::format("--think-min {}", s.think_min),
@@ -49,6 +51,9 @@ std::string TrainFlags::run(std::span<const Problem> all, const SoftVocab& soft)
       fmt::format("--close-with {}", s.close_with),
       fmt::format("--think-open {}", s.think_open),
       fmt::format("--think-close {}", s.think_close)};
+  if (!pass_rate.empty())
+    if (const auto limit = cache_limit(engine, all, options.prompt_of, options.rollout))
+      lines.push_back(fmt::format("--cache-tokens: samples end at {} positions", *limit));
   for (const std::string& spec : s.brakes) lines.push_back("--brake " + spec);
   for (const std::string& spec : s.guides) lines.push_back("--guide " + spec);
   return fmt::format("{}", fmt::join(lines, "\n"));

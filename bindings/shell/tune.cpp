@@ -141,8 +141,7 @@ class Tuning {
     options.progress = [&](int done, int) { told(done); };
     if (!flags_.run.empty()) {
       const auto folder = std::filesystem::path(flags_.run) / folder_of(spec, is_check);
-      auto description =
-          describe_run(command_, {*model_, *soft_, problems, file, options, grading_.model});
+      auto description = describe_run(command_, {engine_, problems, file, options, grading_.model});
       description["options"]["--guide"] = spec;
       keep_in(folder, description, options);
     }

@@ -116,9 +116,10 @@ struct ExamOptions {
   // Where each sample goes as a JSON line as soon as it is finished. Empty: nowhere.
   std::filesystem::path samples_file{};
   // What samples_file held before. Refused: invalid_argument. Resumed: it is kept and not sat
-  // again; a line that was cut off in writing is dropped, any other that is not of these problems,
-  // samples and seed is refused. Restarted: it is lost, but not before the first new sample is
-  // there.
+  // again; a line that was cut off in writing is dropped, any other that is not of these problems
+  // (by place, id, question and reference), samples and seed is refused. What else decides is not
+  // in the lines and not compared: judge, request, prompt_of, the engine and its model and cache
+  // are the caller's to keep. Restarted: it is lost, but not before the first new sample is there.
   IfBegun if_begun = IfBegun::refuse;
 };
 
@@ -128,8 +129,10 @@ struct ExamOptions {
 PENSIVE_EXPORT ExamResult examine(Engine& engine, std::span<const Problem> problems,
                                   const Judge& judge, const ExamOptions& options);
 
-// Reads what samples_file holds. Of `problems` only the ids count; the rest of the result is
-// summarized anew. Throws corrupt_file naming the line, not_found or io.
+// Reads what samples_file holds; the rest of the result is summarized anew. Of `problems` ids,
+// questions and references are compared, of lines of older versions, which have no problem_hash,
+// ids only: throws invalid_argument for others. Throws corrupt_file naming the line, not_found or
+// io.
 PENSIVE_EXPORT ExamResult load_exam(const std::filesystem::path& samples_file,
                                     std::span<const Problem> problems);
 // Likewise where the problems are not at hand: as many as the largest index says.

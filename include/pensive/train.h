@@ -184,6 +184,8 @@ class PENSIVE_EXPORT Trainer {
   bool has_stopped() const noexcept;
   // That of the last step, also of one that was done before resume(); nothing before the first.
   std::optional<TrainReport> last_report() const;
+  // The row when training began; after resume() as the checkpoint has it.
+  std::vector<float> start_row() const;
   // Makes the problem's prompt and does nothing with it. Throws what step() would, such as
   // invalid_argument where it is longer than the cache: before a long run, not in the midst of it.
   void check_prompt(const Problem& problem) const;
@@ -194,12 +196,15 @@ class PENSIVE_EXPORT Trainer {
   std::vector<double> pass_rates(std::span<const Problem> problems, const Judge& judge) const;
 
   // Row, optimizer state, rewards so far, last report and step count, written aside and renamed.
-  // resume() throws invalid_argument for a checkpoint of another model, row, setting or
-  // TrainOptions::run, naming both values. Guides and judges of this library are compared with all
-  // their options, but for functions; others by their names; prompt_of by the prompt it makes of
-  // one problem of the last step. Where arithmetic is row-invariant, a resumed run on a CPU has
-  // the bits of an undisturbed one; on a card its rollouts have, while updates add up as the card's
-  // free memory and libtorch's attention allow.
+  // resume() throws invalid_argument for a checkpoint of another model, precision, arithmetic, row,
+  // setting or TrainOptions::run, naming both values; and for a cache that may have ended sequences
+  // of the steps so far elsewhere: one of another length, where the shorter of the two does not
+  // hold the longest prompt and max_new_tokens together. (Steps to come are as this cache has
+  // them.) What checkpoints of older versions do not tell is taken to be the same. Guides and
+  // judges of this library are compared with all their options, but for functions; others by their
+  // names; prompt_of by the prompt it makes of one problem of the last step. Where arithmetic is
+  // row-invariant, a resumed run on a CPU has the bits of an undisturbed one; on a card its
+  // rollouts have, while updates add up as the card's free memory and libtorch's attention allow.
   void save_checkpoint(const std::filesystem::path& file) const;
   void resume(const std::filesystem::path& file);
 

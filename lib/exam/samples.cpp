@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "base/inside.h"
+#include "base/told.h"
 #include "exam/statistics.h"
 
 namespace pensive {
@@ -34,10 +36,21 @@ int count(const Json& line, std::string_view key, std::string_view where) {
   return static_cast<int>(found);
 }
 
+// What was asked, and what counts as right. Each text stands behind its length.
+std::string hash_of(const Problem& problem) {
+  std::vector<std::uint32_t> words;
+  for (const std::string* text : {&problem.question, &problem.reference}) {
+    words.push_back(static_cast<std::uint32_t>(text->size()));
+    for (const char byte : *text) words.push_back(static_cast<unsigned char>(byte));
+  }
+  return fmt::format("{:016x}", hash_words(words));
+}
+
 // A line as it was written, and what of it is no ExamSample.
 struct Line {
   ExamSample sample;
   std::string id;
+  std::optional<std::string> problem_hash;  // older lines have none
   std::uint64_t seed = 0;
 };
 
@@ -46,6 +59,8 @@ Line read_line(std::string_view text, std::string_view where) {
   require(json.is_object(), ErrorCode::corrupt_file, "a JSON object", json.type_name(), where);
   Line line;
   line.id = member<std::string>(json, "id", where);
+  if (json.contains("problem_hash"))
+    line.problem_hash = member<std::string>(json, "problem_hash", where);
   const Json seed = member<Json>(json, "seed", where);
   require(seed.is_number_unsigned(), ErrorCode::corrupt_file, "a seed, 0 or more, in \"seed\"",
           seed.dump(), where);
@@ -100,6 +115,12 @@ void check_problem(const Line& line, std::span<const Problem> problems, std::str
   require(line.id == problems[index].id, ErrorCode::invalid_argument,
           fmt::format("problem {} with the id \"{}\"", index, problems[index].id),
           in_quotes(line.id), where);
+  if (!line.problem_hash) return;
+  const std::string hash = hash_of(problems[index]);
+  require(*line.problem_hash == hash, ErrorCode::invalid_argument,
+          fmt::format("problem {} (id \"{}\") with a question and reference of the hash {}", index,
+                      line.id, hash),
+          in_quotes(*line.problem_hash), where);
 }
 
 }  // namespace
@@ -155,6 +176,7 @@ void SampleFile::write(const Problem& problem, const ExamSample& sample, std::ui
   begin();
   const Json line = {{"problem", sample.problem},
                      {"id", problem.id},
+                     {"problem_hash", hash_of(problem)},
                      {"sample", sample.sample},
                      {"seed", seed},
                      {"score", sample.score},

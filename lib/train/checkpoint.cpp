@@ -81,6 +81,33 @@ void compare_settings(const Json& mine, const Json& found, std::string_view wher
             in_quotes(key), where);
 }
 
+// What older checkpoints do not tell: they are from before there was a choice of logprobs, and are
+// taken for those of an engine like this one.
+void fill_in(Json& settings, const Json& mine) {
+  if (!settings.is_object()) return;
+  if (!settings.contains("logprobs")) settings["logprobs"] = "fast";
+  for (const char* key : {"precision", "arithmetic"})
+    if (!settings.contains(key)) settings[key] = mine.at(key);
+}
+
+// What the steps so far could ask for, where a cache that holds `held` would have ended no other
+// sequences than theirs; 0 where an older checkpoint does not tell.
+int read_longest(const Json& json, int held, std::string_view where) {
+  if (!json.contains("longest")) return 0;
+  const Json found = member<Json>(json, "longest", where);
+  require(found.is_object(), ErrorCode::corrupt_file, "an object \"longest\"", found.type_name(),
+          where);
+  const int theirs = read_count(found, "held", where), asked = read_count(found, "asked", where);
+  require(
+      std::min(theirs, asked) == std::min(held, asked), ErrorCode::invalid_argument,
+      theirs < asked
+          ? fmt::format("a cache that ends sequences at {} positions, as in the steps so far",
+                        theirs)
+          : fmt::format("a cache for the {} positions that the steps so far could ask for", asked),
+      fmt::format("one for {}", held), fmt::format("EngineOptions::cache_tokens; {}", where));
+  return asked;
+}
+
 std::string join(std::span<const TokenId> ids) { return fmt::format("{}", fmt::join(ids, " ")); }
 
 std::string names_of(std::span<const std::shared_ptr<const Guide>> guides) {
@@ -158,12 +185,27 @@ std::optional<Problem> read_example(const Json& json, const PromptOf& prompt_of,
 
 }  // namespace
 
+int Trainer::Parts::longest_held() const {
+  const std::int64_t cache = std::int64_t{engine.counters().pages} * engine.options().page_tokens;
+  return static_cast<int>(std::min<std::int64_t>(engine.model()->max_positions(), cache));
+}
+
+int Trainer::Parts::longest_asked(std::span<const Sequence> sequences) const {
+  std::int64_t longest = 0;
+  for (const Sequence& sequence : sequences)
+    longest = std::max<std::int64_t>(longest, sequence.trace().prompt_tokens);
+  return static_cast<int>(std::min<std::int64_t>(engine.model()->max_positions(),
+                                                 longest + options.rollout.max_new_tokens));
+}
+
 Json Trainer::Parts::settings() const {
   const TrainOptions& o = options;
   const Request& r = o.rollout;
   // Text, since 64-bit numbers do not survive every JSON reader.
   const auto text = [](const auto& value) { return fmt::format("{}", value); };
   Json all = {{"model", fmt::format("{:016x}", engine.model()->info().fingerprint)},
+              {"precision", to_string(engine.model()->info().precision)},
+              {"arithmetic", word(engine.options().arithmetic, {"fast", "row-invariant"})},
               {"row", soft->name(row)},
               {"rewards", rewards_of(rewards)},
               {"truncated", word(o.truncated, {"judged", "zero", "masked"})},
@@ -208,6 +250,7 @@ void Trainer::save_checkpoint(const std::filesystem::path& file) const {
   const Json json = {{"pensive_training", format_version},
                      {"settings", parts_->settings()},
                      {"example", write_example(parts_->example, parts_->prompt_of)},
+                     {"longest", {{"held", parts_->longest_held()}, {"asked", parts_->asked}}},
                      {"steps", parts_->steps},
                      {"report", write_report(parts_->report)},
                      {"updates", parts_->adam.updates},
@@ -228,9 +271,11 @@ void Trainer::resume(const std::filesystem::path& file) {
           fmt::format("a training checkpoint of version {}", format_version),
           std::to_string(version), where);
   Json settings = member<Json>(json, "settings", where);
-  // Checkpoints from before there was a choice do not tell.
-  if (settings.is_object() && !settings.contains("logprobs")) settings["logprobs"] = "fast";
-  compare_settings(parts_->settings(), settings, where);
+  const Json mine = parts_->settings();
+  fill_in(settings, mine);
+  compare_settings(mine, settings, where);
+  const int held = parts_->longest_held();
+  const int asked = read_longest(json, held, where);
   std::optional<Problem> example = read_example(json, parts_->prompt_of, where);
 
   const std::size_t width = parts_->started.size();
@@ -254,6 +299,7 @@ void Trainer::resume(const std::filesystem::path& file) {
   parts_->adam = std::move(adam);
   parts_->watch = std::move(watch);
   parts_->steps = steps;
+  parts_->asked = asked;
   parts_->report = std::move(report);
   parts_->example = std::move(example);
 }

@@ -48,11 +48,16 @@ struct Trainer::Parts {
   Adam adam;
   Watch watch;
   int steps = 0;
+  int asked = 0;  // the longest sequence that the requests of the steps so far allow
   std::optional<TrainReport> report;  // of the last step
   std::optional<Problem> example;  // the first of the last step: its prompt shows the system text
 
   // All that a resumed run must have in common with the run that wrote its checkpoint, as text.
   nlohmann::ordered_json settings() const;
+  // The longest sequence that the engine holds: the model's positions, or the cache's.
+  int longest_held() const;
+  // The longest that these could have become, were there no cache.
+  int longest_asked(std::span<const Sequence> sequences) const;
   // group_size finished sequences a problem, problem by problem; `round` keys the draws, and
   // `first` is the place of the first of these problems among those of the round. Samples part at
   // `branch`.

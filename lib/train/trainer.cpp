@@ -1,6 +1,7 @@
 // One training step: roll out, judge, update the row, report.
 #include "pensive/train.h"
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 
@@ -85,6 +86,7 @@ Trainer::~Trainer() = default;
 int Trainer::steps_done() const noexcept { return parts_->steps; }
 bool Trainer::has_stopped() const noexcept { return parts_->watch.has_stopped; }
 std::optional<TrainReport> Trainer::last_report() const { return parts_->report; }
+std::vector<float> Trainer::start_row() const { return parts_->started; }
 
 TrainReport Trainer::step(std::span<const Problem> problems) {
   require(!problems.empty(), ErrorCode::invalid_argument, "at least one problem", "none",
@@ -108,6 +110,7 @@ TrainReport Trainer::step(std::span<const Problem> problems) {
     parts_->update(sequences, scores, report);
     report.update_seconds = update_clock.seconds();
     parts_->example = std::move(example);
+    parts_->asked = std::max(parts_->asked, parts_->longest_asked(sequences));
     parts_->report = report;
     return report;
   });

@@ -64,7 +64,9 @@ typedef struct pensive_exam_options {
   void (*progress)(void* user, int32_t done, int32_t of); /* on the calling thread; may be null */
   const char* samples_file; /* where finished samples go as JSON lines; null: nowhere */
   /* A samples_file that holds something already is refused (PENSIVE_INVALID_ARGUMENT) but for
-   * one of these, 1: it is kept and not sat again; it is lost when the first sample is there. */
+   * one of these, 1: it is kept and not sat again, where it is of these problems (by id, question
+   * and reference), samples and seed: judge, request and engine are not compared; it is lost when
+   * the first sample is there. */
   int32_t resume;
   int32_t overwrite;
 } pensive_exam_options;
