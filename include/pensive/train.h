@@ -121,7 +121,8 @@ struct TrainOptions {
 
   std::uint64_t seed = 0;
   // Suffix positions in one backward at most, on a CPU with padding; fewer where a card has not the
-  // memory. Twice as many take twice the memory and are hardly faster (docs/training.md).
+  // memory. A longer suffix goes through whole, by itself. Twice as many take twice the memory and
+  // are hardly faster (docs/training.md).
   int max_batch_tokens = 4096;
 
   // What this run is of, for resume() to compare: all that decides what is learned and that the
@@ -130,8 +131,10 @@ struct TrainOptions {
   std::string run{};
 };
 
-// Also what one backward of max_batch_tokens takes, as MemoryPlan::training_bytes. It comes on top
-// of a full cache and the steps: sequences keep their pages until the update is done.
+// Also what one backward takes, as MemoryPlan::training_bytes: of max_batch_tokens, or of one
+// suffix of rollout.max_new_tokens (at most the model's positions) where that is more. It comes on
+// top of a full cache and the steps: sequences keep their pages until the update is done. Throws
+// invalid_argument for numbers of `training` that Trainer refuses.
 PENSIVE_EXPORT MemoryPlan plan_memory(const std::filesystem::path& directory,
                                       const ModelOptions& model, const EngineOptions& options,
                                       const TrainOptions& training, const PlanOptions& plan = {});

@@ -17,8 +17,6 @@ namespace pensive {
 namespace {
 
 constexpr std::int64_t mebibyte = std::int64_t{1} << 20;
-constexpr std::int64_t unlimited =
-    std::numeric_limits<std::int64_t>::max() / 16;  // a sum still fits
 
 // A CUDA context with libtorch's kernels, then cuBLAS with its workspaces, kernels that are loaded
 // as they are used, graphs: 571 MB were seen beside R1-1.5B's weights, cache and

@@ -8,6 +8,9 @@
 
 namespace pensive {
 
+// What a part of a plan is at most: a sum of sixteen is still a number.
+inline constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max() / 16;
+
 // What the sizes of buffers follow from.
 struct Sizes {
   std::int64_t layers = 0, width = 0, inner = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;

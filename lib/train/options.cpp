@@ -27,6 +27,7 @@ void check_counts(const TrainOptions& options) {
   at_least(1, "token", options.max_batch_tokens, "max_batch_tokens");
   at_least(0, "tokens", options.constant_tokens, "constant_tokens");
   at_least(0, "tokens", options.answer_tokens, "answer_tokens");
+  at_least(1, "token", options.rollout.max_new_tokens, "rollout.max_new_tokens");
   check_number(options.answer_tokens < options.rollout.max_new_tokens,
                fmt::format("less than rollout.max_new_tokens = {}", options.rollout.max_new_tokens),
                options.answer_tokens, "answer_tokens");

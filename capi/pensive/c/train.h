@@ -101,7 +101,7 @@ typedef struct pensive_train_options {
   uint64_t seed;
   int32_t total_steps;      /* cosine decay to 0 over this many; 0 keeps the rate */
   int32_t inner_steps;      /* updates from one set of rollouts; 1 */
-  int32_t max_batch_tokens; /* positions in one backward at most; 4096 */
+  int32_t max_batch_tokens; /* in one backward at most, a longer sample's by itself; 4096 */
   int32_t branch;           /* a pensive_branch */
   /* Rewards besides a single judge: names that differ, judges, weights (null: 1 each); at most
    * PENSIVE_MAX_REWARDS. */
