@@ -239,19 +239,47 @@ TEST(Compare, OfAnArmWithItselfIsNothingThatSoFewProblemsCouldShow) {
   EXPECT_EQ(paired.low, -paired.high);
   EXPECT_GT(paired.detectable, paired.high);
   EXPECT_EQ(paired.errors_removed, 0);
+  EXPECT_NEAR(paired.errors_high, squared / (6 + squared) * 12 / 7, 1e-12);
+  EXPECT_EQ(paired.errors_low, -paired.errors_high);
   const Paired all = compare(result_of({{0}, {0}, {0}}), result_of({{1}, {1}, {1}}));
   EXPECT_EQ(all.difference, 1);
   EXPECT_EQ(all.high, 1);
   EXPECT_LT(all.low, 1);
 }
 
+TEST(Compare, OfErrorsThatAllGoTheSameWayIsNotSure) {
+  const auto exam_of = [](int problems, double score) {
+    return result_of(std::vector<std::vector<double>>(static_cast<std::size_t>(problems), {score}));
+  };
+  const double squared = t_quantile(4) * t_quantile(4);
+  const Paired gone = compare(exam_of(5, 0), exam_of(5, 1));
+  EXPECT_EQ(gone.errors_removed, 1);
+  EXPECT_NEAR(gone.errors_low, 1 - squared / (5 + squared), 1e-12);
+  EXPECT_EQ(gone.errors_high, 1);
+  // Residuals that are the same but for rounding.
+  const auto mixed = [](double more) {
+    return result_of({{1 / 3.0 + more}, {0.1 + more}, {0.2 + more}, {0.7 + more}, {0.6 + more}});
+  };
+  const Paired same = compare(mixed(0), mixed(0.1));
+  EXPECT_NEAR(same.low, 0.1 - squared / (5 + squared), 1e-9);
+  // None to remove: a share of nothing.
+  const Paired none = compare(exam_of(20, 1), exam_of(20, 1));
+  EXPECT_TRUE(std::isnan(none.errors_removed));
+  EXPECT_TRUE(std::isnan(none.errors_low) && std::isnan(none.errors_high));
+}
+
+TEST(Compare, OfFewProblemsShowsNoDifferenceOfShares) {
+  EXPECT_EQ(compare(result_of({{1}, {0}}), result_of({{0}, {0}})).detectable, 1);
+  EXPECT_GT(compare(result_of({{100}, {0}}), result_of({{0}, {0}})).detectable, 100);
+}
+
 TEST(Compare, IsAsSureAsItIsAsked) {
   const Paired usual = compare(result_of(arm_a), result_of(arm_b));
-  const Paired sure = compare(result_of(arm_a), result_of(arm_b), 0.99);
+  const Paired sure = compare(result_of(arm_a), result_of(arm_b), 0.98);
   constexpr double error = 0.21408720964441885;
   EXPECT_NEAR(usual.detectable, (t_quantile(5) + 0.8416212) * error, 1e-6);
-  EXPECT_NEAR(sure.low, 0.25 - 4.0321430 * error, 1e-6);
-  EXPECT_NEAR(sure.detectable, (4.0321430 + 0.8416212) * error, 1e-6);
+  EXPECT_NEAR(sure.low, 0.25 - 3.3649300 * error, 1e-6);
+  EXPECT_NEAR(sure.detectable, (3.3649300 + 0.8416212) * error, 1e-6);
   EXPECT_EQ(sure.p_value, usual.p_value);
   EXPECT_THROW(compare(result_of(arm_a), result_of(arm_b), 1), Error);
 }
@@ -259,7 +287,7 @@ TEST(Compare, IsAsSureAsItIsAsked) {
 TEST(Compare, IsDefinedWhereThereIsLittleToGoBy) {
   const Paired right = compare(result_of({{1}, {1}}), result_of({{1}, {0}}));
   EXPECT_EQ(right.difference, -0.5);
-  EXPECT_EQ(right.errors_removed, 0) << "there were none to remove";
+  EXPECT_TRUE(std::isnan(right.errors_removed)) << "there were none to remove";
   const Paired one = compare(result_of({{0}}), result_of({{1}}));
   EXPECT_EQ(one.difference, 1);
   EXPECT_EQ(one.low, -1);

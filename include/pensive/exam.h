@@ -179,15 +179,19 @@ struct Paired {
   // says nothing, and it reaches as far as Wilson's interval of a share that was never seen.
   double low = 0, high = 0;
   double token_difference = 0;
-  double errors_removed = 0;               // share of a's errors that b does not make
-  double errors_low = 0, errors_high = 0;  // 95%, by the delta method over problems
+  // The share of a's errors that b does not make, and its interval by the delta method over
+  // problems, as wide as above where that says nothing. NaN where a makes no errors.
+  double errors_removed = std::numeric_limits<double>::quiet_NaN();
+  double errors_low = std::numeric_limits<double>::quiet_NaN();
+  double errors_high = std::numeric_limits<double>::quiet_NaN();
   // Two-sided, that the arms do not differ: McNemar's exact test where each has one sample a
   // problem, scored 0 or 1; else the sign-flip permutation test on the problems' differences, over
   // all flips of up to 16 problems that differ, else 20,000 drawn with a fixed seed.
   double p_value = 1;
   int improved = 0, worsened = 0;  // problems on which b scores higher, and lower
   // The smallest difference that four of five such exams would show: whose interval, of this
-  // confidence, would leave out 0. 1 where there is one problem.
+  // confidence, would leave out 0. At most 1 of scores from 0 to 1, and 1 where there is one
+  // problem: so few show none.
   double detectable = 1;
 };
 // Throws invalid_argument where the two were not made on the same number of problems, or a

@@ -20,18 +20,34 @@ bool are_shares(const ExamResult& result) {
                      [](const ExamSample& one) { return one.score >= 0 && one.score <= 1; });
 }
 
+// Sums of equal differences in another order round differently; they count as equal.
+constexpr double rounding = 1e-9;
+
 // Half of the interval of a mean difference. Where all are the same t says nothing: then as far as
 // Wilson's interval of a share that was never seen, of scores from 0 to 1.
 double half_width(const std::vector<double>& differences, double quantile, bool is_share) {
   const double n = static_cast<double>(differences.size());
-  const bool is_constant = std::adjacent_find(differences.begin(), differences.end(),
-                                              std::not_equal_to<>()) == differences.end();
+  const auto [least, most] = std::minmax_element(differences.begin(), differences.end());
+  const bool is_constant = *most - *least <= rounding;
   if (is_constant && is_share) return quantile * quantile / (n + quantile * quantile);
   return quantile * mean_of(differences).error;
 }
 
-// Sums of equal differences in another order round differently; they count as equal.
-constexpr double rounding = 1e-9;
+// What share of the first arm's errors is gone: where it makes none, no number.
+void find_errors(Paired& paired, const std::vector<double>& differences,
+                 const std::vector<double>& errors, double quantile, bool is_share) {
+  const double error_share = mean_of(errors).value;
+  if (errors.empty() || error_share <= rounding) return;
+  paired.errors_removed = paired.difference / error_share;
+  // The delta method: the ratio of two means errs like the mean of difference - ratio * error.
+  std::vector<double> residuals;
+  for (std::size_t p = 0; p < errors.size(); ++p)
+    residuals.push_back(differences[p] - paired.errors_removed * errors[p]);
+  const double half = errors.size() < 2 ? std::numeric_limits<double>::infinity()
+                                        : half_width(residuals, quantile, is_share) / error_share;
+  paired.errors_low = paired.errors_removed - half;
+  paired.errors_high = std::min(1.0, paired.errors_removed + half);
+}
 
 }  // namespace
 
@@ -111,6 +127,7 @@ Paired compare(const ExamResult& a, const ExamResult& b, double confidence) {
     paired.high = paired.difference + half;
     paired.detectable = half * (1 + four_fifths / quantile);
     if (is_share) {
+      paired.detectable = std::min(1.0, paired.detectable);
       paired.low = std::max(-1.0, paired.low);
       paired.high = std::min(1.0, paired.high);
     }
@@ -125,17 +142,7 @@ Paired compare(const ExamResult& a, const ExamResult& b, double confidence) {
                        ? mcnemar(paired.improved, paired.worsened)
                        : sign_flips(differences);
 
-  const double error_share = mean_of(errors).value;
-  if (error_share <= 0) return paired;
-  paired.errors_removed = paired.difference / error_share;
-  // The delta method: the ratio of two means errs like the mean of difference - ratio * error.
-  std::vector<double> residuals;
-  for (std::size_t p = 0; p < first.size(); ++p)
-    residuals.push_back(differences[p] - paired.errors_removed * errors[p]);
-  const double half = a.problems < 2 ? std::numeric_limits<double>::infinity()
-                                     : quantile * mean_of(residuals).error / error_share;
-  paired.errors_low = paired.errors_removed - half;
-  paired.errors_high = std::min(1.0, paired.errors_removed + half);
+  find_errors(paired, differences, errors, quantile, is_share);
   return paired;
 }
 

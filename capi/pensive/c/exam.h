@@ -188,11 +188,12 @@ typedef struct pensive_exam_difference {
   double difference; /* accuracy of b minus accuracy of a */
   double low, high;  /* 95%, paired by problem */
   double token_difference;
-  double errors_removed; /* share of a's errors that b does not make */
+  double errors_removed; /* share of a's errors that b does not make; NaN, as its interval, where a
+                          * makes none */
   double errors_low, errors_high;
   double p_value;             /* two-sided, that the arms do not differ: McNemar's or sign flips */
   int32_t improved, worsened; /* problems on which b scores higher, and lower */
-  double detectable;          /* the smallest difference that four of five such exams would show */
+  double detectable; /* the smallest difference that four of five such exams would show; 1: none */
 } pensive_exam_difference;
 #define PENSIVE_EXAM_DIFFERENCE_INIT \
   { sizeof(pensive_exam_difference), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
