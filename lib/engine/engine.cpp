@@ -152,10 +152,10 @@ std::string Sequence::Parts::nothing_to_draw() const {
   const bool is_steered = !guidance.mask().empty() || !guidance.biases().empty() ||
                           (steering && (!steering->mask.empty() || !steering->biases.empty()));
   if (!is_steered) return "expected finite logits; found NaN or infinity (model)";
-  const Guide* guide = guidance.wisher();
+  const std::string* guide = guidance.wisher();
   return fmt::format(
       "expected a token that masks and biases leave, with a finite logit; found none (Sampling{})",
-      guide ? fmt::format(", guide {}", guide->name()) : "");
+      guide ? fmt::format(", guide {}", *guide) : "");
 }
 
 void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
