@@ -1,10 +1,31 @@
-// What is not the engine's own fault: guides whose clones, names and wishes cannot be trusted. Only
-// the sequence it happens to may notice.
+// What is not the engine's own fault: guides whose clones, names and wishes cannot be trusted, and
+// memory that ends while sequences begin. Only the sequence it happens to may notice.
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
 #include "engine_helpers.h"
+
+namespace {
+
+// How many of this thread's next requests for memory are refused.
+thread_local int refusals = 0;
+
+}  // namespace
+
+// Not inlined: GCC would take the pairs below for mismatched ones.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (refusals > 0) {
+    --refusals;
+    throw std::bad_alloc();
+  }
+  if (void* const at = std::malloc(bytes > 0 ? bytes : 1)) return at;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* at) noexcept { std::free(at); }
+[[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept { std::free(at); }
 
 namespace pensive::testing {
 namespace {
@@ -121,6 +142,46 @@ TEST(Faults, AGuideThatHasNoNameWhenItIsBlamedEndsOnlyItsOwnSequence) {
   EXPECT_THAT(run(banner, only), ::testing::HasSubstr("guide shy"));
   *thrower.is_shy = true;
   EXPECT_THROW(engine.start(with(std::make_shared<Shy>(thrower))), std::runtime_error);
+}
+
+// Steps, some of which may fail, until a sequence is finished; whether that came.
+bool finishes(Engine& engine, const Sequence& sequence) {
+  for (int i = 0; i < 100 && !sequence.finished(); ++i) engine.step();
+  return sequence.finished();
+}
+
+TEST(Faults, WhereMemoryEndsBesideABeginningTheOthersBegin) {
+  Engine engine(tiny_model(), exact());
+  const auto expected = finish(engine, plain_request(ids(2, 9)));
+  const auto error =
+      std::make_exception_ptr(std::runtime_error("what cannot be told: no memory for its words"));
+  auto guide = std::make_shared<Scripted>();
+  guide->begin = [&](const Moment&) -> Action {
+    refusals = 1;
+    std::rethrow_exception(error);
+  };
+  const Sequence one = engine.submit(with(guide)), two = engine.submit(with(guide));
+  const Sequence other = engine.submit(plain_request(ids(2, 9)));
+  EXPECT_NO_THROW(engine.step());
+  EXPECT_EQ(std::exchange(refusals, 0), 0);
+  ASSERT_TRUE(finishes(engine, other));
+  EXPECT_EQ(other.trace().kept(), expected);
+  for (const Sequence* failed : {&one, &two}) {
+    ASSERT_TRUE(failed->finished());
+    EXPECT_EQ(failed->trace().stopped, StopReason::error);
+    EXPECT_EQ(failed->trace().error, std::bad_alloc().what());
+  }
+}
+
+TEST(Faults, WhereMemoryEndsBeforeABeginningNothingSubmittedIsLost) {
+  Engine engine(tiny_model(), exact());
+  const Sequence one = engine.submit(plain_request(ids(1, 9)));
+  const Sequence other = engine.submit(plain_request(ids(2, 9)));
+  refusals = 1;
+  EXPECT_THROW(engine.step(), std::bad_alloc);
+  EXPECT_EQ(std::exchange(refusals, 0), 0);
+  EXPECT_TRUE(finishes(engine, one));
+  EXPECT_TRUE(finishes(engine, other));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -44,9 +45,14 @@ void Guidance::guarded(Record& record, Work work) {
     probe_.reset();
     queue_.clear();
     const bool is_guide = speaking_ < guides_.size();
-    record.seal(StopReason::error,
-                is_guide ? fmt::format("guide {}: {}", guides_[speaking_].name(), what)
-                         : std::string(what));
+    std::string error;
+    try {
+      error = is_guide ? fmt::format("guide {}: {}", guides_[speaking_].name(), what)
+                       : std::string(what);
+    } catch (const std::bad_alloc& none) {
+      error = none.what();  // short enough to need no memory
+    }
+    record.seal(StopReason::error, std::move(error));
   };
   try {
     speaking_ = nobody;
