@@ -310,7 +310,10 @@ Engine::~Engine() { parts_->close(); }
 Turn::Turn(Engine& engine, Nested nested) : parts_(engine.parts()) {
   parts_->gate.hold("Turn", nested == Nested::allowed);
 }
-Turn::~Turn() { parts_->gate.let_go(); }
+Turn::~Turn() {
+  parts_->gate.let_go();
+  if (!parts_->is_open) parts_->close();  // ~Engine left that to the last who holds it
+}
 
 Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
 Sequence Engine::submit(const Request& request) { return Sequence(parts_->submit(request)); }

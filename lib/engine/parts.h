@@ -78,7 +78,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   // From any thread: as it was when the last call ended.
   EngineCounters count() const noexcept;
   void clear_prefixes();
-  // Lets go of all sequences; while a server's loop is at work, leaves that to its end.
+  // Lets go of all sequences; while a Turn or a server's loop holds it, leaves that to its end.
   void close();
   // The tokenizer that knows the soft rows by name.
   std::shared_ptr<const Tokenizer> tokenizer();
