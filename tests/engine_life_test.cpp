@@ -68,6 +68,22 @@ TEST(EngineLife, SequencesMayBeDroppedOnOtherThreads) {
   expect_no_leak(engine);
 }
 
+TEST(EngineLife, AnEngineThatGoesDuringItsThreadsTurnIsFreedAfterIt) {
+  std::weak_ptr<Engine::Parts> parts;
+  {
+    auto engine = std::make_unique<Engine>(tiny_model());
+    parts = engine->parts();
+    const Sequence sequence = engine->start(plain_request(ids(1, 9)));
+    const auto outer = std::make_unique<Turn>(*engine);
+    {
+      const Turn inner(*engine);
+      engine.reset();
+    }
+    EXPECT_FALSE(parts.expired());
+  }
+  EXPECT_TRUE(parts.expired());
+}
+
 TEST(EngineLife, CountersMayBeReadFromAnyThread) {
   Engine engine(tiny_model());
   const auto pages = engine.counters().pages;

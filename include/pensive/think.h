@@ -173,7 +173,7 @@ struct Done {
 class PENSIVE_EXPORT Guide {
  public:
   virtual ~Guide() = default;
-  virtual std::string_view name() const = 0;
+  virtual std::string_view name() const = 0;  // asked when a sequence starts
   // Tokens whose logprobs this guide wants to see in every moment. Asked once, at the start.
   virtual std::vector<TokenId> watches() const { return {}; }
   // Whether this guide means nothing without thinking markers: a request then needs them.
@@ -183,7 +183,7 @@ class PENSIVE_EXPORT Guide {
   virtual Action on_token(const Moment& moment) = 0;
   virtual Action on_probe(const ProbeReply& reply);
   virtual void on_done(const Done& done);
-  virtual std::unique_ptr<Guide> clone() const = 0;
+  virtual std::unique_ptr<Guide> clone() const = 0;  // null: start(), fork(), rewind() refuse
 };
 
 // Whether a text ends at a line or sentence end: a newline, or . ! ? … (also before closing quotes

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -35,7 +36,8 @@ std::shared_ptr<Sequence::Parts> Engine::Parts::start(const Request& request) {
   const Call call(*this, "start");
   sweep();
   auto sequence = make_sequence(shared_from_this(), request);
-  take_in(sequence);
+  sequences_.push_back(sequence);
+  begin(*sequence);
   return sequence;
 }
 
@@ -51,12 +53,11 @@ void Engine::Parts::mail(const std::shared_ptr<Sequence::Parts>& sequence) {
   ++calls;
 }
 
-void Engine::Parts::take_in(const std::shared_ptr<Sequence::Parts>& sequence) {
-  sequences_.push_back(sequence);
-  next_deadline_ = std::min(next_deadline_, sequence->deadline);
-  scheduler.add(sequence->record.lane);
-  if (!sequence->is_cancelled && !sequence->is_dropped) sequence->guidance.start(sequence->record);
-  attend(*sequence);
+void Engine::Parts::begin(Sequence::Parts& sequence) {
+  next_deadline_ = std::min(next_deadline_, sequence.deadline);
+  scheduler.add(sequence.record.lane);
+  if (!sequence.is_cancelled && !sequence.is_dropped) sequence.guidance.start(sequence.record);
+  attend(sequence);
 }
 
 std::shared_ptr<Sequence::Parts> Engine::Parts::fork(Sequence::Parts& parent, Draws draws) {
@@ -153,10 +154,10 @@ std::string Sequence::Parts::nothing_to_draw() const {
   const bool is_steered = !guidance.mask().empty() || !guidance.biases().empty() ||
                           (steering && (!steering->mask.empty() || !steering->biases.empty()));
   if (!is_steered) return "expected finite logits; found NaN or infinity (model)";
-  const Guide* guide = guidance.wisher();
+  const std::string* guide = guidance.wisher();
   return fmt::format(
       "expected a token that masks and biases leave, with a finite logit; found none (Sampling{})",
-      guide ? fmt::format(", guide {}", guide->name()) : "");
+      guide ? fmt::format(", guide {}", *guide) : "");
 }
 
 void Engine::Parts::hand_out(const Plan& plan, const std::vector<kernels::Drawn>& drawn) {
@@ -196,14 +197,23 @@ void Engine::Parts::attend(Sequence::Parts& sequence) {
   sequence.is_ended = true;
 }
 
-// Begins what other threads have submitted.
+// Begins what other threads have submitted. One by one: what fails leaves the rest for the next
+// look.
 void Engine::Parts::open_mail() {
-  std::vector<std::shared_ptr<Sequence::Parts>> mail;
-  {
+  const auto take = [&](std::size_t& left) {
     const std::lock_guard lock(mutex_);
-    mail.swap(mail_);
+    left = std::min(left, mail_.size());  // what guides submit meanwhile is for later
+    if (left-- == 0) return false;
+    sequences_.push_back(mail_.front());
+    mail_.pop_front();
+    return true;
+  };
+  try {
+    for (std::size_t left = SIZE_MAX; take(left);) begin(*sequences_.back());
+  } catch (...) {
+    ++calls;
+    throw;
   }
-  for (const auto& sequence : mail) take_in(sequence);
 }
 
 // Where another thread has asked for something, or a time is over.
@@ -270,7 +280,8 @@ void Engine::Parts::clear_prefixes() {
 void Engine::Parts::close() {
   is_open = false;
   if (gate.is_held()) return;
-  std::vector<std::shared_ptr<Sequence::Parts>> sequences, mail;  // let go of without the lock
+  std::vector<std::shared_ptr<Sequence::Parts>> sequences;  // let go of without the lock
+  std::deque<std::shared_ptr<Sequence::Parts>> mail;
   const std::lock_guard lock(mutex_);
   sequences.swap(sequences_);
   mail.swap(mail_);
@@ -300,7 +311,10 @@ Engine::~Engine() { parts_->close(); }
 Turn::Turn(Engine& engine, Nested nested) : parts_(engine.parts()) {
   parts_->gate.hold("Turn", nested == Nested::allowed);
 }
-Turn::~Turn() { parts_->gate.let_go(); }
+Turn::~Turn() {
+  parts_->gate.let_go();
+  if (!parts_->is_open) parts_->close();  // ~Engine left that to the last who holds it
+}
 
 Sequence Engine::start(const Request& request) { return Sequence(parts_->start(request)); }
 Sequence Engine::submit(const Request& request) { return Sequence(parts_->submit(request)); }

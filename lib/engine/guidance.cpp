@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -17,34 +18,25 @@ constexpr std::size_t most_wishes = 64;  // that are remembered at least
 
 }  // namespace
 
+OwnGuide::OwnGuide(const Guide& prototype, std::string name)
+    : name_(std::move(name)), guide_(prototype.clone()) {
+  require(guide_ != nullptr, ErrorCode::invalid_argument, "a clone", "a null one",
+          fmt::format("guide {}", name_));
+}
+
 Guidance::Guidance(std::shared_ptr<const Rules> rules,
                    std::span<const std::shared_ptr<const Guide>> prototypes)
     : rules_(std::move(rules)) {
   for (const auto& prototype : prototypes) {
-    guides_.push_back(prototype->clone());
-    for (TokenId id : guides_.back()->watches()) watched_.push_back(id);
+    const OwnGuide& guide = guides_.emplace_back(*prototype);
+    for (TokenId id : guide->watches()) {
+      require(id >= 0 && id < rules_->vocab_size, ErrorCode::invalid_argument,
+              fmt::format("ids from 0 to {}", rules_->vocab_size - 1), std::to_string(id),
+              fmt::format("guide {} watches", guide.name()));
+      watched_.push_back(id);
+    }
     watch_ends_.push_back(watched_.size());
   }
-}
-
-Guidance::Guidance(const Guidance& other)
-    : rules_(other.rules_),
-      watched_(other.watched_),
-      watch_ends_(other.watch_ends_),
-      wishes_(other.wishes_),
-      wished_at_(other.wished_at_),
-      past_(other.past_),
-      steerer_(other.steerer_),
-      queue_(other.queue_),
-      probe_(other.probe_),
-      prober_(other.prober_),
-      probes_(other.probes_),
-      closing_(other.closing_),
-      closer_(other.closer_),
-      closing_back_(other.closing_back_),
-      is_closing_(other.is_closing_),
-      journal_(other.journal_) {
-  for (const auto& guide : other.guides_) guides_.push_back(guide->clone());
 }
 
 template <class Work>
@@ -53,9 +45,14 @@ void Guidance::guarded(Record& record, Work work) {
     probe_.reset();
     queue_.clear();
     const bool is_guide = speaking_ < guides_.size();
-    record.seal(StopReason::error,
-                is_guide ? fmt::format("guide {}: {}", guides_[speaking_]->name(), what)
-                         : std::string(what));
+    std::string error;
+    try {
+      error = is_guide ? fmt::format("guide {}: {}", guides_[speaking_].name(), what)
+                       : std::string(what);
+    } catch (const std::bad_alloc& none) {
+      error = none.what();  // short enough to need no memory
+    }
+    record.seal(StopReason::error, std::move(error));
   };
   try {
     speaking_ = nobody;
@@ -84,7 +81,7 @@ void Guidance::sampled(Record& record, TokenId id, const Stats& stats) {
     if (steerer_ == nobody) steerer_ = wishes_.guide;
     record.push(id, Origin::sampled, stats);
     if (wishes_.guide != nobody)
-      record.tell_steering(guides_[wishes_.guide]->name(), wishes_.mask.empty() ? "bias" : "allow");
+      record.tell_steering(guides_[wishes_.guide].name(), wishes_.mask.empty() ? "bias" : "allow");
     consult(record, stats);
     settle(record);
     drain(record);
@@ -381,7 +378,7 @@ void Guidance::write(Record& record, std::string kind, std::string_view reason, 
                      int back) {
   TraceAction row;
   row.position = static_cast<int>(record.trace.tokens.size()) - 1;
-  if (chooser_ < guides_.size()) row.guide = guides_[chooser_]->name();
+  if (chooser_ < guides_.size()) row.guide = guides_[chooser_].name();
   row.kind = std::move(kind);
   row.reason = reason;
   row.tokens = tokens;

@@ -26,14 +26,36 @@ struct Rules {
   TokenId id_limit = 0;    // ids that can be fed: the soft ones too
 };
 
+// A guide that is cloned where it is copied. It is asked for its name once: who is blamed for an
+// error is not asked any more.
+class OwnGuide {
+ public:
+  // Throws invalid_argument where the clone is null; so does a copy.
+  explicit OwnGuide(const Guide& prototype) : OwnGuide(prototype, std::string(prototype.name())) {}
+  OwnGuide(const OwnGuide& other) : OwnGuide(*other.guide_, other.name_) {}
+  OwnGuide(OwnGuide&&) = default;
+  OwnGuide& operator=(const OwnGuide&) = delete;
+  OwnGuide& operator=(OwnGuide&&) = default;
+
+  Guide* operator->() const noexcept { return guide_.get(); }
+  const std::string& name() const noexcept { return name_; }
+
+ private:
+  OwnGuide(const Guide& prototype, std::string name);
+
+  std::string name_;
+  std::unique_ptr<Guide> guide_;
+};
+
 // Whatever goes wrong in here, a guide that throws or an action that cannot be, ends the sequence
 // with StopReason::error and is told in its trace; nothing is thrown.
 class Guidance {
  public:
-  // Clones the prototypes.
+  // Clones the prototypes. Throws invalid_argument for a clone that is null or watches ids out of
+  // range.
   Guidance(std::shared_ptr<const Rules> rules,
            std::span<const std::shared_ptr<const Guide>> prototypes);
-  Guidance(const Guidance& other);
+  Guidance(const Guidance&) = default;
   Guidance(Guidance&&) = default;
   Guidance& operator=(const Guidance&) = delete;
   Guidance& operator=(Guidance&&) = default;
@@ -50,6 +72,10 @@ class Guidance {
 
   // What the sequence waits for, if it does.
   const Probe* probe() const noexcept { return probe_ ? &*probe_ : nullptr; }
+  // Whether these guides watch what those of `other` do, so that it can be told to them again.
+  bool watches_like(const Guidance& other) const {
+    return watched_ == other.watched_ && watch_ends_ == other.watch_ends_;
+  }
   // For the next draw.
   std::span<const TokenId> watched() const noexcept { return watched_; }
   std::span<const Bias> biases() const noexcept { return wishes_.biases; }
@@ -68,14 +94,11 @@ class Guidance {
     const Wishes& before = *past_.back().second;
     return wishes_.biases == before.biases && wishes_.mask == before.mask;
   }
-  // The first guide that wants a bias or a mask of the next draw; null where there is none.
-  const Guide* wisher() const noexcept {
-    return wishes_.guide < guides_.size() ? guides_[wishes_.guide].get() : nullptr;
-  }
-  // The first guide whose bias or mask a token was drawn under; null where there was none.
-  const Guide* steerer() const noexcept {
-    return steerer_ < guides_.size() ? guides_[steerer_].get() : nullptr;
-  }
+  // The name of the first guide that wants a bias or a mask of the next draw; null where there is
+  // none.
+  const std::string* wisher() const noexcept { return name_of(wishes_.guide); }
+  // That of the first guide whose bias or mask a token was drawn under; null where there was none.
+  const std::string* steerer() const noexcept { return name_of(steerer_); }
 
  private:
   static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
@@ -87,6 +110,9 @@ class Guidance {
     bool operator==(const Wishes&) const = default;
   };
 
+  const std::string* name_of(std::size_t guide) const noexcept {
+    return guide < guides_.size() ? &guides_[guide].name() : nullptr;
+  }
   template <class Work>
   void guarded(Record& record, Work work);
   void consult(Record& record, const Stats& stats);
@@ -114,7 +140,7 @@ class Guidance {
   void write(Record& record, std::string kind, std::string_view reason, int tokens, int back);
 
   std::shared_ptr<const Rules> rules_;
-  std::vector<std::unique_ptr<Guide>> guides_;
+  std::vector<OwnGuide> guides_;
   std::vector<TokenId> watched_;
   std::vector<std::size_t> watch_ends_;  // of each guide, in `watched_`
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -77,7 +78,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
   // From any thread: as it was when the last call ended.
   EngineCounters count() const noexcept;
   void clear_prefixes();
-  // Lets go of all sequences; while a server's loop is at work, leaves that to its end.
+  // Lets go of all sequences; while a Turn or a server's loop holds it, leaves that to its end.
   void close();
   // The tokenizer that knows the soft rows by name.
   std::shared_ptr<const Tokenizer> tokenizer();
@@ -105,7 +106,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
 
  private:
   void tell_counts() noexcept;
-  void take_in(const std::shared_ptr<Sequence::Parts>& sequence);
+  void begin(Sequence::Parts& sequence);
   void open_mail();
   void sweep();
   void wish(const Plan& plan);
@@ -123,7 +124,7 @@ struct Engine::Parts : std::enable_shared_from_this<Engine::Parts> {
 
   std::vector<std::shared_ptr<Sequence::Parts>> sequences_;
   mutable std::mutex mutex_;  // for the next two, and the tokenizer
-  std::vector<std::shared_ptr<Sequence::Parts>> mail_;
+  std::deque<std::shared_ptr<Sequence::Parts>> mail_;
   EngineCounters told_;  // what other threads see of counters_
   std::chrono::steady_clock::time_point next_deadline_ =
       std::chrono::steady_clock::time_point::max();

@@ -87,14 +87,13 @@ std::optional<Markers> markers_of(const Engine::Parts& engine, const Request& re
   return own;
 }
 
-void check_guides(const Request& request, bool has_closer, TokenId vocab_size) {
+void check_guides(const Request& request, bool has_closer) {
   for (const auto& guide : request.guides) {
     require(guide != nullptr, bad, "guides", "a null one", "Request::guides");
     require(has_closer || !guide->needs_markers(), bad,
             fmt::format("a model with thinking markers, or Request::markers, for guide {}",
                         guide->name()),
             "none", "Request::guides");
-    require_ids(guide->watches(), vocab_size, fmt::format("guide {} watches", guide->name()));
   }
 }
 
@@ -110,7 +109,7 @@ std::shared_ptr<const Rules> rules_of(const Engine::Parts& engine, const Request
               (!closer.empty() && !std::ranges::search(request.closing, closer).empty()),
           bad, "a closing that contains the markers' think_close", "none in it",
           "Request::closing");
-  check_guides(request, !closer.empty(), engine.model->vocab_size());
+  check_guides(request, !closer.empty());
   require_ids(request.extra_stop_tokens, engine.model->vocab_size(), "Request::extra_stop_tokens");
   rules->stop_tokens = request.extra_stop_tokens;
   const auto ends = engine.model->stop_tokens();

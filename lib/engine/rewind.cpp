@@ -49,6 +49,8 @@ void Engine::Parts::rewind(Sequence::Parts& sequence, int count, Draws draws) {
   const Beginning& beginning = *sequence.beginning;
   Record earlier = beginning.record;
   Guidance guidance(beginning.rules, beginning.guides);
+  require(guidance.watches_like(sequence.guidance), bad,
+          "guides that watch the same when they are asked again", "other tokens", "rewind");
   guidance.retell(earlier, sequence.guidance, rows);
   check_same(earlier, record, kept, rows);
 

@@ -88,9 +88,9 @@ std::optional<PrefixPages> prefix_pages(const Sequence& sequence, int length) {
 }
 
 std::optional<std::string> steered_by(const Sequence& sequence) {
-  const Guide* guide = sequence.parts()->guidance.steerer();
+  const std::string* guide = sequence.parts()->guidance.steerer();
   if (guide == nullptr) return std::nullopt;
-  return std::string(guide->name());
+  return *guide;
 }
 
 std::span<const int> depths_of(const Sequence& sequence) {
