@@ -97,8 +97,8 @@ struct RequestFlags {
   DrawFlags draws;
 
   void add_to(CLI::App& app);
-  // The seed aside, which whoever starts many gives them. Throws invalid_argument where a flag needs
-  // thinking markers that the model lacks.
+  // The seed aside, which whoever starts many gives them. Throws invalid_argument where a flag
+  // needs thinking markers that the model lacks.
   Request request(const Model& model, const SoftVocab& soft) const;
 };
 

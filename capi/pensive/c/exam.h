@@ -57,7 +57,7 @@ PENSIVE_API void pensive_problem_file_free(pensive_problem_file* file);
 typedef struct pensive_exam_options {
   uint32_t struct_size;
   int32_t samples;                    /* a problem; 0: 1 */
-  const pensive_request* request;     /* sampling, limits, guides; no prompt, seed; null: defaults */
+  const pensive_request* request;     /* sampling, guides; no prompt, no seed; null: defaults */
   const pensive_prompting* prompting; /* null: the chat template over the question */
   uint64_t seed;                      /* arms with the same seed share their draws */
   void* user;

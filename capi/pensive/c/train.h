@@ -93,7 +93,7 @@ typedef enum pensive_logprobs {
 typedef struct pensive_train_options {
   uint32_t struct_size;
   int32_t group_size;                 /* samples a problem; 16 */
-  const pensive_request* rollout;     /* temperature (0.9), limits, guides; no prompt, seed; or null */
+  const pensive_request* rollout;     /* temperature (0.9), guides; no prompt, no seed; or null */
   const pensive_prompting* prompting; /* null: the chat template over the question */
   double learning_rate;               /* Adam's, on the row itself; 0.02 */
   double clip;                        /* 0.2 */
