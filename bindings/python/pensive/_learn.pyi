@@ -175,7 +175,7 @@ def examine(
     prompt_of: Callable[[Problem], Ids] | None = None,
     progress: Callable[[int, int], None] | None = None,
     samples_file: Path | None = None,
-    # Goes on with samples of these problems and this seed; judge, request and engine are not compared.
+    # Goes on with samples of these problems and seed; judge, request, engine are not compared.
     resume: bool = False,
     overwrite: bool = False,
 ) -> ExamResult: ...
