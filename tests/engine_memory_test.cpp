@@ -3,6 +3,8 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "counted.h"
 #include "engine/memory.h"
@@ -239,6 +241,33 @@ TEST(Memory, OfAPromptOnACardIsAsPlanned) {
           kernels::least_gated_rows(model->info().device, at::kHalf, 192, 512) <= tokens;
       EXPECT_EQ(plan.prompt_step_bytes < of_any_card.prompt_step_bytes, is_gated);
     }
+}
+
+TEST(Memory, APlanRefusesWhatLoadingWouldOfNamesAndShapes) {
+  const ModelOptions how{.device = {DeviceKind::cpu}};
+  const PlanOptions card{.memory_bytes = std::int64_t{80} << 30};
+  const std::pair<const char*, int> changes[] = {
+      {"num_hidden_layers", 3}, {"num_hidden_layers", 1},   {"vocab_size", 65},
+      {"intermediate_size", 0}, {"intermediate_size", 47},  {"hidden_size", 36},
+      {"head_dim", 4},          {"num_key_value_heads", 1}, {"head_dim", 512}};
+  for (const auto& [key, value] : changes) {
+    const TempDir folder;
+    write_tiny(folder.path());
+    nlohmann::json config = nlohmann::json::parse(read_file(folder.path() / "config.json"));
+    config[key] = value;
+    write_file(folder.path() / "config.json", config.dump());
+    const auto planned = error_of([&] { plan_memory(folder.path(), how, {}, card); });
+    const auto loaded = error_of([&] { Model::load(folder.path(), how); });
+    ASSERT_TRUE(planned && loaded) << key << " " << value;
+    EXPECT_STREQ(planned->what(), loaded->what());
+    EXPECT_EQ(planned->code(), loaded->code());
+    if (value != 512) continue;
+    EXPECT_ERROR(plan_memory(folder.path(), {.device = {DeviceKind::cuda}}, {}, card),
+                 ErrorCode::unsupported, "a head_dim of at most 256 on CUDA");
+  }
+  const TempDir folder;
+  write_tiny(folder.path());
+  EXPECT_NO_THROW(plan_memory(folder.path(), how, {}, card));
 }
 
 }  // namespace

@@ -201,6 +201,47 @@ TEST(Engine, CountsWhatItDoes) {
   expect_no_leak(engine);
 }
 
+TEST(Engine, FinishedSequencesKeepPagesButNoPrefixesThatWereForgotten) {
+  Engine engine(tiny_model(), exact());
+  const Request request = plain_request(ids(1, 40), 1, 24);
+  const auto reused = [&] {
+    const std::int64_t before = engine.counters().reused_tokens;
+    const Sequence one = engine.start(request);
+    engine.step();
+    return engine.counters().reused_tokens - before;
+  };
+  Sequence finished = engine.start(request);
+  engine.finish(finished);
+  const std::vector<TokenId> tokens = finished.trace().kept();
+  EXPECT_EQ(reused(), 32);
+  engine.clear_prefixes();
+  EXPECT_EQ(reused(), 0);
+
+  engine.clear_prefixes();
+  const std::int64_t before = engine.counters().computed_tokens;
+  finished.rewind(4, Draws::same);
+  Sequence fork = finished.fork(Draws::same);
+  engine.finish(finished);
+  engine.finish(fork);
+  EXPECT_EQ(finished.trace().kept(), tokens);
+  EXPECT_EQ(fork.trace().kept(), tokens);
+  EXPECT_EQ(engine.counters().computed_tokens - before, 2 * 4);  // from its pages
+
+  // Of one that runs, the prefix is in use; though one that is finished uses it too.
+  engine.clear_prefixes();
+  Sequence running = engine.start(request);
+  engine.finish(running);
+  running.rewind(20);
+  Sequence ended = running.fork();
+  ended.cancel();
+  engine.step();
+  engine.clear_prefixes();
+  EXPECT_EQ(reused(), 32);
+  engine.finish(running);
+  engine.clear_prefixes();
+  EXPECT_EQ(reused(), 0);
+}
+
 TEST(Engine, AFailedStepChangesNothing) {
   Engine engine(tiny_model(), exact());
   Sequence first = engine.start(plain_request(ids(1, 21), 3));

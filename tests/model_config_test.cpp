@@ -85,6 +85,36 @@ TEST(Config, SaysWhatItIgnoresAndWhatIsNotApplied) {
   EXPECT_THAT(all, Not(HasSubstr("penalty_alpha")));
 }
 
+TEST(Config, EveryGenerationKeyThatChangesDrawsIsTold) {
+  const Scratch folder("plain");
+  const auto told = [&](const char* key, const Json& value) {
+    folder.write("generation_config.json", Json{{key, value}}.dump());
+    std::string all;
+    read_config(folder.path(), UnknownKeys::refuse,
+                [&](LogLevel, std::string_view line) { all += line; });
+    return all.find(fmt::format("{} {} is not applied", key, value.dump())) != std::string::npos;
+  };
+  for (const char* key : {"min_new_tokens", "min_length", "no_repeat_ngram_size", "penalty_alpha",
+                          "epsilon_cutoff", "frequency_penalty", "diversity_penalty"}) {
+    EXPECT_TRUE(told(key, 1)) << key;
+    EXPECT_FALSE(told(key, 0)) << key;
+    EXPECT_FALSE(told(key, 0.0)) << key;
+  }
+  for (const char* key : {"num_beams", "typical_p", "length_penalty", "guidance_scale",
+                          "encoder_repetition_penalty"}) {
+    EXPECT_TRUE(told(key, 0)) << key;
+    EXPECT_FALSE(told(key, 1)) << key;
+    EXPECT_FALSE(told(key, 1.0)) << key;
+  }
+  EXPECT_TRUE(told("forced_eos_token_id", 1));
+  EXPECT_TRUE(told("forced_bos_token_id", 0));
+  EXPECT_TRUE(told("suppress_tokens", Json::array({0})));
+  EXPECT_TRUE(told("renormalize_logits", true));
+  for (const Json& value : {Json(nullptr), Json(false), Json(""), Json::array()})
+    EXPECT_FALSE(told("bad_words_ids", value)) << value;
+  EXPECT_FALSE(told("output_scores", true));
+}
+
 TEST(Config, TheStoredPrecisionIsTheFiles) {
   EXPECT_EQ(config_of(model_folder("half")).stored, Precision::float16);
   EXPECT_EQ(config_of(model_folder("linear")).stored, Precision::bfloat16);
@@ -275,8 +305,9 @@ TEST(Config, ABrokenGenerationFileIsNamed) {
   for (const std::string& text : std::vector<std::string>{
            deep, "{\"top_k\": 1, \"top_k\": 2}", "{\"min_p\": \"a\"}", "{\"do_sample\": 1}",
            "{\"temperature\": 1e999}", "{\"temperature\": NaN}", "{\"temperature\": -1}",
-           "{\"top_p\": 2}", "{\"top_k\": 1.5}", "[1]", "{\"eos_token_id\": {}}",
-           "{\"eos_token_id\": 99}"}) {
+           "{\"top_p\": 2}", "{\"top_p\": 0.0}", "{\"top_p\": 1e-60}",
+           "{\"repetition_penalty\": 0}", "{\"repetition_penalty\": -1}", "{\"top_k\": 1.5}", "[1]",
+           "{\"eos_token_id\": {}}", "{\"eos_token_id\": 99}"}) {
     folder.write("generation_config.json", text);
     const std::string message =
         error_of(ErrorCode::corrupt_file, [&] { config_of(folder.path()); });

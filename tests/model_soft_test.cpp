@@ -245,6 +245,21 @@ TEST_F(SoftFile, KeepsWhatItsRowsStartedAs) {
   EXPECT_THAT(error_now(), HasSubstr("2 lists of ids"));
 }
 
+TEST_F(SoftFile, ARowStartedAsTokensThatThereAre) {
+  for (const char* id : {"-9", "64", "2147483648", "4294967299", "18446744073709551615"}) {
+    rewrite("starts", fmt::format("[[5,{}],[]]", id));
+    EXPECT_THAT(error_now(), AllOf(HasSubstr("below 64"), HasSubstr(id)));
+  }
+  rewrite("starts", "[[5,63],[]]");
+  EXPECT_EQ(SoftVocab::load(model_, file_)->start(64), (std::vector<TokenId>{5, 63}));
+  // Carried from a model of more tokens.
+  rewrite("carried_from", "another");
+  rewrite("starts", "[[5,2147483647],[]]");
+  EXPECT_EQ(SoftVocab::load(model_, file_)->start(64), (std::vector<TokenId>{5, 2147483647}));
+  rewrite("starts", "[[5,2147483648],[]]");
+  EXPECT_THAT(error_now(), HasSubstr("below 2147483648"));
+}
+
 TEST_F(SoftFile, BrokenMetadataIsNamed) {
   rewrite("format", "something");
   EXPECT_THAT(error_now(), HasSubstr("something"));

@@ -253,7 +253,7 @@ class PENSIVE_EXPORT Engine {
   const EngineOptions& options() const noexcept;
   // From any thread: as they were when the last call ended that changed something.
   EngineCounters counters() const noexcept;
-  // Forgets every prefix that no live sequence uses.
+  // Forgets every prefix that no unfinished sequence uses; finished ones keep their pages.
   void clear_prefixes();
 
   struct Parts;  // private to the library

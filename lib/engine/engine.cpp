@@ -274,7 +274,7 @@ EngineCounters Engine::Parts::count() const noexcept {
 void Engine::Parts::clear_prefixes() {
   const Call call(*this, "clear_prefixes");
   sweep();
-  scheduler.pool().forget_unused();
+  scheduler.forget_prefixes();
 }
 
 void Engine::Parts::close() {

@@ -285,6 +285,8 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
   // Of a card whose memory is told nothing else need be known.
   const bool is_told = plan.memory_bytes > 0 && options.device.kind == DeviceKind::cuda;
   const Device device = is_told ? options.device : kernels::resolve(options.device);
+  check_runs_on(device, config, directory);
+  if (!is_told) kernels::require_dtype(device, to_scalar(precision));
   PlannedModel model;
   model.sizes = is_told ? sizes_of(config, to_scalar(precision), device)
                         : sizes_here(config, to_scalar(precision), device);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <unordered_map>
 
 namespace pensive {
 namespace {
@@ -122,6 +123,15 @@ void Scheduler::roll_back() {
   // Whether a copy was made is not known, so the copied part is computed again.
   for (const PageCopy& copy : plan_.copies)
     copy.lane->cached = std::min(copy.lane->cached, copy.index * pool_.page_tokens());
+}
+
+// Ended lanes keep their pages, for forks and for going back; but not under a name.
+void Scheduler::forget_prefixes() {
+  pool_.forget_unused();
+  std::unordered_map<int, int> users;  // of a page, among ended lanes
+  for (const Lane* lane : ended_)
+    for (int page : lane->pages)
+      if (++users[page] == pool_.users(page)) pool_.forget(page);
 }
 
 int Scheduler::running() const noexcept {

@@ -65,6 +65,9 @@ class Scheduler {
   void commit();     // the plan was computed
   void roll_back();  // it was not: nothing counts as computed
 
+  // No lane that comes finds a prefix any more that only ended ones, or nobody, uses.
+  void forget_prefixes();
+
   const PagePool& pool() const noexcept { return pool_; }
   PagePool& pool() noexcept { return pool_; }
   int running() const noexcept;  // probes run in their asker's place

@@ -105,8 +105,13 @@ enum class Copies : std::uint8_t {
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
                      Precision precision, const Device& device, Copies copies = Copies::automatic);
 
+// Throws unsupported where a model of this configuration cannot run on such a device at all.
+void check_runs_on(const Device& device, const Config& config,
+                   const std::filesystem::path& directory);
+
 // Bytes that a decoder takes on its device: weights, and cosines and sines of every position. From
-// the configuration and the heads of the safetensors; no weights are read.
+// the configuration and the heads of the safetensors; no weights are read. Names and shapes are
+// refused as read_weights() would.
 std::int64_t decoder_bytes(const std::filesystem::path& directory, const Config& config,
                            Precision precision);
 

@@ -57,6 +57,13 @@ auto translated(const fs::path& directory, Work work) {
 
 }  // namespace
 
+void check_runs_on(const Device& device, const Config& config, const fs::path& directory) {
+  require(device.kind != DeviceKind::cuda || config.head_dim <= kernels::most_cuda_head_dim,
+          ErrorCode::unsupported,
+          fmt::format("a head_dim of at most {} on CUDA", kernels::most_cuda_head_dim),
+          std::to_string(config.head_dim), (directory / "config.json").string());
+}
+
 std::string_view to_string(Precision precision) {
   switch (precision) {
     case Precision::as_stored:
@@ -83,10 +90,7 @@ std::shared_ptr<const Model> Model::load(const fs::path& directory, const ModelO
     check_directory(directory);
     const Config config = read_config(directory, options.unknown_keys, options.log);
     const Device device = kernels::resolve(options.device);
-    require(device.kind != DeviceKind::cuda || config.head_dim <= kernels::most_cuda_head_dim,
-            ErrorCode::unsupported,
-            fmt::format("a head_dim of at most {} on CUDA", kernels::most_cuda_head_dim),
-            std::to_string(config.head_dim), (directory / "config.json").string());
+    check_runs_on(device, config, directory);
     const Precision precision = settle(options.precision, config);
     kernels::require_dtype(device, to_scalar(precision));
     std::shared_ptr<Model> model(new Model());

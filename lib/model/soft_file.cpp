@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "model/safetensors.h"
@@ -55,9 +56,9 @@ std::string other_model(const Model& model, const Metadata& metadata, OtherModel
   return here == there ? "" : there;
 }
 
-// Files of before this was kept have none.
+// Files of before this was kept have none. `limit`: above every id.
 std::vector<std::vector<TokenId>> read_starts(const Metadata& metadata, std::size_t rows,
-                                              const std::string& where) {
+                                              std::uint64_t limit, const std::string& where) {
   const auto found = metadata.find("starts");
   if (found == metadata.end()) return std::vector<std::vector<TokenId>>(rows);
   const Json json = parse_json(found->second, where + ", starts");
@@ -68,6 +69,10 @@ std::vector<std::vector<TokenId>> read_starts(const Metadata& metadata, std::siz
   require(json.is_array() && json.size() == rows && std::all_of(json.begin(), json.end(), is_ids),
           ErrorCode::corrupt_file, fmt::format("starts: {} lists of ids", rows), "something else",
           where);
+  for (const Json& ids : json)
+    for (const Json& id : ids)
+      require(id.is_number_unsigned() && id.get<std::uint64_t>() < limit, ErrorCode::corrupt_file,
+              fmt::format("starts: ids from 0 and below {}", limit), id.dump(), where);
   return json.get<std::vector<std::vector<TokenId>>>();
 }
 
@@ -146,7 +151,11 @@ std::shared_ptr<SoftVocab> SoftVocab::load(std::shared_ptr<const Model> model,
           "rows whose hash is " + in_quotes(entry(metadata, "rows_hash", where)),
           hex(hash_rows(master)), where);
   soft->parts_->rows = snapshot(*soft->parts_->model, master);
-  soft->parts_->starts = read_starts(metadata, names.size(), where);
+  // Of rows that were carried here the ids are those of another model.
+  constexpr std::uint64_t any_id = std::uint64_t{1} << 31;
+  const auto own_ids = static_cast<std::uint64_t>(soft->model()->vocab_size());
+  soft->parts_->starts = read_starts(metadata, names.size(),
+                                     soft->parts_->carried_from.empty() ? own_ids : any_id, where);
   soft->parts_->names = std::move(names);
   return soft;
 }

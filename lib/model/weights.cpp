@@ -30,32 +30,98 @@ std::int64_t bytes_of(const Checkpoint& checkpoint, const Config& config, at::Sc
   return values * static_cast<std::int64_t>(c10::elementSize(scalar)) + 2 * angles * angle_bytes;
 }
 
+// The named tensors, each [rows, columns], one above the other; without columns each [rows].
+struct Part {
+  std::string name;
+  std::int64_t rows = 0;
+};
+
 // The tensors of a checkpoint, handed out once each under the name and in the shape that the
-// configuration implies.
+// configuration implies. Their heads only: no values are read.
+class Heads {
+ public:
+  explicit Heads(const std::filesystem::path& directory)
+      : where_(directory.string()), checkpoint_(directory) {
+    for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
+  }
+
+  const std::string& where() const noexcept { return where_; }
+  const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
+
+  const StoredTensor& claim(const std::string& name, const Shape& shape) {
+    const auto found = left_.find(name);
+    require(found != left_.end(), ErrorCode::corrupt_file,
+            fmt::format("tensor {}", in_quotes(name)), "none", where_);
+    const StoredTensor& tensor = *found->second;
+    require(tensor.shape == shape, ErrorCode::corrupt_file,
+            fmt::format("{} of shape [{}]", in_quotes(name), fmt::join(shape, ", ")),
+            describe(tensor), tensor.file);
+    left_.erase(found);
+    return tensor;
+  }
+
+  at::Tensor take(const std::vector<Part>& parts, std::int64_t columns = 0) {
+    for (const Part& part : parts)
+      claim(part.name, columns == 0 ? Shape{part.rows} : Shape{part.rows, columns});
+    return {};
+  }
+
+  // A tensor that may be there as a copy of another, and is not needed then.
+  void drop_copy(const std::string& name, const std::string& original) {
+    const auto copy = left_.find(name);
+    if (copy == left_.end()) return;
+    const StoredTensor& a = *copy->second;
+    const StoredTensor& b = checkpoint_.tensors().at(original);
+    require_copy(a.scalar == b.scalar && a.shape == b.shape, a, name, original);
+    left_.erase(copy);
+  }
+
+  static void require_copy(bool is_equal, const StoredTensor& copy, const std::string& name,
+                           const std::string& original) {
+    require(
+        is_equal, ErrorCode::corrupt_file,
+        fmt::format("no {}, or one equal to {}, since tie_word_embeddings is true", name, original),
+        "another one", copy.file);
+  }
+
+  void expect_nothing_left() const {
+    for (const auto& [name, tensor] : left_) {
+      if (is_rotary_table(name)) continue;
+      fail(ErrorCode::corrupt_file, "only tensors that config.json implies", in_quotes(name),
+           tensor->file);
+    }
+  }
+
+ private:
+  std::string where_;
+  Checkpoint checkpoint_;
+  std::map<std::string, const StoredTensor*> left_;
+};
+
+// The same tensors with their values, on a device.
 class Reader {
  public:
   Reader(const std::filesystem::path& directory, at::ScalarType scalar, at::Device device,
          Copies copies)
-      : where_(directory.string()), checkpoint_(directory), scalar_(scalar), device_(device) {
-    for (const auto& [name, tensor] : checkpoint_.tensors()) left_.emplace(name, &tensor);
+      : heads_(directory), scalar_(scalar), device_(device) {
     const bool overlaps = copies == Copies::automatic ? device.is_cuda() : copies != Copies::plain;
     if (overlaps) upload_.emplace(device);
   }
 
   // Memory that is promised and not there would end the process instead of a call.
   void expect_room(const Device& device, const Config& config) const {
-    const std::int64_t bytes = bytes_of(checkpoint_, config, scalar_);
+    const std::int64_t bytes = bytes_of(heads_.checkpoint(), config, scalar_);
     const std::int64_t free = kernels::memory(device).free_bytes;
     require(bytes <= free, ErrorCode::out_of_memory,
             fmt::format("{} MB free for the weights", bytes >> 20),
-            fmt::format("{} MB", free >> 20), where_ + ", " + to_string(device));
+            fmt::format("{} MB", free >> 20), heads_.where() + ", " + to_string(device));
   }
 
   // All at once: hashing is slower than copying, and each tensor's hash is a chain of its own.
   void scan_all() {
     std::vector<std::pair<const StoredTensor*, Scanned*>> tensors;
     std::int64_t bytes = 0;
-    for (const auto& [name, tensor] : checkpoint_.tensors()) {
+    for (const auto& [name, tensor] : heads_.checkpoint().tensors()) {
       tensors.emplace_back(&tensor, &scanned_[name]);
       bytes += std::ssize(tensor.bytes);
     }
@@ -68,11 +134,6 @@ class Reader {
                      });
   }
 
-  // The named tensors, each [rows, columns], one above the other; without columns each [rows].
-  struct Part {
-    std::string name;
-    std::int64_t rows = 0;
-  };
   at::Tensor take(const std::vector<Part>& parts, std::int64_t columns = 0) {
     std::int64_t rows = 0;
     for (const Part& part : parts) rows += part.rows;
@@ -105,28 +166,18 @@ class Reader {
     for (const Rounded& one : rounded_) check_rounded(*one.from, one.name, one.values);
   }
 
-  // A tensor that may be there as a copy of another, and is not needed then.
   void drop_copy(const std::string& name, const std::string& original) {
-    const auto copy = left_.find(name);
-    if (copy == left_.end()) return;
-    const StoredTensor& a = *copy->second;
-    const StoredTensor& b = checkpoint_.tensors().at(original);
-    const bool is_equal = a.scalar == b.scalar && a.shape == b.shape &&
-                          std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
-    require(
-        is_equal, ErrorCode::corrupt_file,
-        fmt::format("no {}, or one equal to {}, since tie_word_embeddings is true", name, original),
-        "another one", a.file);
-    left_.erase(copy);
+    const StoredTensors& all = heads_.checkpoint().tensors();
+    const auto copy = all.find(name);
+    heads_.drop_copy(name, original);
+    if (copy == all.end()) return;
+    const StoredTensor& a = copy->second;
+    Heads::require_copy(
+        std::memcmp(a.bytes.data(), all.at(original).bytes.data(), a.bytes.size()) == 0, a, name,
+        original);
   }
 
-  void expect_nothing_left() const {
-    for (const auto& [name, tensor] : left_) {
-      if (is_rotary_table(name)) continue;
-      fail(ErrorCode::corrupt_file, "only tensors that config.json implies", in_quotes(name),
-           tensor->file);
-    }
-  }
+  void expect_nothing_left() const { heads_.expect_nothing_left(); }
 
   std::int64_t parameters() const noexcept { return parameters_; }
   // Of all tensors taken, in the order of their names.
@@ -144,13 +195,7 @@ class Reader {
   };
 
   const StoredTensor& claim(const std::string& name, const Shape& shape) {
-    const auto found = left_.find(name);
-    require(found != left_.end(), ErrorCode::corrupt_file,
-            fmt::format("tensor {}", in_quotes(name)), "none", where_);
-    const StoredTensor& tensor = *found->second;
-    require(tensor.shape == shape, ErrorCode::corrupt_file,
-            fmt::format("{} of shape [{}]", in_quotes(name), fmt::join(shape, ", ")),
-            describe(tensor), tensor.file);
+    const StoredTensor& tensor = heads_.claim(name, shape);
     const Scanned& scanned = scanned_.at(name);
     require(scanned.is_finite, ErrorCode::corrupt_file,
             fmt::format("finite numbers in {}", in_quotes(name)), "an infinite one or a NaN",
@@ -161,29 +206,27 @@ class Reader {
     hashes_.emplace(name, hash);
     parameters_ +=
         std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-    left_.erase(found);
     return tensor;
   }
 
-  std::string where_;
-  Checkpoint checkpoint_;
+  Heads heads_;
   at::ScalarType scalar_;
   at::Device device_;
   std::optional<kernels::Upload> upload_;
   std::vector<Rounded> rounded_;  // that may not have fitted
   std::map<std::string, Scanned> scanned_;
-  std::map<std::string, const StoredTensor*> left_;
   std::map<std::string, std::uint64_t> hashes_;
   std::int64_t parameters_ = 0;
 };
 
-LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
+template <class Source>
+LayerWeights read_layer(Source& reader, const Config& config, int layer) {
   const std::string prefix = fmt::format("model.layers.{}.", layer);
   const auto part = [&](std::string_view name, std::int64_t rows) {
-    return Reader::Part{prefix + std::string(name) + ".weight", rows};
+    return Part{prefix + std::string(name) + ".weight", rows};
   };
   const auto bias = [&](std::string_view name, std::int64_t rows) {
-    return Reader::Part{prefix + std::string(name) + ".bias", rows};
+    return Part{prefix + std::string(name) + ".bias", rows};
   };
   const std::int64_t query_rows = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t key_rows = std::int64_t{config.kv_heads} * config.head_dim;
@@ -214,6 +257,24 @@ LayerWeights read_layer(Reader& reader, const Config& config, int layer) {
         reader.take({bias("mlp.gate_proj", config.inner), bias("mlp.up_proj", config.inner)});
     weights.down_bias = reader.take({bias("mlp.down_proj", config.width)});
   }
+  return weights;
+}
+
+template <class Source>
+Weights read_all(Source& reader, const Config& config) {
+  const std::string embedding = "model.embed_tokens.weight";
+  Weights weights;
+  weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
+  for (int layer = 0; layer < config.layers; ++layer)
+    weights.layers.push_back(read_layer(reader, config, layer));
+  weights.final_norm = reader.take({{"model.norm.weight", config.width}});
+  if (config.is_tied) {
+    weights.head = weights.embedding;
+    reader.drop_copy("lm_head.weight", embedding);
+  } else {
+    weights.head = reader.take({{"lm_head.weight", config.vocab_size}}, config.width);
+  }
+  reader.expect_nothing_left();
   return weights;
 }
 
@@ -262,28 +323,18 @@ at::ScalarType to_scalar(Precision precision) {
 
 std::int64_t decoder_bytes(const std::filesystem::path& directory, const Config& config,
                            Precision precision) {
-  return bytes_of(Checkpoint(directory), config, to_scalar(precision));
+  Heads heads(directory);
+  read_all(heads, config);
+  return bytes_of(heads.checkpoint(), config, to_scalar(precision));
 }
 
 Weights read_weights(const std::filesystem::path& directory, const Config& config,
                      Precision precision, const Device& device, Copies copies) {
   const PlainTensors plain;
-  const std::string embedding = "model.embed_tokens.weight";
   Reader reader(directory, to_scalar(precision), kernels::to_torch(device), copies);
   reader.expect_room(device, config);
   reader.scan_all();
-  Weights weights;
-  weights.embedding = reader.take({{embedding, config.vocab_size}}, config.width);
-  for (int layer = 0; layer < config.layers; ++layer)
-    weights.layers.push_back(read_layer(reader, config, layer));
-  weights.final_norm = reader.take({{"model.norm.weight", config.width}});
-  if (config.is_tied) {
-    weights.head = weights.embedding;
-    reader.drop_copy("lm_head.weight", embedding);
-  } else {
-    weights.head = reader.take({{"lm_head.weight", config.vocab_size}}, config.width);
-  }
-  reader.expect_nothing_left();
+  Weights weights = read_all(reader, config);
   reader.finish();
   weights.parameters = reader.parameters();
   weights.fingerprint = reader.fingerprint(hash_config(config));

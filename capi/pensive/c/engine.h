@@ -168,7 +168,7 @@ PENSIVE_API int32_t pensive_engine_step(pensive_engine* engine, int32_t* unfinis
 PENSIVE_API int32_t pensive_engine_finish(pensive_engine* engine,
                                           pensive_sequence* const* sequences, size_t count,
                                           pensive_error** error);
-/* Forgets every prefix that no live sequence uses. */
+/* Forgets every prefix that no unfinished sequence uses; finished ones keep their pages. */
 PENSIVE_API int32_t pensive_engine_clear_prefixes(pensive_engine* engine, pensive_error** error);
 
 typedef struct pensive_engine_counters {
