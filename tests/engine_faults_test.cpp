@@ -15,7 +15,8 @@ thread_local int refusals = 0;
 
 }  // namespace
 
-// Not inlined: GCC would take the pairs below for mismatched ones.
+// Not inlined: GCC would take the pairs below for mismatched ones. All whose memory goes back
+// through the delete below: sanitizers know who gave it.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (refusals > 0) {
     --refusals;
@@ -23,6 +24,9 @@ thread_local int refusals = 0;
   }
   if (void* const at = std::malloc(bytes > 0 ? bytes : 1)) return at;
   throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return std::malloc(bytes > 0 ? bytes : 1);
 }
 [[gnu::noinline]] void operator delete(void* at) noexcept { std::free(at); }
 [[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept { std::free(at); }
