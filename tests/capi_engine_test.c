@@ -232,7 +232,7 @@ static void test_memory(void) {
                                   &error));
   CHECK_FAILS(
       PENSIVE_INVALID_ARGUMENT, "positions",
-      pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, 0, 1025, &plan, &error));
+      pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, 1 << 20, 1025, &plan, &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "memory_bytes",
               pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, -1, 0, &plan, &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "directory",

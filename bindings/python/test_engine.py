@@ -54,13 +54,14 @@ class Engine(unittest.TestCase):
         self.assertGreater(plan.weight_bytes, self.model.info.weight_bytes)
         self.assertGreater(plan.most_sequences, 16)
         self.assertEqual(plan.training_bytes, 0)
-        card = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256, max_new_tokens=256,
-                                   max_tokens_per_step=1 << 20)
+        card = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
+                                   max_new_tokens=256, max_tokens_per_step=1 << 20)
         self.assertFalse(card.fits)
         self.assertEqual(card.to_lower, "max_tokens_per_step")
         self.assertGreater(card.training_bytes, 0)
-        exact = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256, max_new_tokens=256,
-                                    max_tokens_per_step=1 << 20, row_invariant=True, logprobs="exact")
+        exact = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
+                                    max_new_tokens=256, max_tokens_per_step=1 << 20,
+                                    row_invariant=True, logprobs="exact")
         self.assertGreater(exact.training_bytes, card.training_bytes)
         sizes = [pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=64,
                                      max_new_tokens=tokens).training_bytes for tokens in (64, 512, 1024, 2 ** 31 - 1)]
