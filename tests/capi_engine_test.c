@@ -219,6 +219,20 @@ static void test_memory(void) {
                                &error));
   CHECK(!plan.fits && plan.memory_bytes == 1 << 20 && plan.bytes > plan.training_bytes);
   CHECK(plan.training_bytes > 0 && strcmp(plan.to_lower, "max_batch_tokens") == 0);
+  const int64_t usual = plan.training_bytes;
+  pensive_request rollout = PENSIVE_REQUEST_INIT;
+  rollout.max_new_tokens = 2000000000; /* more than there are positions */
+  training.rollout = &rollout;
+  CHECK_OK(pensive_plan_memory(PENSIVE_REASONER, &model, &options, &training, 1 << 20, 0, &plan,
+                               &error));
+  CHECK(plan.training_bytes == usual && !plan.fits);
+  training.max_batch_tokens = -5;
+  CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "max_batch_tokens",
+              pensive_plan_memory(PENSIVE_REASONER, &model, &options, &training, 1 << 20, 0, &plan,
+                                  &error));
+  CHECK_FAILS(
+      PENSIVE_INVALID_ARGUMENT, "positions",
+      pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, 1 << 20, 1025, &plan, &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "memory_bytes",
               pensive_plan_memory(PENSIVE_REASONER, &model, &options, NULL, -1, 0, &plan, &error));
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "directory",

@@ -178,6 +178,31 @@ class Exam(ShellTest):
             self.assertTrue(text.startswith(cut), key)
         self.assertNotEqual(plain, wait)
 
+    def test_what_no_exam_tells_is_not_a_number(self):
+        folder = self.path / "easy"
+        run(*self.exam(TEST, "--limit", 2, "-n", 20, "--run", folder))
+        samples = folder / "samples.jsonl"
+        lines = [json.loads(line) | {"score": 1} for line in samples.read_text().splitlines()]
+        samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        out = json.loads(run("compare", folder, folder, "--json").stdout)
+        self.assertEqual(out["accuracy"], [1, 1])
+        self.assertIsNone(out["errors_removed"], "there were none")
+        self.assertEqual(out["detectable"], 1)
+        self.assertIn("would show no difference", run("compare", folder, folder).stdout)
+
+    def test_flags_that_json_cannot_hold(self):
+        folder, bad = self.path / "run", b"\xff".decode(errors="surrogateescape")
+        self.refuses(*self.exam(TEST, "--limit", 1, "--run", folder, system=bad),
+                     saying="expected text in UTF-8; found '\\xff' (--system)")
+        self.assertFalse(folder.exists())
+
+    def test_demo_refuses_before_it_begins(self):
+        demo = ("demo", "-m", MODEL, "--device", "cpu")
+        self.refuses(*demo, "--soft", self.path / "none", saying="--soft")
+        done = run(*demo, "--group", 1, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn("problem", done.stdout)
+
     def test_demo(self):
         pages = self.path / "pages"
         out = run("demo", "-m", MODEL, "--device", "cpu", "--precision", "float32", "--steps", 1, "--prompts", 2,

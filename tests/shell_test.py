@@ -28,11 +28,27 @@ class Shell(ShellTest):
         self.assertIn("2048 positions of", text, "four times 500 in pages of 16")
         self.assertIn("a backward", text)
         self.assertRegex(text, r" 500 positions +4 ")
+        backward = [float(re.search(r"a backward +([\d.]+) MB", run(*plan, "--train", *more).stdout)[1])
+                    for more in (("--batch-tokens", 64, "-n", 64), ("--batch-tokens", 64), ("--logprobs", "exact"))]
+        self.assertLess(backward[0], backward[1], "a sample goes through whole")
+        self.assertNotEqual(*backward[1:])
         text = run(*plan[:-1], "1MiB").stdout
         self.assertIn("too much: lower", text)
         self.refuses(*plan[:-1], "80 parsecs", saying="--memory")
         (self.path / "config.json").symlink_to((MODEL / "config.json").resolve())
         self.refuses("info", "-m", self.path, "--plan", saying="model.safetensors")
+
+    def test_options_of_a_plan_want_one(self):
+        info = ("info", "-m", MODEL, "--device", "cpu")
+        for option in (("--memory", "10MiB"), ("--batch", 2), ("--context", 9), ("--cache-tokens", 64),
+                       ("--tokens-per-step", 64), ("--train",)):
+            self.refuses(*info, *option, saying="--plan")
+        for option in (("--logprobs", "exact"), ("--batch-tokens", 100), ("-n", 100)):
+            self.refuses(*info, "--plan", *option, saying="--train")
+        self.refuses(*info, "--plan", "--soft", self.path / "none", saying="--soft")
+        self.refuses(*info, "--plan", "--context", 1025,
+                     saying="expected a context of at most the model's 1024 positions; found 1025")
+        run(*info, "--plan", "--context", 1024)
 
     def test_precision_and_unknown_keys(self):
         text = run("info", "-m", MODEL, "--precision", "float16", "--device", "cpu").stdout
@@ -358,6 +374,10 @@ class Shell(ShellTest):
         self.refuses("generate", "-m", MODEL, "--continue", "Wait", "--times", 0, "1 + 1", saying="times")
         self.refuses("generate", "-m", MODEL, "--device", "tpu", "1 + 1", saying="tpu")
         self.refuses("generate", "-m", MODEL, "--temp", -1, "1 + 1", saying="temperature")
+        self.refuses("generate", "-m", MODEL, "--soft-of-other-model", "1 + 1", saying="--soft")
+        for number in (0, -3, "many", "inf"):
+            self.refuses("generate", "-m", MODEL, "-n", number, "1 + 1",
+                         saying=f"expected a number above 0; found '{number}'")
         broken = self.path / "soft.safetensors"
         broken.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
         self.refuses("generate", "-m", MODEL, "--soft", broken, "1 + 1", saying="corrupt_file")

@@ -5,13 +5,14 @@ shell_train_test.py COMMAND MODEL [unittest arguments]; PENSIVE_LONG=1: killed t
 import json
 import os
 import random
+import re
 import resource
 import signal
 import struct
 import subprocess
 import time
 
-from shell_door import MODEL, always_true, limit_files, main
+from shell_door import MODEL, always_true, limit_files, main, run
 from train_door import STEPS, TrainTest
 
 
@@ -41,6 +42,13 @@ class Train(TrainTest):
         whole = log.read_text().split("\n")[:-1] if log.exists() else []
         logged = max([json.loads(line)["step"] for line in whole], default=0)
         self.assertGreaterEqual(done, logged - 1, "no more than the step in flight is lost")
+
+    def test_help_tells_the_defaults_of_training(self):
+        text = re.sub(r"\s+", " ", run("train", "--help").stdout)
+        for part in ("above 0; default: 0.9", "1, which is the default", "0, all, which is the default"):
+            self.assertIn(part, text)
+        self.assertNotIn("greedy", text)
+        self.assertNotIn("default: the checkpoint's", text)
 
     def test_killed_at_any_moment_it_ends_the_same(self):
         whole = self.path / "whole"

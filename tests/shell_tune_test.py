@@ -60,6 +60,12 @@ class Tune(ShellTest):
         self.assertGreater(compared["low"], table[2]["against"]["low"], "for three settings together it is wider")
         self.refuses(*self.tune("--tokens", 300, "--run", run_folder), saying="--continue")
 
+    def test_few_problems_resolve_nothing(self):
+        page = self.path / "page.html"
+        done = run(*self.tune("--guide", "budget:max=20", "--loss", 5, "--html", page, limit=2), check=False)
+        self.assertIn("resolves   nothing: 2 problems are too few for 1 setting(s)", done.stdout)
+        self.assertIn("So few problems show no difference.", page.read_text())
+
     def test_fewest_tokens_at_that_loss(self):
         out = self.tuned(*self.brakes, "--loss", 60, "--check", TEST)
         table = out["table"]

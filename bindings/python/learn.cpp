@@ -97,13 +97,16 @@ void add_results(py::module_& module) {
       .def_readonly("low", &Paired::low)
       .def_readonly("high", &Paired::high)
       .def_readonly("token_difference", &Paired::token_difference)
-      .def_readonly("errors_removed", &Paired::errors_removed)
+      .def_readonly("errors_removed", &Paired::errors_removed,
+                    "The share of a's errors that b does not make; NaN, as its interval, where a "
+                    "makes none.")
       .def_readonly("errors_low", &Paired::errors_low)
       .def_readonly("errors_high", &Paired::errors_high)
       .def_readonly("p_value", &Paired::p_value)
       .def_readonly("improved", &Paired::improved)
       .def_readonly("worsened", &Paired::worsened)
-      .def_readonly("detectable", &Paired::detectable);
+      .def_readonly("detectable", &Paired::detectable,
+                    "The smallest difference that four of five such exams would show; 1: none.");
 }
 
 }  // namespace

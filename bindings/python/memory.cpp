@@ -8,17 +8,19 @@ namespace {
 pensive::MemoryPlan plan(const std::filesystem::path& path, const std::string& device,
                          const std::string& precision, const std::string& unknown_keys,
                          std::int64_t memory_bytes, int context,
-                         std::optional<int> max_batch_tokens, const std::string& logprobs,
-                         const py::kwargs& fields) {
+                         std::optional<int> max_batch_tokens, std::optional<int> max_new_tokens,
+                         const std::optional<std::string>& logprobs, const py::kwargs& fields) {
   const auto how = model_options_of(device, precision, py::none(), unknown_keys);
   const pensive::EngineOptions options = engine_options_of(fields);
   const pensive::PlanOptions asked{.memory_bytes = memory_bytes, .context = context};
   pensive::TrainOptions training;
-  training.max_batch_tokens = max_batch_tokens.value_or(0);
-  training.logprobs = logprobs_of(logprobs);
+  if (max_batch_tokens) training.max_batch_tokens = *max_batch_tokens;
+  if (max_new_tokens) training.rollout.max_new_tokens = *max_new_tokens;
+  if (logprobs) training.logprobs = logprobs_of(*logprobs);
+  const bool trains = max_batch_tokens || max_new_tokens || logprobs;
   const py::gil_scoped_release unlock;
-  return max_batch_tokens ? pensive::plan_memory(path, how, options, training, asked)
-                          : pensive::plan_memory(path, how, options, asked);
+  return trains ? pensive::plan_memory(path, how, options, training, asked)
+                : pensive::plan_memory(path, how, options, asked);
 }
 
 }  // namespace
@@ -52,11 +54,14 @@ void add_memory(py::module_& module) {
   module.def("plan_memory", &plan, py::arg("path"), py::kw_only(), py::arg("device") = "auto",
              py::arg("precision") = "as_stored", py::arg("unknown_keys") = "refuse",
              py::arg("memory_bytes") = 0, py::arg("context") = 0,
-             py::arg("max_batch_tokens") = py::none(), py::arg("logprobs") = "fast",
+             py::arg("max_batch_tokens") = py::none(), py::arg("max_new_tokens") = py::none(),
+             py::arg("logprobs") = py::none(),
              "What a folder's model and an engine with these options would take; no weights are "
              "read.\n\nmemory_bytes: what the device has; 0: what is free on it now; given, no "
-             "card need be there. max_batch_tokens: a backward of so many tokens, too, whose "
-             "logprobs are 'fast' or 'exact'. All else are Engine's keyword arguments.");
+             "card need be there. max_batch_tokens, max_new_tokens, logprobs: any of them asks for "
+             "a backward, too, as Trainer's: of so many tokens, or of one sample of so many where "
+             "that is more, its logprobs 'fast' or 'exact'. All else are Engine's keyword "
+             "arguments.");
 }
 
 }  // namespace bind

@@ -55,13 +55,23 @@ class Engine(unittest.TestCase):
         self.assertGreater(plan.most_sequences, 16)
         self.assertEqual(plan.training_bytes, 0)
         card = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
-                                   max_tokens_per_step=1 << 20)
+                                   max_new_tokens=256, max_tokens_per_step=1 << 20)
         self.assertFalse(card.fits)
         self.assertEqual(card.to_lower, "max_tokens_per_step")
         self.assertGreater(card.training_bytes, 0)
         exact = pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=256,
-                                    max_tokens_per_step=1 << 20, row_invariant=True, logprobs="exact")
+                                    max_new_tokens=256, max_tokens_per_step=1 << 20,
+                                    row_invariant=True, logprobs="exact")
         self.assertGreater(exact.training_bytes, card.training_bytes)
+        sizes = [pensive.plan_memory(REASONER, device="cuda", memory_bytes=1 << 20, max_batch_tokens=64,
+                                     max_new_tokens=tokens).training_bytes for tokens in (64, 512, 1024, 2 ** 31 - 1)]
+        self.assertEqual(sizes, sorted(sizes))
+        self.assertLess(sizes[0], sizes[1], "a sample goes through whole")
+        self.assertEqual(sizes[2], sizes[3], "as far as there are positions")
+        for wrong in (dict(max_batch_tokens=-5), dict(max_new_tokens=0), dict(context=1025)):
+            with self.assertRaises(pensive.Error) as caught:
+                pensive.plan_memory(REASONER, **wrong)
+            self.assertEqual(caught.exception.code, "invalid_argument")
         self.assertEqual(card.bytes, sum(getattr(card, part + "_bytes") for part in (
             "weight", "soft", "cache", "prompt_step", "decode_step", "training", "runtime")))
         with self.assertRaises(pensive.Error):

@@ -233,6 +233,9 @@ class Learn(unittest.TestCase):
         sure = pensive.compare(first, second, confidence=0.99)
         self.assertLess(sure.low, paired.low)
         self.assertGreater(sure.detectable, paired.detectable)
+        right = pensive.compare(second, second)
+        for none in (right.errors_removed, right.errors_low, right.errors_high):
+            self.assertNotEqual(none, none, "there were none to remove")
         self.assertEqual(paired.improved + paired.worsened > 0, paired.p_value < 1)
         for wrong in (dict(), dict(resume=True, overwrite=True), dict(overwrite=True, samples=0)):
             with self.assertRaises(pensive.Error):

@@ -178,7 +178,8 @@ Json json_of(const Paired& paired) {
           {"improved", paired.improved},
           {"worsened", paired.worsened},
           {"token_difference", paired.token_difference},
-          {"errors_removed", paired.errors_removed},
+          {"errors_removed",  // null where there were none to remove
+           std::isnan(paired.errors_removed) ? Json(nullptr) : Json(paired.errors_removed)},
           {"detectable", paired.detectable}};
 }
 
@@ -218,10 +219,10 @@ void print_pair(const Run& first, const Run& other) {
   const Paired& paired = other.against;
   fmt::print("difference     {:+.2f} points  (95%, paired: {:+.2f} to {:+.2f}; p = {:.2g})\n",
              100 * paired.difference, 100 * paired.low, 100 * paired.high, paired.p_value);
-  fmt::print(
-      "problems       {}: {} better, {} worse; four of five such exams would show {:.2f} "
-      "points\n",
-      first.result.problems, paired.improved, paired.worsened, 100 * paired.detectable);
+  fmt::print("problems       {}: {} better, {} worse; four of five such exams would show {}\n",
+             first.result.problems, paired.improved, paired.worsened,
+             paired.detectable < 1 ? fmt::format("{:.2f} points", 100 * paired.detectable)
+                                   : "no difference");
   fmt::print("tokens         {:+.1f} a response\n", paired.token_difference);
   fmt::print("what differs\n");
   for (const std::string& line : differences(first.description, other.description))

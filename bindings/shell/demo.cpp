@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -164,9 +165,13 @@ void add_line(std::ofstream& out, const nlohmann::ordered_json& line, const std:
 // Errors of the fixed policy that the learned word does not make.
 void print_removed(const ExamResult& fixed, const ExamResult& learned, const std::string& name) {
   const Paired paired = compare(fixed, learned);
-  fmt::print("against {}: {:.0f}% of its errors are gone (95%: {:.0f} to {:.0f}), {:+.0f} tokens\n",
-             name, 100 * paired.errors_removed, 100 * paired.errors_low, 100 * paired.errors_high,
-             paired.token_difference);
+  const std::string removed =
+      std::isnan(paired.errors_removed)
+          ? "-: it makes no errors"
+          : fmt::format("{:.0f}% of its errors are gone (95%: {:.0f} to {:.0f})",
+                        100 * paired.errors_removed, 100 * paired.errors_low,
+                        100 * paired.errors_high);
+  fmt::print("against {}: {}, {:+.0f} tokens\n", name, removed, paired.token_difference);
 }
 
 // The arms as dots, and the three answers token by token.
@@ -290,6 +295,9 @@ void add_demo(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("demo", "learn a continue word on the embedded reasoner");
   flags->model.add_to(*command);
+  // It learns its own row.
+  for (const char* name : {"--soft-of-other-model", "--soft"})
+    command->remove_option(command->get_option(name));
   command->add_option("--word", flags->word, "the fixed word to compare with")
       ->capture_default_str();
   command->add_option("--phrase", flags->phrase, "the fixed phrase to compare with, three times")
@@ -297,19 +305,19 @@ void add_demo(CLI::App& app) {
   command->add_option("--brake-margin", flags->brake, "of the brake, in nats")
       ->capture_default_str();
   command->add_option("--problems", flags->problems, "test problems of the table")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--side-problems", flags->side_problems, "of the lines under it")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--steps", flags->steps, "training steps")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--prompts", flags->prompts, "problems a step")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--group", flags->group, "samples a problem")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(2, 1024))
       ->capture_default_str();
   command->add_option("--lr", flags->rate, "Adam's rate")->capture_default_str();
   command->add_option("-s,--seed", flags->seed)->capture_default_str();

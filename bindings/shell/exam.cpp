@@ -130,7 +130,8 @@ ExamPage page_of(const ExamResult& result, const Flags& flags) {
 }
 
 // Of what is asked that which can be refused before anything is loaded.
-void check(const Flags& flags) {
+void check(const Flags& flags, const CLI::App& command) {
+  if (!flags.run.empty()) check_utf8(command);
   check_outputs({flags.out, flags.html}, flags.overwrite);
   for (const auto& [name, all] :
        {std::pair("pass", &flags.pass_at), std::pair("majority", &flags.majority_at)})
@@ -143,7 +144,7 @@ void check(const Flags& flags) {
 }
 
 void exam(const Flags& flags, const CLI::App& command) {
-  check(flags);
+  check(flags, command);
   const auto problems = flags.problems.load(flags.file);
   const auto model = flags.model.load();
   const auto soft = flags.model.load_soft(model);
@@ -175,13 +176,12 @@ void add_exam(CLI::App& app) {
   flags->room.add_to(*command);
   command->add_option("file", flags->file, "problems: JSON lines, or one array")->required();
   command->add_option("--samples", flags->samples, "samples a problem")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   flags->problems.add_to(*command);
   flags->grader.add_to(*command);
-  command->add_option("--pass", flags->pass_at, "pass@k, for each k")->check(CLI::PositiveNumber);
-  command->add_option("--majority", flags->majority_at, "majority@k, for each k")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--pass", flags->pass_at, "pass@k, for each k")->check(positive);
+  command->add_option("--majority", flags->majority_at, "majority@k, for each k")->check(positive);
   auto* out = command->add_option("--out", flags->out, "write every sample as a JSON line");
   command->add_flag("--overwrite", flags->overwrite,
                     "take the place of an --out or --html that exists");

@@ -22,9 +22,10 @@ void ModelFlags::add_to(CLI::App& app) {
                  "about keys of config.json that are not known: refuse or warn")
       ->check(CLI::IsMember({"refuse", "warn"}))
       ->capture_default_str();
-  app.add_option("--soft", soft_file, "a file of soft rows made by `pensive train`");
+  auto* soft = app.add_option("--soft", soft_file, "a file of soft rows made by `pensive train`");
   app.add_flag("--soft-of-other-model", takes_other_soft,
-               "take --soft although it was made for another model of the same width");
+               "take --soft although it was made for another model of the same width")
+      ->needs(soft);
   app.add_flag("--row-invariant", row_invariant, "the same bits alone and in any batch; slower");
   app.add_flag("--no-graphs", no_graphs,
                "on a CUDA card: no graphs for decode steps; slower, to compare with");
@@ -71,9 +72,8 @@ void RoomFlags::add_to(CLI::App& app) {
   app.add_option("--cache-tokens", cache_tokens,
                  "positions of the cache; default: half of the card's free memory, a tenth of the "
                  "host's (`pensive info --plan` tells)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--batch", batch, "samples that run at once; default: 256")
-      ->check(CLI::PositiveNumber);
+      ->check(positive);
+  app.add_option("--batch", batch, "samples that run at once; default: 256")->check(positive);
 }
 
 EngineOptions RoomFlags::apply(EngineOptions options) const {
@@ -84,8 +84,8 @@ EngineOptions RoomFlags::apply(EngineOptions options) const {
 
 void RequestFlags::add_to(CLI::App& app) {
   app.add_option("--system,--system-prompt", system, "the system message of the chat");
-  app.add_option("-n,--max-tokens,--predict,--n-predict", max_tokens, "most tokens to decode")
-      ->check(CLI::PositiveNumber)
+  app.add_option(max_tokens_names, max_tokens, "most tokens to decode")
+      ->check(positive)
       ->capture_default_str();
   app.add_option("--temp,--temperature", temperature, "0 is greedy; default: the checkpoint's");
   app.add_option("--top-p", top_p, "default: the checkpoint's");
@@ -187,8 +187,7 @@ void add_fields(CLI::App& app, ProblemFields& fields) {
 }
 
 void ProblemFlags::add_to(CLI::App& app) {
-  app.add_option("--limit", limit, "only the first so many problems; 0: all")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--limit", limit, "only the first so many problems; 0: all")->check(not_negative);
   add_fields(app, fields);
   app.add_option(
          "--bad-lines", bad_lines,

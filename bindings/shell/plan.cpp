@@ -57,28 +57,34 @@ void print_parts(const MemoryPlan& plan, const EngineOptions& options, int batch
 }  // namespace
 
 void PlanFlags::add_to(CLI::App& app) {
-  app.add_flag("--plan", is_asked, "what fits into the device's memory, without loading weights");
+  CLI::Option* plan =
+      app.add_flag("--plan", is_asked,
+                   "what fits into the device's memory, without loading weights")
+          ->excludes(app.get_option("--soft"));  // whose rows only a loaded model tells
   app.add_option(
-      "--memory", memory,
-      "with --plan: what the device has, such as 80GiB, in place of what is free now; no "
-      "card need be there");
-  app.add_option("--batch", batch, "with --plan: sequences that run at once")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--context", context, "with --plan: positions of each of them")
-      ->check(CLI::PositiveNumber);
-  app.add_option(
-         "--cache-tokens", cache_tokens,
-         "with --plan: positions of the cache; default: --batch times --context, or a share "
-         "of the memory")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tokens-per-step", tokens_per_step, "with --plan: of prompts, in one step")
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--train", trains, "with --plan: a backward, too");
+         "--memory", memory,
+         "with --plan: what the device has, such as 80GiB, in place of what is free now; no "
+         "card need be there")
+      ->needs(plan);
+  const auto add = [&app](const std::string& name, auto& number, CLI::Option* with,
+                          const std::string& text) {
+    app.add_option(name, number, text)->needs(with)->check(positive);
+  };
+  add("--batch", batch, plan, "with --plan: sequences that run at once");
+  add("--context", context, plan, "with --plan: positions of each of them");
+  add("--cache-tokens", cache_tokens, plan,
+      "with --plan: positions of the cache; default: --batch times --context, or a share of the "
+      "memory");
+  add("--tokens-per-step", tokens_per_step, plan, "with --plan: of prompts, in one step");
+  CLI::Option* train = app.add_flag("--train", trains, "with --plan: a backward, too")->needs(plan);
   app.add_option("--logprobs", logprobs, "with --train: fast, or exact as in pensive train")
+      ->needs(train)
       ->check(CLI::IsMember({"fast", "exact"}).description(""))
       ->capture_default_str();
-  app.add_option("--batch-tokens", batch_tokens, "with --train: tokens of one backward")
-      ->check(CLI::PositiveNumber);
+  add("--batch-tokens", batch_tokens, train,
+      "with --train: tokens of one backward, which a longer sample exceeds; default: 4096");
+  add(max_tokens_names, max_tokens, train,
+      "with --train: most tokens of a sample, which goes through whole; default: 2048");
 }
 
 void print_plan(const ModelFlags& flags, const PlanFlags& asked) {
@@ -88,6 +94,8 @@ void print_plan(const ModelFlags& flags, const PlanFlags& asked) {
   if (asked.batch > 0) options.max_live_sequences = asked.batch;
   if (asked.tokens_per_step > 0) options.max_tokens_per_step = asked.tokens_per_step;
   if (asked.batch_tokens > 0) training.max_batch_tokens = asked.batch_tokens;
+  training.rollout.max_new_tokens =
+      asked.max_tokens > 0 ? asked.max_tokens : RequestFlags().max_tokens;
   if (asked.logprobs == "exact") training.logprobs = Logprobs::exact;
   const std::int64_t pages = (asked.context - 1) / options.page_tokens + 1;
   if (asked.context > 0)
@@ -100,9 +108,11 @@ void print_plan(const ModelFlags& flags, const PlanFlags& asked) {
     return asked.trains ? plan_memory(folder, how, options, training, plan)
                         : plan_memory(folder, how, options, plan);
   };
-  const MemoryPlan plan = planned(0);
+  const MemoryPlan plan = planned(asked.context);
   fmt::print("memory of {}, {:.1f} MB\n", to_string(plan.device), megabytes(plan.memory_bytes));
-  print_parts(plan, options, training.max_batch_tokens);
+  print_parts(plan, options,
+              std::max(training.max_batch_tokens,
+                       std::min(plan.max_positions, training.rollout.max_new_tokens)));
   fmt::print("sequences at once         of that cache      at most\n");
   std::vector<int> contexts = {512, 1024, 2048, 8192, 32768, 131072};
   if (asked.context > 0) contexts = {asked.context};

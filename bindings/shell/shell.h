@@ -16,6 +16,14 @@
 
 namespace pensive::shell {
 
+// How the most tokens of a sample are asked for.
+inline constexpr const char* max_tokens_names = "-n,--max-tokens,--predict,--n-predict";
+
+// Numbers above 0, and 0 or more. CLI11's own tell of a bound with three hundred digits.
+extern const CLI::Validator positive, not_negative;
+// Throws invalid_argument where an option holds what JSON cannot, before it is written to one.
+void check_utf8(const CLI::App& command);
+
 // Which model, where, and which soft rows.
 struct ModelFlags {
   std::string directory;  // as given: a folder or a hub id
@@ -51,10 +59,10 @@ struct PlanFlags {
   bool is_asked = false, trains = false;
   std::string memory;  // as given
   std::string logprobs = "fast";
-  int batch = 0, context = 0, tokens_per_step = 0, batch_tokens = 0;
+  int batch = 0, context = 0, tokens_per_step = 0, batch_tokens = 0, max_tokens = 0;
   std::int64_t cache_tokens = 0;
 
-  void add_to(CLI::App& app);
+  void add_to(CLI::App& app);  // to what ModelFlags are in
 };
 // A table of what the model, an engine and, where asked, a backward take, and of what fits.
 void print_plan(const ModelFlags& model, const PlanFlags& asked);

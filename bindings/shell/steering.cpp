@@ -9,10 +9,9 @@
 namespace pensive::shell {
 
 void SteeringFlags::add_to(CLI::App& app) {
-  app.add_option("--think-max", think_max, "close the thinking by so many tokens")
-      ->check(CLI::PositiveNumber);
+  app.add_option("--think-max", think_max, "close the thinking by so many tokens")->check(positive);
   app.add_option("--think-min", think_min, "no thinking ends before so many tokens")
-      ->check(CLI::PositiveNumber);
+      ->check(positive);
   app.add_option("--close-with", close_with,
                  "what closes the thinking at a limit or a brake; holds the closer");
   auto* opener = app.add_option("--think-open", think_open, "the text that opens the thinking");
@@ -27,7 +26,7 @@ void SteeringFlags::add_to(CLI::App& app) {
                      "name");
   app.add_option("--times", times, "how often to replace it")
       ->needs(word)
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   app.add_option("--brake", brakes, "end the thinking on evidence: NAME or NAME:KEY=VALUE,…")
       ->allow_extra_args(false);

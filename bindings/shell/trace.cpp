@@ -161,7 +161,7 @@ void add_trace(CLI::App& app) {
       command->add_option("--html", flags->html_file, "write one page for a browser instead");
   command->add_flag("--overwrite", flags->overwrite, "take the place of an --html that exists")
       ->needs(html);
-  command->add_option("--only", flags->only, "the number of one trace")->check(CLI::PositiveNumber);
+  command->add_option("--only", flags->only, "the number of one trace")->check(positive);
   command->add_option("--reference", flags->reference, "the right answer");
   command->add_option("--answer-after", flags->answer_after,
                       "a step's answer stands behind this; default: as judges find answers");

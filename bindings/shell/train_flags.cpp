@@ -30,12 +30,12 @@ void add_loss(CLI::App& app, TrainOptions& train) {
                            {"constant", Denominator::constant}});
   app.add_option("--constant-tokens", train.constant_tokens,
                  "a sample's part of --denominator constant; 0: --max-tokens")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative);
   app.add_option("--clip", train.clip, "of the ratio, below 1")->capture_default_str();
   app.add_option("--clip-high", train.clip_high, "of the ratio, above 1; 0: as --clip")
       ->capture_default_str();
   app.add_option("--inner-steps", train.inner_steps, "updates from one set of rollouts")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   add_choice<Logprobs>(app, "--logprobs", train.logprobs,
                        "of drawn tokens in the update (exact: the bits they were drawn with, "
@@ -53,7 +53,7 @@ void add_loss(CLI::App& app, TrainOptions& train) {
 
 void add_optimizer(CLI::App& app, TrainOptions& train) {
   app.add_option("--lr", train.learning_rate, "Adam's rate on the row")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   add_choice<RateUnit>(app, "--lr-unit", train.rate_unit, "what --lr counts in",
                        {{"absolute", RateUnit::absolute}, {"start-rms", RateUnit::start_rms}});
@@ -72,7 +72,7 @@ void add_optimizer(CLI::App& app, TrainOptions& train) {
 
 void add_samples(CLI::App& app, TrainFlags& flags) {
   app.add_option("--prompts", flags.prompts, "problems a step")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   app.add_option("--group", flags.train.group_size, "samples a problem")
       ->check(CLI::Range(2, 1024))
@@ -83,11 +83,11 @@ void add_samples(CLI::App& app, TrainFlags& flags) {
   app.add_option("--times-from", flags.times_from,
                  "each problem's samples are continued one of these many times, such as 1,2,3")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(positive);
   app.add_option("--answer-tokens", flags.train.answer_tokens,
                  "of --max-tokens, kept for the answer: the thinking is closed in time; the paper "
                  "kept 1024")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative)
       ->capture_default_str();
   add_choice<Truncated>(
       app, "--truncated", flags.train.truncated, "samples that a limit ends are",
@@ -105,7 +105,7 @@ void add_files(CLI::App& app, TrainFlags& flags) {
   auto* checkpoint =
       app.add_option("--checkpoint", flags.checkpoint, "keep the state here while training");
   app.add_option("--save-every", flags.save_every, "steps between checkpoints")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->needs(checkpoint)
       ->capture_default_str();
   auto* resume =
@@ -123,8 +123,9 @@ void TrainFlags::add_to(CLI::App& app) {
   request.top_k = 0;
   model.add_to(app);
   room.add_to(app);
-  app.add_option("--batch-tokens", train.max_batch_tokens, "in one backward, at most")
-      ->check(CLI::PositiveNumber)
+  app.add_option("--batch-tokens", train.max_batch_tokens,
+                 "in one backward, at most; a longer sample by itself")
+      ->check(positive)
       ->capture_default_str();
   app.add_option("file", file, "problems, one JSON object a line")->required();
   app.add_option("-o,--out", out, "where the row goes (.safetensors)")->required();
@@ -136,7 +137,7 @@ void TrainFlags::add_to(CLI::App& app) {
       "--grader", grader,
       "the folder of a checkpoint that grades in hybrid(R): asked only where a response has "
       "no box");
-  app.add_option("--steps", steps)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--steps", steps)->check(positive)->capture_default_str();
   add_samples(app, *this);
   add_loss(app, train);
   add_optimizer(app, train);
@@ -144,6 +145,11 @@ void TrainFlags::add_to(CLI::App& app) {
   problems.add_to(app);
   request.add_to(app);
   app.remove_option(app.get_option("--continue"));  // it is what is being learned
+  // The loss is that of the whole distribution.
+  app.get_option("--temp")->description("above 0; default: 0.9, the paper's");
+  app.get_option("--top-p")->description("1, which is the default, whatever the checkpoint says");
+  app.get_option("--top-k")->description(
+      "0, all, which is the default, whatever the checkpoint says");
   app.get_option("--times-from")->excludes(app.get_option("--times"));
 }
 

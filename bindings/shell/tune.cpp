@@ -178,6 +178,7 @@ void tune(Flags& flags, std::optional<double> points, const CLI::App& command) {
   if (flags.target.tokens.has_value() == flags.target.loss.has_value())
     throw Error(ErrorCode::invalid_argument,
                 "expected a target; found none (--tokens N or --loss POINTS)");
+  if (!flags.run.empty()) check_utf8(command);
   check_names(flags.of);
   check_outputs({flags.html}, flags.overwrite);
   Tuning(flags, command).run();
@@ -198,16 +199,16 @@ void add_tune(CLI::App& app) {
       command
           ->add_option("--tokens", flags->target.tokens,
                        "the most accurate setting of at most so many tokens a response, on average")
-          ->check(CLI::PositiveNumber);
+          ->check(positive);
   command
       ->add_option("--loss", *points,
                    "the setting of the fewest tokens that is shown to lose at most so many points "
                    "of accuracy")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative)
       ->excludes(tokens);
   command->add_option("--of", flags->of, "try these guides only; default: those that may help");
   command->add_option("--samples", flags->samples, "samples a problem")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--check", flags->check,
                       "other problems: what the chosen one is worth where it was not chosen");

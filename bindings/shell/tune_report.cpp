@@ -128,10 +128,15 @@ void print_tuned(std::span<const Tried> all, const Target& target,
     print_tokens_claim(all, target, chosen);
   else
     print_loss_claim(all, target, chosen);
-  fmt::print(
-      "resolves   {:.2f} points: the smallest difference that {} problems and {} setting(s) "
-      "show four times of five\n",
-      100 * detectable(all), all.front().result.problems, all.size() - 1);
+  const int problems = all.front().result.problems;
+  if (const double least = detectable(all); least < 1)
+    fmt::print(
+        "resolves   {:.2f} points: the smallest difference that {} problems and {} setting(s) "
+        "show four times of five\n",
+        100 * least, problems, all.size() - 1);
+  else
+    fmt::print("resolves   nothing: {} problems are too few for {} setting(s)\n", problems,
+               all.size() - 1);
   if (!checked) {
     if (chosen)
       fmt::print("           who was chosen on a file looks too good on it: --check FILE\n");
@@ -154,8 +159,11 @@ ExamPage page_of(std::span<const Tried> all, const Target& target, const std::st
     page.dots.push_back(std::move(dot));
   }
   page.notes.push_back(chosen ? "Chosen: " + flag_of(all[*chosen]) : "Nothing was chosen.");
-  page.notes.push_back(fmt::format(
-      "Four of five such files would show a difference of {:.2f} points.", 100 * detectable(all)));
+  const double least = detectable(all);
+  page.notes.push_back(
+      least < 1 ? fmt::format("Four of five such files would show a difference of {:.2f} points.",
+                              100 * least)
+                : "So few problems show no difference.");
   return page;
 }
 

@@ -148,7 +148,7 @@ struct PlanOptions {
   // What the device has for all of this. 0: what is free on it now. Given, no card need be there.
   std::int64_t memory_bytes = 0;
   // Asks how many sequences of so many positions could decode at once if the cache took what all
-  // else leaves: MemoryPlan::most_sequences. 0: not asked.
+  // else leaves: MemoryPlan::most_sequences. 0: not asked; at most the model's positions.
   int context = 0;
 };
 

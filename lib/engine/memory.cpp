@@ -290,6 +290,9 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
   PlannedModel model;
   model.sizes = is_told ? sizes_of(config, to_scalar(precision), device)
                         : sizes_here(config, to_scalar(precision), device);
+  require(plan.context <= model.sizes.positions, ErrorCode::invalid_argument,
+          fmt::format("a context of at most the model's {} positions", model.sizes.positions),
+          std::to_string(plan.context), "PlanOptions::context");
   model.weight_bytes = decoder_bytes(directory, config, precision);
   model.memory_bytes = memory_of(device, plan);
   if (is_told) model.runtime_bytes = context_bytes;

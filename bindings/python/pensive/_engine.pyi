@@ -86,7 +86,8 @@ def plan_memory(
     memory_bytes: int = 0,
     context: int = 0,
     max_batch_tokens: int | None = None,
-    logprobs: Literal["fast", "exact"] = "fast",
+    max_new_tokens: int | None = None,
+    logprobs: Literal["fast", "exact"] | None = None,
     **engine_options: Any,
 ) -> MemoryPlan: ...
 

@@ -68,10 +68,11 @@ typedef struct pensive_memory_plan {
   { sizeof(pensive_memory_plan), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, NULL }
 
 /* Reads config.json and the heads of the safetensors of a folder, no weights. `training`: its
- * backward is planned for too; null: none. `memory_bytes`: what the device has; 0: what is free on
- * it now; given, no card need be there. `context`: how many sequences of so many positions could
- * decode at once if the cache took what all else leaves; 0: not asked. A plan that does not fit is
- * PENSIVE_OK. */
+ * backward is planned for too, of max_batch_tokens or of one sample of rollout's max_new_tokens
+ * where that is more; null: none. `memory_bytes`: what the device has; 0: what is free on it now;
+ * given, no card need be there. `context`: how many sequences of so many positions could decode at
+ * once if the cache took what all else leaves, at most the model's; 0: not asked. A plan that does
+ * not fit is PENSIVE_OK. */
 struct pensive_train_options;
 PENSIVE_API int32_t pensive_plan_memory(const char* directory, const pensive_model_options* model,
                                         const pensive_engine_options* options,
