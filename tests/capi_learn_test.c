@@ -107,6 +107,11 @@ static void test_exam(const World* world, const pensive_problems* problems) {
   CHECK(difference.p_value == 1 && difference.improved == 0 && difference.worsened == 0);
   const double high = difference.high;
   CHECK(high > 0 && difference.detectable > high);
+  if (result.accuracy < 1)
+    CHECK(difference.errors_removed == 0 && difference.errors_low < 0 &&
+          difference.errors_high > 0);
+  else /* none to remove */
+    CHECK(difference.errors_removed != difference.errors_removed);
   CHECK_OK(pensive_exam_compare_at(exam, exam, 0.99, &difference, &error));
   CHECK(difference.high > high);
   CHECK_FAILS(PENSIVE_INVALID_ARGUMENT, "confidence",
