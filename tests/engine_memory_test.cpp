@@ -171,6 +171,9 @@ TEST(Memory, OfACardIsPlannedWithoutOne) {
   EXPECT_ERROR(plan_memory(folder, how, {.page_tokens = 0}, card), ErrorCode::invalid_argument,
                "page_tokens");
   EXPECT_ERROR(plan_memory("no/such/folder", how, {}, card), ErrorCode::not_found, "no/such");
+  const PlanOptions endless{.memory_bytes = 4 * gibibyte, .context = 1 << 30};
+  EXPECT_ERROR(plan_memory(folder, how, {}, endless), ErrorCode::invalid_argument, "positions");
+  EXPECT_ERROR(plan_memory(*tiny_model(), {}, endless), ErrorCode::invalid_argument, "positions");
 }
 
 TEST(Memory, IsOnACardAsPlanned) {

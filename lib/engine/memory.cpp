@@ -44,6 +44,12 @@ void check_plan(const PlanOptions& plan) {
           std::to_string(plan.context), "PlanOptions::context");
 }
 
+void check_context(const PlanOptions& plan, const Sizes& sizes) {
+  require(plan.context <= sizes.positions, ErrorCode::invalid_argument,
+          fmt::format("a context of at most the model's {} positions", sizes.positions),
+          std::to_string(plan.context), "PlanOptions::context");
+}
+
 // The decoder at its widest, then the head and the draw; see Decoder::forward() and Runner::run().
 std::int64_t prompt_step_bytes(const Sizes& sizes, Arithmetic arithmetic, std::int64_t tokens,
                                std::int64_t drawn) {
@@ -290,9 +296,7 @@ PlannedModel planned_model(const std::filesystem::path& directory, const ModelOp
   PlannedModel model;
   model.sizes = is_told ? sizes_of(config, to_scalar(precision), device)
                         : sizes_here(config, to_scalar(precision), device);
-  require(plan.context <= model.sizes.positions, ErrorCode::invalid_argument,
-          fmt::format("a context of at most the model's {} positions", model.sizes.positions),
-          std::to_string(plan.context), "PlanOptions::context");
+  check_context(plan, model.sizes);
   model.weight_bytes = decoder_bytes(directory, config, precision);
   model.memory_bytes = memory_of(device, plan);
   if (is_told) model.runtime_bytes = context_bytes;
@@ -315,7 +319,9 @@ MemoryPlan plan_memory(const std::filesystem::path& directory, const ModelOption
 
 MemoryPlan plan_memory(const Model& model, const EngineOptions& options, const PlanOptions& plan) {
   check_plan(plan);
-  return plan_engine(sizes_of(model), options, plan, memory_of(model.info().device, plan), 0);
+  const Sizes sizes = sizes_of(model);
+  check_context(plan, sizes);
+  return plan_engine(sizes, options, plan, memory_of(model.info().device, plan), 0);
 }
 
 int pages_of(const Model& model, const EngineOptions& options) {
