@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/access.h"
+#include "engine/quietly.h"
 #include "engine_helpers.h"
 
 namespace pensive::testing {
