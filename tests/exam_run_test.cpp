@@ -42,6 +42,7 @@ std::vector<Problem> problems(int count, int first = 0) {
 ExamOptions options_of(int samples) {
   ExamOptions options;
   options.request = testing::plain_request({}, 99, 10);
+  options.request.sampling.seed.reset();
   options.request.ignore_end_tokens = false;
   options.request.markers = testing::tiny_markers();
   options.request.begins_in = Segment::think;
@@ -291,6 +292,14 @@ TEST(Examine, RefusesWhatItCannotDo) {
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options), ErrorCode::io, "/dev/full");
   options.samples_file = "/nowhere/at/all.jsonl";
   EXPECT_ERROR(examine(engine, problems(1), EvenLength(), options), ErrorCode::io, "all.jsonl");
+  for (const char* field : {"request.prompt", "request.sampling.seed", "request.sample"}) {
+    ExamOptions own = options_of(1);
+    if (field == std::string_view("request.prompt")) own.request.prompt = {1};
+    if (field == std::string_view("request.sampling.seed")) own.request.sampling.seed = 0;
+    if (field == std::string_view("request.sample")) own.request.sample = 1;
+    EXPECT_ERROR(examine(engine, problems(1), EvenLength(), own), ErrorCode::invalid_argument,
+                 field);
+  }
 }
 
 TEST(Examine, OfNoProblemsIsEmpty) {

@@ -62,6 +62,7 @@ struct Toy {
     with.soft = soft;
     engine = std::make_unique<Engine>(model, with);
     options.rollout = plain_request({}, 0, 12);
+    options.rollout.sampling.seed.reset();
     options.rollout.guides = {std::make_shared<FeedRow>(row, times)};
     options.prompt_of = [](const Problem& problem) {
       return ids(std::stoi(problem.question), 20 + std::stoi(problem.question));

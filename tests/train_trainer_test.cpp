@@ -298,6 +298,17 @@ TEST(Trainer, WantsRowInvariantArithmeticForExactLogprobs) {
   expect_error(ErrorCode::invalid_argument, "row-invariant", [&] { toy.trainer(); });
 }
 
+TEST(Trainer, RefusesWhatEachSampleHasOfItsOwn) {
+  const auto refuses = [](const std::string& field, const auto& change) {
+    Toy toy;
+    change(toy.options.rollout);
+    expect_error(ErrorCode::invalid_argument, field, [&] { toy.trainer(); });
+  };
+  refuses("rollout.prompt", [](Request& request) { request.prompt = {1}; });
+  refuses("rollout.sampling.seed", [](Request& request) { request.sampling.seed = 0; });
+  refuses("rollout.sample", [](Request& request) { request.sample = 1; });
+}
+
 // Three drawn tokens behind the row make way for another: the engine drew each of them behind those
 // before it, and so must the trainer have it.
 TEST(Trainer, LearnsFromClosersOfSeveralTokens) {
