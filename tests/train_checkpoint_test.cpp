@@ -15,6 +15,20 @@ using testing::expect_error;
 using testing::problems;
 using testing::Toy;
 
+// A run of one step, which `file` holds.
+class SavedRun : public ::testing::Test {
+ protected:
+  SavedRun() {
+    trainer.step(problems(2));
+    trainer.save_checkpoint(file);
+  }
+
+  const testing::TempDir folder;
+  const std::filesystem::path file = folder / "run.json";
+  Toy toy;
+  Trainer trainer = toy.trainer();
+};
+
 void expect_resumed(Logprobs logprobs) {
   const testing::TempDir folder;
   const std::filesystem::path file = folder / "run.json";
@@ -51,13 +65,7 @@ TEST(Checkpoint, ResumesBitForBit) { expect_resumed(Logprobs::fast); }
 TEST(Checkpoint, ResumesBitForBitWithExactLogprobs) { expect_resumed(Logprobs::exact); }
 
 // Checkpoints from before there was a choice do not tell.
-TEST(Checkpoint, TellsHowLogprobsAreFound) {
-  const testing::TempDir folder;
-  const std::filesystem::path file = folder / "run.json";
-  Toy toy;
-  Trainer trainer = toy.trainer();
-  trainer.step(problems(2));
-  trainer.save_checkpoint(file);
+TEST_F(SavedRun, TellsHowLogprobsAreFound) {
   Toy other;
   other.options.logprobs = Logprobs::exact;
   Trainer changed = other.trainer();
@@ -80,13 +88,7 @@ std::string without(const std::string& text, const std::string& part, const std:
   return json.dump();
 }
 
-TEST(Checkpoint, OfAnotherPrecisionOrArithmeticIsRefused) {
-  const testing::TempDir folder;
-  const std::filesystem::path file = folder / "run.json";
-  Toy toy;
-  Trainer trainer = toy.trainer();
-  trainer.step(problems(2));
-  trainer.save_checkpoint(file);
+TEST_F(SavedRun, OfAnotherPrecisionOrArithmeticIsRefused) {
   const std::string whole = testing::read_file(file);
 
   EngineOptions fast = testing::exact();
@@ -166,14 +168,7 @@ TEST(Checkpoint, RemembersWhereTheRowStarted) {
   EXPECT_EQ(again.start_row(), start);
 }
 
-TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
-  const testing::TempDir folder;
-  const std::filesystem::path file = folder / "run.json";
-  Toy toy;
-  Trainer trainer = toy.trainer();
-  trainer.step(problems(2));
-  trainer.save_checkpoint(file);
-
+TEST_F(SavedRun, OfAnotherRunIsRefusedNamingBothValues) {
   Toy other;
   other.options.learning_rate = 0.25;
   Trainer changed = other.trainer();
@@ -186,13 +181,7 @@ TEST(Checkpoint, OfAnotherRunIsRefusedNamingBothValues) {
   expect_error(ErrorCode::invalid_argument, "ROW", [&] { another_row.resume(file); });
 }
 
-TEST(Checkpoint, OfOtherRolloutsIsRefused) {
-  const testing::TempDir folder;
-  const std::filesystem::path file = folder / "run.json";
-  Toy toy;
-  Trainer trainer = toy.trainer();
-  trainer.step(problems(2));
-  trainer.save_checkpoint(file);
+TEST_F(SavedRun, OfOtherRolloutsIsRefused) {
   const auto expect_refused = [&](const std::string& says, auto change) {
     Toy other;
     change(other.options);
@@ -284,13 +273,7 @@ TEST(Checkpoint, HoldsProblemsThatAreNotText) {
   EXPECT_EQ(trainer.steps_done(), 1);
 }
 
-TEST(Checkpoint, ThatIsDamagedIsRefusedAndChangesNothing) {
-  const testing::TempDir folder;
-  const std::filesystem::path file = folder / "run.json";
-  Toy toy;
-  Trainer trainer = toy.trainer();
-  trainer.step(problems(2));
-  trainer.save_checkpoint(file);
+TEST_F(SavedRun, ThatIsDamagedIsRefusedAndChangesNothing) {
   const std::string good = testing::read_file(file);
   const std::vector<float> row = toy.soft->row(toy.row);
   const auto expect_refused = [&](const std::string& from, const std::string& to, ErrorCode code) {
